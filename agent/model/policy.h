@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The inbound L4 policy of one workload: mutual TLS mode by port, and authorisation rules in Istio's order
+ * (DENY, then ALLOW; AUDIT never decides). Pure matching without clock or I/O: the agent lowers it to kernel
+ * tables and evaluates `explain` with it, the helper evaluates HBONE connections with it.
+ * Immutable, reference-counted. */
+#pragma once
+
+#include "agent/base/addr.h"
+#include "agent/model/workload.h"
+#include "bpf/reason.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct identity;
+
+enum mtls_mode { MTLS_PERMISSIVE, MTLS_STRICT, MTLS_DISABLE };
+
+struct port_mtls {
+	uint16_t port;
+	enum mtls_mode mode;
+};
+
+/* Istio's string match: exact, "prefix*", "*suffix", "*" (present). */
+enum match_kind { MATCH_EXACT, MATCH_PREFIX, MATCH_SUFFIX, MATCH_PRESENT };
+
+struct match_string {
+	enum match_kind kind;
+	char *text; /* without the star */
+};
+
+struct match_strings {
+	struct match_string *v;
+	size_t n; /* 0: no condition */
+};
+
+struct match_cidrs {
+	struct cidr *v;
+	size_t n;
+};
+
+struct match_ports {
+	uint16_t *v;
+	size_t n;
+};
+
+/* One alternative: all conditions that are present must hold. A rule's from x to x when is expanded
+ * into these. A `not` list holds when none of it matches. */
+struct policy_match {
+	struct match_strings principals, not_principals; /* "cluster.local/ns/x/sa/y" */
+	struct match_strings namespaces, not_namespaces;
+	struct match_strings service_accounts, not_service_accounts; /* "ns/sa" */
+	struct match_cidrs ip_blocks, not_ip_blocks;		     /* the connection's source */
+	struct match_cidrs remote_ip_blocks, not_remote_ip_blocks;   /* the same at L4 */
+	struct match_cidrs destination_ips, not_destination_ips;
+	struct match_ports ports, not_ports;
+	/* HTTP-only fields were present. Istio on TCP: in an ALLOW rule the alternative never matches; in a DENY rule
+	 * the HTTP fields are ignored, so the rest decides (it denies more, never less). */
+	bool has_http;
+};
+
+enum policy_action { POLICY_ALLOW, POLICY_DENY, POLICY_AUDIT };
+
+struct policy_rule {
+	enum policy_action action;
+	char *name;	/* "shop/payments-callers" */
+	char *origin;	/* "12-authorization.yaml:9" */
+	uint32_t index; /* rule number in its document, from 0 */
+	bool dry_run;	/* istio.io/dry-run: counted, never decides */
+	struct policy_match *matches;
+	size_t match_count; /* 0: matches everything ("rules: [{}]"); an ALLOW document without rules gives no rule */
+};
+
+struct policy {
+	unsigned int refs;
+	uint64_t id; /* content hash */
+	enum mtls_mode mtls;
+	char *mtls_origin; /* which PeerAuthentication decided, or "default" */
+	struct port_mtls *port_mtls;
+	size_t port_mtls_count;
+	struct policy_rule *rules; /* DENY first, then ALLOW, then AUDIT; within those by name */
+	size_t rule_count;
+	bool has_allow;	   /* an ALLOW document selects the workload, perhaps without rules: default is refusal */
+	char *allow_names; /* "shop/payments-callers, shop/other": for messages; may be NULL */
+};
+
+/* The peer and the connection as far as known. */
+struct policy_input {
+	const struct identity *peer; /* authenticated (mTLS or attested); NULL: anonymous */
+	struct addr source;
+	struct addr destination;
+	uint16_t port; /* destination, of the application */
+	uint8_t proto; /* IPPROTO_TCP; for IPPROTO_UDP only the mTLS mode is judged, as AuthorizationPolicy is TCP's */
+};
+
+struct policy_verdict {
+	enum drop_reason reason;	 /* DROP_NONE: allowed */
+	const struct policy_rule *rule;	 /* that decided; NULL: a default did */
+	const struct policy_rule *audit; /* first AUDIT or dry-run rule that matched; NULL: none */
+};
+
+struct policy *policy_new(void);
+struct policy *policy_ref(struct policy *p);
+void policy_unref(struct policy *p);
+void policy_rule_done(struct policy_rule *rule); /* frees what it holds */
+void policy_match_done(struct policy_match *m);	 /* the same, and zeroes it */
+enum mtls_mode policy_mtls_mode(const struct policy *p, uint16_t port);
+void policy_eval(const struct policy *p, const struct policy_input *in, struct policy_verdict *out);
+bool policy_match_peer(const struct policy_match *m, const struct identity *peer); /* identity conditions only */
+bool match_string_matches(const struct match_string *m, const char *text);
+/* Parses Istio's star notation into *out (out->text allocated). 0 or -ENOMEM. */
+int match_string_init(struct match_string *out, const char *pattern);

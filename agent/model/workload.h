@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A workload: a pod, a WorkloadEntry, or a host process. Immutable, reference-counted. */
+#pragma once
+
+#include "agent/base/addr.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct identity;
+struct policy;
+
+struct label {
+	char *key, *value;
+};
+
+/* Where a workload of this node lives. */
+enum workload_place {
+	WORKLOAD_REMOTE, /* not on this node */
+	WORKLOAD_NETNS,	 /* place_name: name below /run/netns, or a path */
+	WORKLOAD_PID,	 /* place_name: a decimal pid whose network namespace it is */
+	WORKLOAD_CGROUP, /* place_name: a cgroup2 path; shares the host's network */
+};
+
+/* What a connection to it over a wire speaks. */
+enum workload_tunnel {
+	TUNNEL_NONE,  /* plaintext */
+	TUNNEL_HBONE, /* HTTP/2 CONNECT over mTLS on port 15008 */
+};
+
+struct workload {
+	unsigned int refs;
+	char *uid; /* "shop/frontend-1": namespace/name, unique in a plan */
+	char *name, *ns;
+	char *node;					   /* NULL: unknown */
+	char *locality;					   /* "region/zone/subzone" or "" */
+	char *canonical_name, *canonical_revision, *owner; /* Istio's telemetry labels; owner: workload name */
+	struct identity *identity;			   /* never NULL */
+	struct addr *addrs;
+	size_t addr_count;
+	struct label *labels; /* sorted by key */
+	size_t label_count;
+	uint32_t weight; /* >= 1 */
+	bool enrolled;	 /* in the mesh: captured, and policed when local */
+	enum workload_tunnel tunnel;
+	enum workload_place place;
+	char *place_name;
+	uint32_t network_id;	  /* reserved, 0 */
+	struct policy *policy;	  /* inbound policy; set for enrolled workloads of this node, else NULL */
+	struct port_range *ports; /* for WORKLOAD_CGROUP: the ports that are its own on the host */
+	size_t port_count;
+	uint32_t max_connections; /* per pod limit in the helper; 0: default */
+};
+
+struct port_range {
+	uint16_t first, last;
+};
+
+struct workload *workload_new(void); /* refs 1, zeroed, weight 1; the builder fills it before sharing */
+struct workload *workload_ref(struct workload *w);
+void workload_unref(struct workload *w);
+const char *workload_label(const struct workload *w, const char *key); /* NULL: none */
+bool workload_has_addr(const struct workload *w, const struct addr *a);
+static inline bool workload_is_local(const struct workload *w)
+{
+	return w->place != WORKLOAD_REMOTE;
+}
