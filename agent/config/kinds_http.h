@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The specs of the kinds above L4 as C structs; see kinds.h for the rules. */
+#pragma once
+
+#include "agent/config/kinds.h"
+
+/* --- RequestAuthentication */
+
+struct jwt_header {
+	const char *name, *prefix;
+};
+
+struct claim_to_header {
+	const char *header, *claim;
+};
+
+struct jwt_rule {
+	const char *issuer;
+	struct string_list audiences;
+	const char *jwks_uri, *jwks; /* one of them, or neither: found by the issuer's discovery document */
+	LIST(struct jwt_header) from_headers;
+	struct string_list from_params, from_cookies;
+	const char *output_payload_to_header;
+	bool forward_original_token;
+	LIST(struct claim_to_header) output_claim_to_headers;
+	struct opt_ms timeout;
+	struct string_list space_delimited_claims;
+};
+
+struct request_authentication_spec {
+	struct selector *selector;
+	struct target_ref *target_ref;
+	LIST(struct target_ref) target_refs;
+	LIST(struct jwt_rule) jwt_rules;
+};
+
+/* --- VirtualService */
+
+enum string_match_kind { STRING_MATCH_PRESENT, STRING_MATCH_EXACT, STRING_MATCH_PREFIX, STRING_MATCH_REGEX };
+
+struct string_match {
+	enum string_match_kind kind; /* PRESENT: `{}` */
+	const char *text;
+	const char *exact, *prefix, *regex; /* as written; kind and text say the same */
+};
+
+struct named_match {
+	const char *key;
+	struct string_match match;
+};
+
+struct http_match {
+	const char *name, *stat_prefix;
+	struct string_match *uri, *scheme, *method, *authority;
+	LIST(struct named_match) headers, without_headers, query_params;
+	uint16_t port;
+	struct string_map source_labels;
+	struct string_list gateways;
+	bool ignore_uri_case;
+	const char *source_namespace;
+};
+
+struct destination {
+	const char *host, *subset;
+	struct port_selector *port;
+};
+
+struct header_operations {
+	struct string_map set, add;
+	struct string_list remove;
+};
+
+struct headers {
+	struct header_operations *request, *response;
+};
+
+struct http_route_destination {
+	struct destination *destination; /* never NULL */
+	uint32_t weight;		 /* 0 in all: equal */
+	struct headers *headers;
+};
+
+struct route_destination {
+	struct destination *destination; /* never NULL */
+	uint32_t weight;
+};
+
+struct http_redirect {
+	const char *uri, *authority, *scheme, *derive_port;
+	uint16_t port;
+	uint32_t redirect_code; /* 301 */
+};
+
+struct http_body {
+	const char *string, *bytes; /* bytes: base64 */
+};
+
+struct direct_response {
+	uint32_t status;
+	struct http_body *body;
+};
+
+struct delegate {
+	const char *name, *ns;
+};
+
+struct regex_rewrite {
+	const char *match, *rewrite;
+};
+
+struct http_rewrite {
+	const char *uri, *authority;
+	struct regex_rewrite *uri_regex_rewrite;
+};
+
+struct http_retry {
+	uint32_t attempts; /* 2 when absent */
+	struct opt_ms per_try_timeout, backoff;
+	const char *retry_on;
+	struct opt_bool retry_remote_localities, retry_ignore_previous_hosts;
+};
+
+struct percent {
+	struct opt_double value;
+};
+
+struct fault_delay {
+	struct opt_ms fixed_delay, exponential_delay;
+	struct percent *percentage; /* NULL: all */
+	uint32_t percent;	    /* old form */
+};
+
+struct fault_abort {
+	uint32_t http_status;
+	const char *grpc_status, *http2_error;
+	struct percent *percentage;
+};
+
+struct http_fault {
+	struct fault_delay *delay;
+	struct fault_abort *abort;
+};
+
+struct http_mirror {
+	struct destination *destination; /* never NULL */
+	struct percent *percentage;
+};
+
+struct cors_policy {
+	LIST(struct string_match) allow_origins;
+	struct string_list allow_origin; /* old form, exact */
+	struct string_list allow_methods, allow_headers, expose_headers;
+	struct opt_ms max_age;
+	struct opt_bool allow_credentials;
+	const char *unmatched_preflights;
+};
+
+struct http_route {
+	const char *name;
+	uint32_t line_offset; /* add the resource's line */
+	LIST(struct http_match) match;
+	LIST(struct http_route_destination) route;
+	struct http_redirect *redirect;
+	struct direct_response *direct_response;
+	struct delegate *delegate;
+	struct http_rewrite *rewrite;
+	struct opt_ms timeout;
+	struct http_retry *retries;
+	struct http_fault *fault;
+	struct destination *mirror;
+	struct percent *mirror_percentage;
+	LIST(struct http_mirror) mirrors;
+	struct cors_policy *cors_policy;
+	struct headers *headers;
+};
+
+struct l4_match {
+	struct string_list destination_subnets, sni_hosts;
+	uint16_t port;
+	struct string_map source_labels;
+	struct string_list gateways;
+	const char *source_namespace;
+};
+
+struct l4_route {
+	LIST(struct l4_match) match;
+	LIST(struct route_destination) route;
+};
+
+struct virtual_service_spec {
+	struct string_list hosts, gateways;
+	LIST(struct http_route) http;
+	LIST(struct l4_route) tls, tcp;
+	struct string_list export_to;
+};
+
+/* --- Gateway (Istio's) */
+
+enum server_tls_mode { SERVER_TLS_PASSTHROUGH, SERVER_TLS_SIMPLE, SERVER_TLS_MUTUAL, SERVER_TLS_AUTO_PASSTHROUGH,
+		       SERVER_TLS_ISTIO_MUTUAL, SERVER_TLS_OPTIONAL_MUTUAL };
+enum tls_version { TLS_VERSION_AUTO, TLS_VERSION_1_0, TLS_VERSION_1_1, TLS_VERSION_1_2, TLS_VERSION_1_3 };
+
+struct server_tls {
+	bool https_redirect;
+	enum server_tls_mode mode;
+	const char *server_certificate, *private_key, *ca_certificates, *ca_crl, *credential_name;
+	struct string_list credential_names;
+	struct string_list subject_alt_names, verify_certificate_spki, verify_certificate_hash, cipher_suites;
+	enum tls_version min_protocol_version, max_protocol_version;
+};
+
+struct gateway_port {
+	uint16_t number;
+	const char *protocol, *name;
+	uint16_t target_port;
+};
+
+struct gateway_server {
+	struct gateway_port *port; /* never NULL */
+	const char *bind, *default_endpoint, *name;
+	struct string_list hosts;
+	struct server_tls *tls;
+};
+
+struct gateway_spec {
+	LIST(struct gateway_server) servers;
+	struct string_map selector;
+};
+
+/* --- Sidecar */
+
+struct sidecar_egress {
+	struct gateway_port *port;
+	const char *bind, *capture_mode;
+	struct string_list hosts;
+};
+
+struct sidecar_ingress {
+	struct gateway_port *port; /* never NULL */
+	const char *bind, *capture_mode, *default_endpoint;
+	struct server_tls *tls;
+};
+
+struct sidecar_spec {
+	struct workload_selector *workload_selector;
+	LIST(struct sidecar_ingress) ingress;
+	LIST(struct sidecar_egress) egress;
+	struct outbound_traffic_policy *outbound_traffic_policy;
+};
+
+/* --- Telemetry and EnvoyFilter: the lists are kept as written */
+
+struct telemetry_spec {
+	struct selector *selector;
+	struct target_ref *target_ref;
+	LIST(struct target_ref) target_refs;
+	const struct node *tracing, *metrics, *access_logging; /* lists, or NULL */
+};
+
+struct envoy_filter_spec {
+	struct workload_selector *workload_selector;
+	LIST(struct target_ref) target_refs;
+	const struct node *config_patches; /* a list, or NULL */
+};
