@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: Apache-2.0
+compile_USES := config model base
+compile_PKGS := jansson

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Says which settings that Istio has are decoded here and have no effect at L4, or a narrower one. A warning where less
+ * is protected than the document reads; information elsewhere. */
+#include "agent/compile/unused.h"
+
+#include "agent/compile/build.h"
+#include "agent/compile/inventory.h"
+
+static void client_tls_look(const struct resource *r, const struct client_tls *tls, struct notes *notes)
+{
+	if (!tls)
+		return;
+	if (tls->mode == CLIENT_TLS_SIMPLE || tls->mode == CLIENT_TLS_MUTUAL)
+		NOTE(notes, FINDING_WARNING, r,
+		     "tls.mode %s is not supported at L4: connections go out as the application made them",
+		     tls->mode == CLIENT_TLS_SIMPLE ? "SIMPLE" : "MUTUAL");
+	else if (tls->mode == CLIENT_TLS_DISABLE)
+		NOTE(notes, FINDING_INFO, r,
+		     "tls.mode DISABLE has no effect: mutual TLS is used wherever both ends are in the mesh");
+}
+
+static void balancer_look(const struct resource *r, const struct load_balancer *lb, struct notes *notes)
+{
+	if (lb && (lb->warmup || lb->warmup_duration_secs.set))
+		NOTE(notes, FINDING_INFO, r, "loadBalancer.warmup is not supported: new endpoints get their share at once");
+}
+
+static void pool_look(const struct resource *r, const struct connection_pool *pool, struct notes *notes)
+{
+	if (pool && pool->tcp)
+		NOTE(notes, FINDING_INFO, r,
+		     "connectionPool.tcp is in force on connections by mutual TLS, those to other nodes; what the kernel "
+		     "passes on directly (on one node, plaintext) has no limits or timeouts of ours");
+}
+
+void unused_rule_look(const struct resource *r, struct notes *notes)
+{
+	const struct traffic_policy *p = r->spec.destination_rule->traffic_policy;
+
+	if (!p)
+		return;
+	client_tls_look(r, p->tls, notes);
+	balancer_look(r, p->load_balancer, notes);
+	pool_look(r, p->connection_pool, notes);
+	for (size_t i = 0; i < p->port_level_settings.n; i++) {
+		client_tls_look(r, p->port_level_settings.v[i].tls, notes);
+		balancer_look(r, p->port_level_settings.v[i].load_balancer, notes);
+		pool_look(r, p->port_level_settings.v[i].connection_pool, notes);
+	}
+	if (p->tunnel || p->proxy_protocol)
+		NOTE(notes, FINDING_WARNING, r, "%s is not supported at L4", p->tunnel ? "tunnel" : "proxyProtocol");
+}
+
+void unused_service_look(const struct resource *r, struct notes *notes)
+{
+	const struct service_spec *s = r->spec.service;
+
+	if (s->external_ips.n)
+		NOTE(notes, FINDING_INFO, r, "externalIPs are not services' addresses here: clusterIPs are");
+}
+
+void unused_service_entry_look(const struct resource *r, struct notes *notes)
+{
+	const struct service_entry_spec *e = r->spec.service_entry;
+	const struct string_list *to = &e->export_to;
+
+	if (e->subject_alt_names.n)
+		NOTE(notes, FINDING_WARNING, r,
+		     "subjectAltNames are not looked at: endpoints in the mesh are verified by their workloads' identities");
+	if (to->n && !(to->n == 1 && to->v[0][0] == '*'))
+		NOTE(notes, FINDING_INFO, r,
+		     "exportTo decides who resolves the name; its addresses can be called from every namespace");
+}
+
+void unused_mesh_look(const struct resource *r, struct notes *notes)
+{
+	const struct mesh_config_spec *m = r->spec.mesh_config;
+
+	if (m->enable_auto_mtls.set && !m->enable_auto_mtls.v)
+		NOTE(notes, FINDING_WARNING, r,
+		     "enableAutoMtls: false has no effect: mutual TLS is used wherever both ends are in the mesh");
+	if (m->discovery_selectors)
+		NOTE(notes, FINDING_WARNING, r, "discoverySelectors have no effect: all namespaces are looked at");
+	for (size_t i = 0; i < m->ca_certificates.n; i++) {
+		const struct ca_certificate *ca = &m->ca_certificates.v[i];
+		if (ca->spiffe_bundle_url)
+			NOTE(notes, FINDING_WARNING, r, "caCertificates[%zu].spiffeBundleUrl is not fetched: use pem", i);
+		if (ca->trust_domains.n || ca->cert_signers.n)
+			NOTE(notes, FINDING_WARNING, r,
+			     "caCertificates[%zu].%s does not limit the root: it is trusted for every trust domain of the mesh",
+			     i, ca->trust_domains.n ? "trustDomains" : "certSigners");
+	}
+	if (m->access_log_file && *m->access_log_file)
+		NOTE(notes, FINDING_INFO, r, "accessLogFile: no access log is written yet; see meshctl flows");
+	if (m->enable_tracing)
+		NOTE(notes, FINDING_INFO, r, "enableTracing: no spans are made of TCP connections");
+}
