@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One helper process: start, watch, first messages, end. */
+#include "agent/link/supervisor_internal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "agent/base/err.h"
+#include "agent/base/loop.h"
+#include "agent/base/mem.h"
+#include "agent/base/table.h"
+#include "agent/model/identity.h"
+
+enum { READY_TIMEOUT_MS = 5000, EXIT_TIMEOUT_MS = 5000, DRAIN_TIMEOUT_MS = 300000 };
+
+void peer_log(struct supervisor *s, enum log_level level, const char *format, ...)
+{
+	char text[1024];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (s->events.on_log)
+		s->events.on_log(level, text, s->events.arg);
+}
+
+void peer_condemn(struct peer *peer, const char *why)
+{
+	if (peer->condemned)
+		return;
+	peer->condemned = true;
+	peer->s->protocol_errors++;
+	peer_log(peer->s, LOG_ERROR, "weft-helper (pid %d): %s; it is killed and replaced", (int)peer->process.pid,
+		 why);
+	process_signal(&peer->process, SIGKILL);
+	channel_free(TAKE(peer->channel));
+}
+
+int peer_send(struct peer *peer, Weft__Link__ToHelper__MsgCase which, void *message, const int *fds, size_t fd_count)
+{
+	if (!peer->channel)
+		return -EPIPE;
+	Weft__Link__ToHelper wrapped = WEFT__LINK__TO_HELPER__INIT;
+	wrapped.msg_case = which;
+	wrapped.hello = message; /* every member of the union is a pointer */
+	int rc = message_send(peer->channel, &wrapped.base, fds, fd_count);
+	if (rc == -ENOBUFS || rc == -ENOMEM)
+		peer_condemn(peer, "it does not read what it is sent");
+	return rc;
+}
+
+void peer_drain(struct peer *peer)
+{
+	if (peer->draining)
+		return;
+	peer->draining = true;
+	Weft__Link__Drain drain = WEFT__LINK__DRAIN__INIT;
+	drain.timeout_ms = DRAIN_TIMEOUT_MS;
+	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_DRAIN, &drain, NULL, 0);
+}
+
+/* --- pods --- */
+
+static void pod_fill(Weft__Link__PodSet *m, const struct supervised_pod *pod)
+{
+	const struct workload *w = pod->workload;
+	m->cookie = pod->cookie;
+	m->uid = w->uid;
+	m->ns = w->ns;
+	m->name = w->name;
+	m->identity = w->identity->uri;
+	m->max_connections = w->max_connections;
+	if (w->canonical_name)
+		m->canonical_name = w->canonical_name;
+	if (w->canonical_revision)
+		m->canonical_revision = w->canonical_revision;
+}
+
+bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with_fds, struct err *err)
+{
+	const struct workload *w = pod->workload;
+	Weft__Link__PodSet m = WEFT__LINK__POD_SET__INIT;
+	pod_fill(&m, pod);
+	Weft__Link__Policy *policy = w->policy ? message_policy_encode(w->policy) : NULL;
+	AUTO(mem_freep) ProtobufCBinaryData *addrs = calloc(w->addr_count + 1, sizeof(*addrs));
+	int rc = -ENOMEM;
+	if (addrs && (policy || !w->policy)) {
+		for (size_t i = 0; i < w->addr_count; i++)
+			addrs[i] = (ProtobufCBinaryData){ .len = 16, .data = w->addrs[i].b };
+		m.addrs = addrs;
+		m.n_addrs = w->addr_count;
+		m.policy = policy;
+
+		int fds[POD_LISTENERS];
+		uint32_t kinds[POD_LISTENERS];
+		size_t count = 0;
+		for (uint32_t kind = 0; with_fds && kind < POD_LISTENERS; kind++) {
+			if (pod->fds[kind] < 0)
+				continue;
+			fds[count] = pod->fds[kind];
+			kinds[count++] = kind;
+		}
+		m.kinds = kinds;
+		m.n_kinds = count;
+		rc = peer_send(peer, WEFT__LINK__TO_HELPER__MSG_POD_SET, &m, fds, count);
+	}
+	if (policy)
+		weft__link__policy__free_unpacked(policy, NULL);
+	if (rc == -EMSGSIZE)
+		err_set(err, rc,
+			"pod %s: its policy is too large to hand to the helper (over %d KiB); "
+			"use fewer or shorter rules",
+			w->uid, CHANNEL_MESSAGE_MAX >> 10);
+	else if (rc < 0)
+		err_sys(err, rc, "pod %s: hand it to the helper", w->uid);
+	return rc == 0;
+}
+
+/* --- start and end --- */
+
+/* Sealed, so that the helper can't take pages away from under the agent's reads. */
+static int metrics_make(struct link_metrics **out, int *fd_out, struct err *err)
+{
+	AUTO(fd_closep) int fd = memfd_create("weft-metrics", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (fd < 0 || ftruncate(fd, sizeof(struct link_metrics)) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
+		return err_sys(err, -errno, "make the helper's metrics memory");
+	struct link_metrics *m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (m == MAP_FAILED)
+		return err_sys(err, -errno, "map the helper's metrics memory");
+	m->magic = LINK_METRICS_MAGIC;
+	m->version = LINK_VERSION;
+	m->shard_count = LINK_SHARDS_MAX;
+	*out = m;
+	*fd_out = fd;
+	fd = -1;
+	return 0;
+}
+
+static void on_peer_exit(struct loop_io *io, int events, void *arg)
+{
+	struct peer *peer = arg;
+	char how[160];
+	(void)events;
+	if (!process_reap(&peer->process, how, sizeof(how)))
+		return;
+	loop_io_set(io, 0);
+	supervisor_peer_ended(peer, how);
+}
+
+static void on_peer_closed(const struct err *err, void *arg)
+{
+	struct peer *peer = arg;
+	channel_free(TAKE(peer->channel));
+	if (err->code == -EPIPE && peer->draining) {
+		loop_timer_start(peer->timer, EXIT_TIMEOUT_MS, 0); /* it is done and about to end by itself */
+		return;
+	}
+	/* Nothing more can be asked of it; when it died, its end is about to be noticed anyway. */
+	process_signal(&peer->process, SIGKILL);
+	if (err->code != -EPIPE) {
+		peer->s->protocol_errors++;
+		peer_log(peer->s, LOG_ERROR, "weft-helper (pid %d): %s; it is killed and replaced",
+			 (int)peer->process.pid, err->text);
+	}
+}
+
+static void on_peer_timeout(struct loop_timer *timer, void *arg)
+{
+	struct peer *peer = arg;
+	(void)timer;
+	peer_condemn(peer, peer->ready ? "it was drained and did not end" : "it was not ready within 5 s of its start");
+}
+
+static int peer_spawn(struct peer *peer, struct err *err)
+{
+	struct supervisor *s = peer->s;
+	int pair[2];
+	int rc = channel_pair(pair, err);
+	if (rc < 0)
+		return rc;
+
+	char uid[16], gid[16];
+	snprintf(uid, sizeof(uid), "%u", (unsigned int)s->uid);
+	snprintf(gid, sizeof(gid), "%u", (unsigned int)s->gid);
+	char *const argv[] = { (char[]){ "weft-helper" }, (char[]){ "--uid" }, uid, (char[]){ "--gid" }, gid, NULL };
+	rc = process_spawn(s->helper_path, argv, pair[1], &peer->process, err);
+	close(pair[1]);
+	if (rc < 0) {
+		close(pair[0]);
+		return rc;
+	}
+	rc = channel_new(s->loop, pair[0], peer_on_message, on_peer_closed, peer, &peer->channel);
+	if (rc == 0)
+		rc = loop_io_new(s->loop, peer->process.pidfd, on_peer_exit, peer, &peer->exit_io);
+	if (rc == 0)
+		rc = loop_io_set(peer->exit_io, LOOP_READ);
+	if (rc == 0)
+		rc = loop_timer_new(s->loop, on_peer_timeout, peer, &peer->timer);
+	if (rc < 0) {
+		process_signal(&peer->process, SIGKILL);
+		waitpid(peer->process.pid, NULL, 0);
+		return err_sys(err, rc, "watch weft-helper");
+	}
+	loop_timer_start(peer->timer, READY_TIMEOUT_MS, 0);
+	return 0;
+}
+
+/* All that it must know, without waiting for an answer: it is taking connections as soon as it can. */
+static void peer_tell_all(struct peer *peer, int metrics_fd)
+{
+	struct supervisor *s = peer->s;
+	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_HELLO, s->hello, &metrics_fd, 1);
+	Weft__Link__SetLogLevel level = WEFT__LINK__SET_LOG_LEVEL__INIT;
+	level.level = s->log_level;
+	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_LOG_LEVEL, &level, NULL, 0);
+	if (s->trust)
+		peer_send(peer, WEFT__LINK__TO_HELPER__MSG_TRUST, s->trust, NULL, 0);
+	struct table_iter it = { 0 };
+	while (peer->channel && table_next(s->pods, &it)) {
+		struct err err = ERR_INIT;
+		if (!peer_pod_set(peer, it.value, true, &err) && err.code != -EPIPE)
+			peer_log(s, LOG_ERROR, "%s", err.text);
+	}
+}
+
+int peer_start(struct supervisor *s, struct peer **out, struct err *err)
+{
+	struct peer *peer = calloc(1, sizeof(*peer));
+	if (!peer)
+		return err_set(err, -ENOMEM, "start weft-helper: out of memory");
+	*peer = (struct peer){
+		.s = s,
+		.serial = ++s->serials,
+		.process = { .pidfd = -1 },
+		.started_ns = loop_now_ns(s->loop),
+		.endpoints = table_new(free),
+		.csrs = table_new(free),
+		.csr_rate = RATE(200, 2048), /* every identity anew after a restart */
+		.socket_rate = RATE(20000, 8192),
+		.endpoint_rate = RATE(5000, 10000),
+		.dns_rate = RATE(5000, 5000),
+		.drop_rate = RATE(1000, 2000),
+		.result_rate = RATE(1000, 2000),
+		.log_rate = RATE(100, 1000),
+		.bad_rate = RATE(1, 60),
+		.message_rate = RATE(50000, 200000), /* of all kinds: far above any load that makes sense */
+	};
+	AUTO(fd_closep) int metrics_fd = -1;
+	int rc = peer->endpoints && peer->csrs ? metrics_make(&peer->metrics, &metrics_fd, err) :
+						 err_set(err, -ENOMEM, "start weft-helper: out of memory");
+	if (rc == 0)
+		rc = peer_spawn(peer, err);
+	if (rc < 0) {
+		peer_free(peer);
+		return rc;
+	}
+	peer_tell_all(peer, metrics_fd);
+	*out = peer;
+	return 0;
+}
+
+void peer_free(struct peer *peer)
+{
+	channel_free(peer->channel);
+	loop_io_free(peer->exit_io);
+	if (peer->timer)
+		loop_timer_free(peer->timer);
+	process_done(&peer->process);
+	if (peer->metrics)
+		munmap(peer->metrics, sizeof(*peer->metrics));
+	table_free(peer->endpoints);
+	table_free(peer->csrs);
+	free(peer);
+}

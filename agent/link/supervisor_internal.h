@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by supervisor*.c (what should be, lifecycle) and peer*.c (one helper process and its messages). */
+#pragma once
+
+#include "agent/link/channel.h"
+#include "agent/link/message.h"
+#include "agent/link/process.h"
+#include "agent/link/rate.h"
+#include "agent/link/supervisor.h"
+
+struct loop_io;
+struct loop_timer;
+struct table;
+
+enum { POD_LISTENERS = POD_DNS_TCP + 1, PEERS_MAX = 8, ORPHANS_MAX = 16, DUMPS_MAX = 16 };
+
+/* A pod as it was set, so that a new helper can be given all. */
+struct supervised_pod {
+	uint64_t cookie;
+	struct workload *workload;
+	int fds[POD_LISTENERS]; /* own duplicates, -1: none */
+};
+
+/* One helper process; several live while old ones drain. */
+struct peer {
+	struct supervisor *s;
+	struct peer *next;
+	uint64_t serial; /* names it in requests that outlive it */
+	struct process process;
+	struct loop_io *exit_io;
+	struct loop_timer *timer; /* to become ready; to end after draining */
+	struct channel *channel;  /* NULL: closed */
+	struct link_metrics *metrics;
+	uint64_t started_ns;
+	bool ready, outgoing, draining, condemned;
+	struct table *endpoints; /* packed endpoint -> struct sent_endpoint */
+	struct table *csrs;	 /* identity -> struct rate */
+	struct rate csr_rate, socket_rate, endpoint_rate, dns_rate, drop_rate, result_rate, log_rate, bad_rate,
+		message_rate;
+};
+
+struct sent_endpoint {
+	struct addr_port endpoint;
+	uint64_t hash; /* of what was sent last */
+};
+
+struct orphan {
+	struct supervisor *s;
+	struct process process;
+	struct loop_io *exit_io;
+};
+
+struct dump {
+	struct dump *next;
+	struct supervisor *s;
+	uint32_t id;
+	uint64_t peer;
+	supervisor_dump_fn fn;
+	void *arg;
+	struct sb *text;
+	struct loop_timer *timer;
+};
+
+struct supervisor {
+	struct loop *loop;
+	char *helper_path, *pid_file, *node;
+	uid_t uid;
+	gid_t gid;
+	struct supervisor_events events;
+	Weft__Link__Hello *hello;
+	Weft__Link__Trust *trust; /* NULL: not set yet */
+	enum log_level log_level;
+	struct table *pods;	  /* cookie -> struct supervised_pod */
+	struct table *identities; /* URI -> struct identity_use */
+	struct peer *peers, *current;
+	uint64_t serials;
+	struct loop_timer *respawn;
+	unsigned int quick_deaths;
+	struct orphan *orphans[ORPHANS_MAX];
+	struct dump *dumps;
+	uint32_t dump_ids;
+	struct link_shard past;
+	uint64_t restarts, protocol_errors, rate_limited;
+};
+
+struct identity_use {
+	size_t pods;
+};
+
+/* --- peer.c */
+int peer_start(struct supervisor *s, struct peer **out, struct err *err);
+void peer_free(struct peer *peer); /* the process, if alive, is left alone */
+/* -EMSGSIZE is the caller's to report; a queue that is full condemns the helper. */
+int peer_send(struct peer *peer, Weft__Link__ToHelper__MsgCase which, void *message, const int *fds, size_t fd_count);
+void peer_condemn(struct peer *peer, const char *why); /* kills it; what follows happens when it has ended */
+void peer_drain(struct peer *peer);
+bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with_fds, struct err *err);
+void peer_log(struct supervisor *s, enum log_level level, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* --- peer_messages.c */
+void peer_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *peer);
+int peer_endpoint_send(struct peer *peer, struct sent_endpoint *sent);
+
+/* --- supervisor.c */
+void supervisor_peer_ready(struct peer *peer);
+void supervisor_peer_ended(struct peer *peer, const char *how);
+/* --- supervisor_dump.c */
+void supervisor_dump_piece(struct peer *peer, uint32_t id, const char *json, bool more);
+void supervisor_dump_peer_ended(struct supervisor *s, uint64_t peer); /* 0: all */
