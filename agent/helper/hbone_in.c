@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams from other nodes to this pod's application. Decisions rest on the mTLS identity and the tunnel's source
+ * address alone; baggage and forwarded headers are the peer's word and not looked at. */
+#include "agent/helper/hbone_internal.h"
+
+#include "agent/base/loop.h"
+#include "agent/base/mem.h"
+#include "agent/model/identity.h"
+#include "agent/model/policy.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Ports of the mesh in every pod, ours and Istio's: a tunnel into them would go around policy. */
+static const uint16_t mesh_ports[] = { MESH_HBONE_PORT, 15001, 15006 };
+
+void hbone_inbound(struct hbone *h, struct worker_pod *pod, int fd, const struct addr_port *peer,
+		   const struct addr_port *local)
+{
+	if (!worker_pod_admit(h->w, pod)) {
+		hbone_refuse(h, pod, DROP_CONNECTION_LIMIT, true, peer, local, NULL, NULL);
+		close(fd);
+		return;
+	}
+	struct hbone_conn *c;
+	if (conn_new(h, pod, true, &c) < 0) {
+		hbone_refuse(h, pod, DROP_NO_MEMORY, true, peer, local, NULL, NULL);
+		worker_pod_leave(h->w, pod);
+		close(fd);
+		return;
+	}
+	hbone_enter(h);
+	c->remote = *peer;
+	c->local = *local;
+	conn_accepted(c, fd);
+	hbone_leave(h);
+}
+
+void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, const char *rule)
+{
+	struct hbone_conn *c = s->conn;
+	if (reason != DROP_NONE)
+		hbone_refuse(s->h, s->pod, reason, true, &c->remote, &s->destination, c->peer.identity->uri, rule);
+	if (s->h2.id && !s->h2.answered) {
+		h2_respond(c->h2, &s->h2, status, true);
+		/* The response is complete, so the rest of the request is not wanted (RFC 9113, 8.1). */
+		h2_reset(c->h2, &s->h2, H2_NO_ERROR);
+		conn_touch(c);
+	}
+	stream_abort(s, H2_CANCEL);
+}
+
+static void inbound_open(struct hbone_stream *s)
+{
+	h2_respond(s->conn->h2, &s->h2, 200, false);
+	conn_touch(s->conn);
+	if (relay_start(s) < 0) {
+		stream_abort(s, H2_INTERNAL_ERROR);
+		return;
+	}
+	relay_end(s); /* the peer may have ended already */
+}
+
+static int connect_app(const struct hbone_stream *s)
+{
+	int domain = AF_INET6;
+	socklen_t domain_len = sizeof(domain), len = sizeof(struct sockaddr_in6);
+	getsockopt(s->fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len);
+	struct sockaddr_storage from, to;
+	if (domain == AF_INET6) {
+		addr_to_sockaddr6(&s->conn->remote, (struct sockaddr_in6 *)&from);
+		addr_to_sockaddr6(&s->destination, (struct sockaddr_in6 *)&to);
+	} else {
+		len = addr_to_sockaddr(&s->conn->remote, &from);
+		addr_to_sockaddr(&s->destination, &to);
+	}
+	int one = 1;
+	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	/* The kernel takes this as the peer that the application is to see (POD_CONNECT_LOCAL). */
+	if (bind(s->fd, (struct sockaddr *)&from, len) < 0)
+		return -errno;
+	if (connect(s->fd, (struct sockaddr *)&to, len) == 0)
+		return 0;
+	if (errno != EINPROGRESS)
+		return -errno;
+	/* In one network namespace the handshake is over by now: asking again saves a turn of the loop. */
+	return connect(s->fd, (struct sockaddr *)&to, len) == 0 ? 0 : -errno;
+}
+
+static void on_app_connected(struct loop_io *io, int events, void *arg)
+{
+	struct hbone_stream *s = arg;
+	struct hbone *h = s->h;
+	(void)io;
+	(void)events;
+	if (s->state != STREAM_CONNECTING)
+		return;
+
+	hbone_enter(h);
+	int error = 0;
+	socklen_t len = sizeof(error);
+	getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+	loop_io_free(TAKE(s->io));
+	if (error)
+		inbound_fail(s, 503, DROP_UPSTREAM_CONNECT, NULL);
+	else
+		inbound_open(s);
+	hbone_leave(h);
+}
+
+static void on_socket(int fd, void *arg)
+{
+	struct hbone_stream *s = arg;
+	struct hbone *h = s->h;
+	s->wait = NULL;
+	hbone_enter(h);
+	if (fd < 0) {
+		inbound_fail(s, 503, DROP_NONE, NULL); /* counted by the worker */
+		hbone_leave(h);
+		return;
+	}
+	s->fd = fd;
+	int rc = connect_app(s);
+	if (rc == 0) {
+		inbound_open(s);
+	} else if (rc != -EALREADY && rc != -EINPROGRESS) {
+		inbound_fail(s, 503, DROP_UPSTREAM_CONNECT, NULL);
+	} else {
+		rc = loop_io_open(h->loop, fd, LOOP_WRITE, on_app_connected, s, &s->io);
+		if (rc < 0)
+			inbound_fail(s, 503, DROP_INTERNAL, NULL);
+	}
+	hbone_leave(h);
+}
+
+static void judge(const struct hbone_stream *s, struct policy_verdict *verdict)
+{
+	struct policy_input in = {
+		.peer = s->conn->peer.identity,
+		.source = s->conn->remote.addr,
+		.destination = s->destination.addr,
+		.port = s->destination.port,
+		.proto = IPPROTO_TCP,
+	};
+	*verdict = (struct policy_verdict){ .reason = DROP_NOT_READY };
+	if (s->pod->policy)
+		policy_eval(s->pod->policy, &in, verdict);
+}
+
+static bool is_pods(const struct worker_pod *pod, const struct addr *a)
+{
+	for (size_t i = 0; i < pod->addr_count; i++)
+		if (addr_eq(&pod->addrs[i], a))
+			return true;
+	return false;
+}
+
+static bool is_mesh_port(uint16_t port)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(mesh_ports); i++)
+		if (mesh_ports[i] == port)
+			return true;
+	return port == 0;
+}
+
+void inbound_request(struct hbone_stream *s, const struct h2_request *request)
+{
+	s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + CONNECT_TIMEOUT_MS);
+	if (request->problem) {
+		inbound_fail(s, 400, DROP_HBONE_PROTOCOL, request->problem);
+		return;
+	}
+	if (addr_port_parse(request->authority, &s->destination) < 0 || !is_pods(s->pod, &s->destination.addr)) {
+		inbound_fail(s, 400, DROP_HBONE_AUTHORITY, NULL);
+		return;
+	}
+	if (is_mesh_port(s->destination.port)) {
+		inbound_fail(s, 400, DROP_RESERVED_PORT, NULL);
+		return;
+	}
+	struct policy_verdict verdict;
+	judge(s, &verdict);
+	if (verdict.reason != DROP_NONE) {
+		inbound_fail(s, 401, verdict.reason, verdict.rule ? verdict.rule->name : NULL);
+		return;
+	}
+	struct worker_wait *wait = worker_socket_take(s->h->w, s->pod, POD_CONNECT_LOCAL, on_socket, s);
+	if (wait)
+		s->wait = wait;
+}
+
+void inbound_judge(struct hbone_stream *s)
+{
+	if (!s->conn || (s->state != STREAM_OPEN && s->state != STREAM_CONNECTING))
+		return;
+	struct policy_verdict verdict;
+	judge(s, &verdict);
+	if (verdict.reason == DROP_NONE)
+		return;
+	worker_metrics(s->h->w)->policy_cuts++;
+	hbone_refuse(s->h, s->pod, verdict.reason, true, &s->conn->remote, &s->destination, s->conn->peer.identity->uri,
+		     verdict.rule ? verdict.rule->name : NULL);
+	if (s->h2.id && !s->h2.answered)
+		inbound_fail(s, 401, DROP_NONE, NULL);
+	else
+		stream_abort(s, H2_CANCEL);
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Shared by the link thread's files: helper.c (life), control.c (the agent's messages), reports.c (the workers'),
+ * identities.c (keys and certificates), endpoint_hub.c (who asked about what). All on the link thread. */
+#pragma once
+
+#include "agent/helper/orders.h"
+#include "agent/helper/worker_internal.h"
+#include "agent/link/message.h"
+
+#include <stdbool.h>
+
+struct channel;
+struct endpoint_hub;
+struct identities;
+struct loop;
+struct loop_signal;
+struct loop_timer;
+struct mailbox;
+struct sb;
+struct table;
+struct tls_trust;
+
+enum { HELPER_DUMPS_MAX = 16 };
+
+struct helper_dump {
+	uint32_t id;
+	unsigned int waiting; /* workers; 0: free */
+	bool some;
+	struct sb *text;
+};
+
+struct helper {
+	struct loop *loop;
+	struct channel *channel; /* NULL: the agent is gone */
+	struct mailbox *reports;
+	struct helper_settings settings;
+	uint32_t cert_grace_percent;
+	struct link_metrics *metrics;
+	struct worker *workers[LINK_SHARDS_MAX];
+	unsigned int worker_count; /* 0: no Hello yet */
+	struct table *pods;	   /* cookie -> struct pod_spec */
+	struct identities *identities;
+	struct endpoint_hub *endpoints;
+	struct tls_trust *trust;
+	struct helper_dump dumps[HELPER_DUMPS_MAX];
+	struct loop_signal *sigterm;
+	struct loop_timer *drain_timer, *settle_timer;
+	bool draining, settle_due, settle_watched; /* memory is to be returned; the timer runs */
+	uint64_t work_seen;			   /* when memory was last to be returned */
+	uint32_t live[LINK_SHARDS_MAX];		   /* as last reported; UINT32_MAX: not yet */
+	int status;
+};
+
+/* --- helper.c */
+int helper_workers_start(struct helper *h, struct err *err);
+void helper_drain(struct helper *h, uint32_t timeout_ms);
+void helper_settle_later(struct helper *h);	 /* returns memory when starting, or making keys, is over */
+void helper_settle_when_quiet(struct helper *h); /* the same, when connections were carried */
+void helper_agent_gone(struct helper *h, const char *why);
+/* Packs and sends; a message that can't be queued is lost (its question times out). */
+bool helper_send(struct helper *h, Weft__Link__ToAgent__MsgCase which, void *message);
+void helper_order_all(struct helper *h, struct order *(*make)(void *arg), void *arg); /* a fresh order each */
+
+/* --- control.c */
+void control_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *helper);
+
+/* --- reports.c */
+void reports_on_report(void *report, void *helper);
+void reports_on_log(enum log_level level, const char *line, void *helper); /* any thread */
+void reports_dump(struct helper *h, uint32_t id, const char *what);
+void reports_dumps_done(struct helper *h);
+
+/* --- identities.c */
+int identities_new(struct helper *h, struct identities **out);
+void identities_free(struct identities *ids);
+void identities_use(struct identities *ids, const char *uri); /* one more pod has it: asks for a certificate if new */
+void identities_release(struct identities *ids, const char *uri);
+void identities_certificate(struct identities *ids, const char *uri, const char *chain_pem, uint64_t not_after_s,
+			    const char *error);
+void identities_rotate(struct identities *ids, const char *uri); /* "": all */
+void identities_dump(const struct identities *ids, struct sb *out);
+
+/* --- endpoint_hub.c */
+struct endpoint_hub *endpoint_hub_new(struct helper *h);
+void endpoint_hub_free(struct endpoint_hub *hub);
+void endpoint_hub_query(struct endpoint_hub *hub, unsigned int worker, const struct addr_port *at);
+void endpoint_hub_forget(struct endpoint_hub *hub, unsigned int worker, const struct addr_port *at);
+void endpoint_hub_alone(struct endpoint_hub *hub); /* what is still being asked for will not be answered */
+void endpoint_hub_info(struct endpoint_hub *hub, struct endpoint_shared *shared); /* takes it */

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+helper_USES := link model base
+helper_PKGS := libssl libcrypto libnghttp2 libseccomp libcap
+# Not a module: lets tests/unit/hbone have a fake worker of their own.
+hbone_USES := helper
+# The tests of the process start the real one.
+$(BUILD)/tests/unit/helper/test_process: | $(BUILD)/weft-helper
+# The same for the worker without its thread, over a fake data path: tests/unit/worker.
+worker_USES := helper

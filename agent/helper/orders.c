@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/helper/orders.h"
+
+#include <stdlib.h>
+
+#include "agent/base/mem.h"
+#include "agent/helper/tls_credentials.h"
+#include "agent/model/identity.h"
+#include "agent/model/policy.h"
+
+static bool last_ref(unsigned int *refs)
+{
+	return __atomic_sub_fetch(refs, 1, __ATOMIC_ACQ_REL) == 0;
+}
+
+struct pod_spec *pod_spec_ref(struct pod_spec *spec)
+{
+	__atomic_add_fetch(&spec->refs, 1, __ATOMIC_RELAXED);
+	return spec;
+}
+
+void pod_spec_unref(struct pod_spec *spec)
+{
+	if (!spec || !last_ref(&spec->refs))
+		return;
+	free(spec->uid);
+	free(spec->ns);
+	free(spec->name);
+	free(spec->canonical_name);
+	free(spec->canonical_revision);
+	identity_unref(spec->identity);
+	policy_unref(spec->policy);
+	free(spec->addrs);
+	free(spec);
+}
+
+struct endpoint_shared *endpoint_shared_ref(struct endpoint_shared *e)
+{
+	__atomic_add_fetch(&e->refs, 1, __ATOMIC_RELAXED);
+	return e;
+}
+
+void endpoint_shared_unref(struct endpoint_shared *e)
+{
+	if (!e || !last_ref(&e->refs))
+		return;
+	for (size_t i = 0; i < e->info.identity_count; i++)
+		free(e->info.identities[i]);
+	free(e->info.identities);
+	free(e->info.workload);
+	free(e->info.service);
+	free(e);
+}
+
+void dns_answer_free(struct dns_answer *a)
+{
+	if (!a)
+		return;
+	free(a->name);
+	free(a->addrs);
+	free(a);
+}
+
+struct order *order_new(enum order_kind kind, size_t fd_count)
+{
+	struct order *order = calloc(1, sizeof(*order) + fd_count * sizeof(int));
+	if (!order)
+		return NULL;
+	order->kind = kind;
+	order->fd_count = fd_count;
+	for (size_t i = 0; i < fd_count; i++)
+		order->fds[i] = -1;
+	return order;
+}
+
+void order_free(struct order *order)
+{
+	if (!order)
+		return;
+	for (size_t i = 0; i < order->fd_count; i++)
+		fd_closep(&order->fds[i]);
+	switch (order->kind) {
+	case ORDER_POD:
+		pod_spec_unref(order->spec);
+		break;
+	case ORDER_ENDPOINT:
+		endpoint_shared_unref(order->endpoint);
+		break;
+	case ORDER_CREDENTIALS:
+		tls_credentials_unref(order->credentials);
+		break;
+	case ORDER_TRUST:
+		tls_trust_unref(order->trust);
+		break;
+	case ORDER_DNS:
+		dns_answer_free(order->answer);
+		break;
+	case ORDER_DUMP:
+		free(order->text);
+		break;
+	case ORDER_POD_REMOVE:
+	case ORDER_SOCKETS:
+	case ORDER_DNS_FLUSH:
+	case ORDER_ALONE:
+	case ORDER_DRAIN:
+	case ORDER_STOP:
+		break;
+	}
+	free(order);
+}
+
+void report_free(struct report *report)
+{
+	if (!report)
+		return;
+	free(report->text);
+	free(report->rule);
+	free(report);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker: one thread with its own loop, pods, socket pools, TLS contexts and metric shard. It shares nothing on
+ * the path; the link thread (helper main) sends it immutable objects through its mailbox and takes requests through
+ * its own. Everything here is called on the worker's thread. Seam: worker*.c, pod*.c, dns*.c, sandbox.c, main are one
+ * part; tls*.c, h2*.c, hbone*.c, relay*.c, pool*.c the other, which sees only this header. */
+#pragma once
+
+#include "agent/base/addr.h"
+#include "agent/link/metrics.h"
+#include "agent/model/pod_socket.h"
+#include "bpf/reason.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct loop;
+struct identity;
+struct policy;
+struct worker;
+
+struct helper_settings {
+	char *trust_domain;
+	char **trust_domain_aliases;
+	size_t trust_domain_alias_count;
+	char *node;
+	uint32_t threads, max_connections_per_pod, connect_timeout_ms;
+	bool rsa_keys;
+};
+
+/* A pod as one worker sees it. Freed when removed and its last connection is gone (pod_ref/unref, worker-local). */
+struct worker_pod {
+	unsigned int refs;
+	uint64_t cookie;
+	bool removed;
+	char *uid, *ns, *name;
+	char *canonical_name, *canonical_revision; /* Istio's service.name and service.version; may be NULL */
+	struct identity *identity;
+	struct policy *policy; /* replaced as a whole; hbone_policy_changed() is called after */
+	struct addr *addrs;
+	size_t addr_count;
+	uint32_t max_connections, connections; /* of this worker: the pod's limit divided by workers, rounded up */
+};
+
+/* What is known of a destination; owned by the worker's cache, valid during the callback. */
+struct endpoint_info {
+	struct addr_port endpoint;
+	bool known, hbone;
+	struct addr_port tunnel;
+	char **identities; /* SPIFFE URIs, exact */
+	size_t identity_count;
+	uint32_t connect_timeout_ms, max_connections, keepalive_time_s, keepalive_interval_s, keepalive_probes;
+	uint32_t idle_timeout_ms, max_connection_duration_ms; /* 0: none */
+	char *workload, *service;
+};
+
+/* ---- provided by the worker */
+struct loop *worker_loop(struct worker *w);
+const struct helper_settings *worker_settings(const struct worker *w);
+struct link_shard *worker_metrics(struct worker *w);
+struct worker_pod *worker_pod_ref(struct worker_pod *pod);
+void worker_pod_unref(struct worker *w, struct worker_pod *pod);
+
+/* A socket in the pod's namespace from the pool, or when one arrives. fd is the callee's; -errno on failure or after
+ * 2 s (count DROP_NO_SOCKET). May call back at once. The handle cancels; NULL when it has called back already. */
+struct worker_wait;
+typedef void (*worker_socket_fn)(int fd, void *arg);
+struct worker_wait *worker_socket_take(struct worker *w, struct worker_pod *pod, enum pod_socket kind,
+				       worker_socket_fn fn, void *arg);
+typedef void (*worker_endpoint_fn)(const struct endpoint_info *info, void *arg); /* NULL: no answer within 2 s */
+struct worker_wait *worker_endpoint_get(struct worker *w, const struct addr_port *endpoint, worker_endpoint_fn fn,
+					void *arg);
+void worker_wait_cancel(struct worker_wait *wait); /* NULL is fine */
+/* Whether a destination could be reached, for outlier detection. Every failure is reported, and the first success after. */
+void worker_endpoint_result(struct worker *w, const struct addr_port *endpoint, bool ok);
+
+/* A refusal: counts it and reports it to the agent (rate limited). peer and rule may be NULL. */
+struct worker_drop {
+	struct worker_pod *pod;
+	enum drop_reason reason;
+	bool inbound;
+	struct addr_port source, destination;
+	const char *peer, *rule;
+};
+void worker_drop(struct worker *w, const struct worker_drop *drop);
+
+/* Per-connection accounting against the pod's limit. */
+bool worker_pod_admit(struct worker *w, struct worker_pod *pod); /* false: over the limit; the caller drops */
+void worker_pod_leave(struct worker *w, struct worker_pod *pod);
+
+/* ---- provided by hbone.c for the worker */
+struct hbone; /* per-worker state: contexts, pools, connections */
+int hbone_new(struct worker *w, struct hbone **out);
+void hbone_free(struct hbone *h);
+/* A captured connection of the pod's application: fd accepted from POD_LISTEN_OUTBOUND; takes fd. */
+void hbone_outbound(struct hbone *h, struct worker_pod *pod, int fd, const struct addr_port *endpoint,
+		    const struct addr_port *original);
+/* A TCP connection accepted from POD_LISTEN_HBONE; takes fd. */
+void hbone_inbound(struct hbone *h, struct worker_pod *pod, int fd, const struct addr_port *peer,
+		   const struct addr_port *local);
+/* Credentials of an identity, or new ones: PEM chain (leaf first) and private key. Established connections stay. */
+struct tls_credentials; /* immutable, atomically reference-counted; made by the link thread (tls_credentials.h) */
+struct tls_trust;	/* roots and revoked serials; the same */
+void hbone_credentials(struct hbone *h, struct tls_credentials *credentials);
+void hbone_trust(struct hbone *h, struct tls_trust *trust);	    /* cuts live connections whose peer it revokes */
+void hbone_policy_changed(struct hbone *h, struct worker_pod *pod); /* cuts live connections it forbids now */
+void hbone_pod_removed(struct hbone *h, struct worker_pod *pod);
+void hbone_drain(struct hbone *h);	  /* GOAWAY everywhere, no new pooled connection */
+size_t hbone_live(const struct hbone *h); /* connections and streams still carried */
+/* Appends a JSON array for "connections" or "pools". */
+struct sb;
+void hbone_dump(struct hbone *h, const char *what, struct sb *out);
+
+/* What the link thread uses of tls_credentials.h (hbone's), on its own thread; results go to all workers:
+ *   int tls_key_new(bool rsa, struct tls_key **out, struct err *err);
+ *   void tls_key_free(struct tls_key *key);
+ *   int tls_key_csr(const struct tls_key *key, const char *uri, char **csr_pem, struct err *err);   caller frees csr_pem
+ *   int tls_credentials_new(const char *uri, const struct tls_key *key, const char *chain_pem,
+ *                           struct tls_credentials **out, struct err *err);   refuses a chain that is not the key's
+ *   tls_credentials_ref/unref, tls_trust_ref/unref
+ *   int tls_trust_new(const char *roots_pem, const char *const *revoked, size_t revoked_count,
+ *                     struct tls_trust **out, struct err *err);
+ * hbone_credentials() and hbone_trust() take over the reference that they are given. The drain: workers accept for two
+ * more seconds, close their listeners, then call hbone_drain(). */

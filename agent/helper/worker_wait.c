@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections that wait for a socket or for what a destination is. Every wait has the same timeout, so one timer for the
+ * oldest serves all. */
+#include "agent/helper/worker_internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "agent/base/loop.h"
+
+static void waits_arm(struct worker *w)
+{
+	const struct worker_wait *oldest = TAILQ_FIRST(&w->waits);
+	if (!oldest) {
+		loop_timer_stop(w->wait_timer);
+		return;
+	}
+	uint64_t now = loop_now_ns(w->loop);
+	uint64_t left = oldest->deadline_ns > now ? oldest->deadline_ns - now : 0;
+	loop_timer_start(w->wait_timer, left / 1000000 + 1, 0);
+}
+
+static void on_wait_timer(struct loop_timer *timer, void *arg)
+{
+	struct worker *w = arg;
+	struct worker_wait *wait;
+	(void)timer;
+	while ((wait = TAILQ_FIRST(&w->waits)) && wait->deadline_ns <= loop_now_ns(w->loop)) {
+		if (wait->pod)
+			worker_wait_socket(wait, -ETIMEDOUT);
+		else
+			worker_wait_endpoint(wait, NULL);
+	}
+	waits_arm(w);
+}
+
+int worker_waits_init(struct worker *w)
+{
+	TAILQ_INIT(&w->waits);
+	return loop_timer_new(w->loop, on_wait_timer, w, &w->wait_timer);
+}
+
+struct worker_wait *worker_wait_add(struct worker *w, struct wait_list *owner, struct worker_pod *pod, void *arg)
+{
+	struct worker_wait *wait = calloc(1, sizeof(*wait));
+	if (!wait)
+		return NULL;
+	wait->owner = owner;
+	wait->w = w;
+	wait->pod = pod ? worker_pod_ref(pod) : NULL;
+	wait->arg = arg;
+	wait->deadline_ns = loop_now_ns(w->loop) + WAIT_TIMEOUT_MS * 1000000ull;
+	bool first = TAILQ_EMPTY(&w->waits);
+	TAILQ_INSERT_TAIL(&w->waits, wait, by_age);
+	TAILQ_INSERT_TAIL(owner, wait, by_owner);
+	if (first)
+		waits_arm(w);
+	return wait;
+}
+
+static void wait_remove(struct worker_wait *wait)
+{
+	TAILQ_REMOVE(&wait->w->waits, wait, by_age);
+	TAILQ_REMOVE(wait->owner, wait, by_owner);
+}
+
+static void wait_free(struct worker_wait *wait)
+{
+	if (wait->pod)
+		worker_pod_unref(wait->w, wait->pod);
+	free(wait);
+}
+
+void worker_wait_socket(struct worker_wait *wait, int fd)
+{
+	wait_remove(wait);
+	wait->on_socket(fd, wait->arg);
+	wait_free(wait);
+}
+
+void worker_wait_endpoint(struct worker_wait *wait, const struct endpoint_info *info)
+{
+	wait_remove(wait);
+	wait->on_endpoint(info, wait->arg);
+	wait_free(wait);
+}
+
+void worker_wait_cancel(struct worker_wait *wait)
+{
+	if (!wait)
+		return;
+	wait_remove(wait);
+	wait_free(wait);
+}
+
+void worker_waits_fail(struct wait_list *owner, int error)
+{
+	struct worker_wait *wait;
+	while ((wait = TAILQ_FIRST(owner))) {
+		if (wait->pod)
+			worker_wait_socket(wait, error);
+		else
+			worker_wait_endpoint(wait, NULL);
+	}
+}
