@@ -1,0 +1,470 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What happens to a connection, told from three places, in this order: the kernel's live tables (outbound choice and
+ * SYN verdict), policy_eval() over the compiled policy (what the helper runs; also names the rule), and the plan where
+ * neither can be asked because the other end is not on this node. What was not asked is said, not guessed. */
+#include "agent/control/request.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "agent/base/err.h"
+#include "agent/base/str.h"
+#include "agent/control/backend.h"
+#include "agent/control/json.h"
+#include "agent/control/locate.h"
+#include "agent/control/objects.h"
+#include "agent/model/plan.h"
+
+struct explain {
+	struct request *rq;
+	const struct plan *plan;
+	struct located_source source;
+	struct located_destination to;
+
+	bool asked_kernel; /* outbound is the live tables' answer */
+	struct explain_outbound outbound;
+	bool has_chosen;
+	struct addr_port chosen;	    /* endpoint */
+	const struct workload *destination; /* that has the endpoint; NULL: outside the mesh */
+	const char *path;		    /* "attested", "hbone", "direct", "plaintext", "refused" */
+	bool authenticated;
+	enum drop_reason inbound_reason;
+	bool inbound_known;
+	json_t *notes;
+};
+
+static void note(struct explain *x, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void note(struct explain *x, const char *format, ...)
+{
+	char text[512];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	json_t *value = json_string(text);
+	if (value)
+		json_add(x->notes, value);
+}
+
+static const char *node_of(const struct workload *w)
+{
+	return w && w->node ? w->node : "an unknown node";
+}
+
+static bool same_node(const struct workload *a, const struct workload *b)
+{
+	if (workload_is_local(a) && workload_is_local(b))
+		return true;
+	return a->node && str_eq(a->node, b->node);
+}
+
+static void ask_outbound(struct explain *x)
+{
+	const struct control_backend *b = request_backend(x->rq);
+	const struct workload *w = x->source.workload;
+	struct err err = ERR_INIT;
+
+	if (!w || !w->enrolled)
+		return;
+	if (!workload_is_local(w)) {
+		note(x,
+		     "The source runs on %s: its kernel was not asked; which endpoint it picks is shown from the "
+		     "configuration. "
+		     "Ask meshctl there.",
+		     node_of(w));
+		return;
+	}
+	if (!b->explain_outbound)
+		return;
+	int rc = b->explain_outbound(w, &x->to.asked, x->to.proto, &x->outbound, &err, b->arg);
+	if (rc < 0)
+		note(x, "The kernel's tables could not be asked (%s); shown from the configuration.", err.text);
+	else
+		x->asked_kernel = true;
+}
+
+/* A service that REGISTRY_ONLY forbids, or without endpoints, when the kernel was not asked. */
+static void outbound_from_plan(struct explain *x)
+{
+	const struct service_port *port = x->to.port;
+	bool v6 = !addr_is_v4(&x->to.asked.addr);
+	/* A headless service has no schedule: its callers choose among its endpoints' own addresses. */
+	bool headless = x->to.service && x->to.service->kind == SERVICE_HEADLESS;
+	size_t slots = !port ? 0 : headless ? port->endpoint_count : v6 ? port->slot6_count : port->slot_count;
+
+	x->outbound = (struct explain_outbound){ .path = PATH_DIRECT };
+	if (x->to.service && !slots) {
+		x->outbound.path = PATH_DENY;
+		x->outbound.reason = port ? DROP_NO_ENDPOINT : DROP_NOT_IN_REGISTRY;
+	} else if (port) {
+		const struct endpoint *e = &port->endpoints[headless ? 0 : v6 ? port->slots6[0] : port->slots[0]];
+		x->outbound.chosen = (struct addr_port){ e->addr, e->port };
+	} else {
+		x->outbound.chosen = x->to.asked;
+		if (!x->to.workload && x->plan->mesh.outbound == OUTBOUND_REGISTRY_ONLY && x->source.workload &&
+		    x->source.workload->enrolled) {
+			x->outbound.path = PATH_DENY;
+			x->outbound.reason = DROP_NOT_IN_REGISTRY;
+		}
+	}
+}
+
+static const char *path_from_plan(const struct explain *x)
+{
+	const struct workload *s = x->source.workload, *d = x->destination;
+
+	if (!s || !s->enrolled || x->to.proto != IPPROTO_TCP)
+		return "plaintext";
+	if (!d || !d->enrolled)
+		return d && d->tunnel == TUNNEL_HBONE ? "hbone" : "direct";
+	if (same_node(s, d) && x->plan->mesh.same_node == SAME_NODE_ATTEST)
+		return "attested";
+	return same_node(s, d) || d->tunnel == TUNNEL_HBONE ? "hbone" : "plaintext";
+}
+
+static void settle_path(struct explain *x)
+{
+	if (!x->asked_kernel)
+		outbound_from_plan(x);
+	if (x->outbound.path == PATH_DENY) {
+		x->path = "refused";
+		return;
+	}
+	x->chosen = x->outbound.chosen.port ? x->outbound.chosen : x->to.asked;
+	x->has_chosen = true;
+	x->destination = plan_workload_by_addr(x->plan, &x->chosen.addr);
+	if (!x->asked_kernel) {
+		x->path = path_from_plan(x);
+	} else if (x->outbound.path == PATH_HELPER_L4 || x->outbound.path == PATH_HELPER_L7) {
+		x->path = "hbone";
+	} else {
+		const struct workload *d = x->destination;
+		bool attested = d && d->enrolled && workload_is_local(d) && x->to.proto == IPPROTO_TCP;
+		x->path = attested ? "attested" : "direct";
+	}
+	x->authenticated = str_eq(x->path, "hbone") || str_eq(x->path, "attested");
+}
+
+static void verdict_json(json_t *o, const struct policy *p, const struct policy_verdict *v, enum drop_reason reason)
+{
+	json_set_bool(o, "allowed", reason == DROP_NONE);
+	json_set_text(o, "reason", reason == DROP_NONE ? NULL : text_of_reason(reason));
+	json_set_text(o, "help", reason == DROP_NONE ? NULL : text_of_reason_help(reason));
+	json_set(o, "rule", v->rule ? policy_rule_json(v->rule) : json_null());
+	if (v->audit)
+		json_set(o, "audit", policy_rule_json(v->audit));
+	json_set_bool(o, "default_allow", !p->has_allow);
+	json_set_text_if(o, "allow_policies", p->allow_names);
+}
+
+/* The verdict of `destination` on a caller. *reason: what was decided. */
+static json_t *inbound_json(struct request *rq, const struct workload *destination, const struct policy *p,
+			    const struct identity *peer, const struct addr *source, const struct addr_port *at,
+			    uint8_t proto, bool by_kernel, enum drop_reason *reason, const char **disagrees)
+{
+	const struct control_backend *b = request_backend(rq);
+	struct policy_input in = {
+		.peer = peer, .source = *source, .destination = at->addr, .port = at->port, .proto = proto
+	};
+	struct policy_verdict v;
+	struct explain_inbound kernel;
+	struct err err = ERR_INIT;
+	json_t *o = json_object();
+
+	policy_eval(p, &in, &v);
+	*reason = v.reason;
+	*disagrees = NULL;
+	bool asked = by_kernel && workload_is_local(destination) && b->explain_inbound &&
+		     b->explain_inbound(destination, peer ? peer->id : 0, source, at->port, proto, &kernel, &err,
+					b->arg) == 0;
+	if (asked && !kernel.to_helper) {
+		*reason = kernel.reason;
+		if (kernel.reason != v.reason)
+			*disagrees = text_of_reason(v.reason);
+	}
+	json_set_text(o, "workload", destination->uid);
+	json_set_text(o, "decided_by", asked && !kernel.to_helper ? "kernel" : "helper");
+	json_set_text(o, "mtls_mode", text_of_mtls(policy_mtls_mode(p, at->port)));
+	json_set_text(o, "mtls_origin", p->mtls_origin);
+	verdict_json(o, p, &v, *reason);
+	return o;
+}
+
+/* A reference to the policy of a workload of any node, or NULL. */
+static struct policy *policy_for(struct request *rq, const struct workload *w)
+{
+	const struct control_backend *b = request_backend(rq);
+
+	if (w->policy)
+		return policy_ref(w->policy);
+	return b->policy_of ? b->policy_of(w, b->arg) : NULL;
+}
+
+static json_t *explain_inbound_part(struct explain *x)
+{
+	const struct workload *d = x->destination;
+	const char *disagrees;
+	json_t *o;
+
+	if (!x->has_chosen)
+		return json_null();
+	if (!d || !d->enrolled) {
+		x->inbound_known = true;
+		note(x, d ? "The destination is known but not in the mesh: no policy is applied to it." :
+			    "The destination is outside the mesh: no policy is applied at its end.");
+		return json_null();
+	}
+	if (d == x->source.workload) {
+		x->inbound_known = true;
+		note(x, "The workload calls itself: no policy is applied.");
+		return json_null();
+	}
+	struct policy *policy = policy_for(x->rq, d);
+	if (!policy) {
+		note(x,
+		     "The destination runs on %s, where its policy is decided. Ask meshctl there: meshctl authz check "
+		     "%s %s.",
+		     node_of(d), x->source.workload ? x->source.workload->uid : "SOURCE", d->uid);
+		return json_null();
+	}
+	if (!d->policy)
+		note(x, "The destination's end is decided on %s; shown is what the configuration here says of it.",
+		     node_of(d));
+	const struct identity *peer = x->authenticated && x->source.workload ? x->source.workload->identity : NULL;
+	o = inbound_json(x->rq, d, policy, peer, &x->source.addr, &x->chosen, x->to.proto, !str_eq(x->path, "hbone"),
+			 &x->inbound_reason, &disagrees);
+	policy_unref(policy);
+	x->inbound_known = true;
+	if (disagrees)
+		note(x,
+		     "The kernel's tables and the compiled policy disagree (the latter says %s): a change is being "
+		     "applied, or "
+		     "this is a bug.",
+		     disagrees);
+	return o;
+}
+
+static json_t *explain_source(const struct explain *x)
+{
+	const struct workload *w = x->source.workload;
+	json_t *o = json_object();
+
+	json_set_text(o, "workload", w ? w->uid : NULL);
+	json_set(o, "address", addr_is_zero(&x->source.addr) ? json_null() : json_of_addr(&x->source.addr));
+	json_set_text(o, "identity", w ? w->identity->uri : NULL);
+	json_set_text(o, "node", w ? w->node : NULL);
+	json_set_bool(o, "local", w && workload_is_local(w));
+	json_set_bool(o, "enrolled", w && w->enrolled);
+	return o;
+}
+
+static json_t *explain_destination(const struct explain *x)
+{
+	json_t *o = json_object();
+
+	json_set(o, "asked", json_of_addr_port(&x->to.asked));
+	json_set_text(o, "protocol", text_of_proto(x->to.proto));
+	json_set(o, "service", x->to.service ? service_json(x->plan, x->to.service, false) : json_null());
+	if (x->to.service && !x->to.port)
+		json_set_text(o, "problem", "the service has no such port");
+	json_t *endpoints = json_array();
+	for (size_t i = 0; x->to.port && i < x->to.port->endpoint_count; i++)
+		json_add(endpoints, endpoint_json(x->plan, x->to.port, i, x->has_chosen ? &x->chosen : NULL));
+	json_set(o, "endpoints", endpoints);
+	json_set(o, "chosen", x->has_chosen ? json_of_addr_port(&x->chosen) : json_null());
+	json_set_text(o, "workload", x->destination ? x->destination->uid : NULL);
+	json_set_text(o, "node", x->destination ? x->destination->node : NULL);
+	json_set_text(o, "identity", x->destination && x->authenticated ? x->destination->identity->uri : NULL);
+	return o;
+}
+
+static json_t *explain_outbound_part(const struct explain *x)
+{
+	bool refused = x->outbound.path == PATH_DENY;
+	json_t *o = json_object();
+
+	json_set_text(o, "decided_by", x->asked_kernel ? "kernel" : "configuration");
+	json_set_bool(o, "allowed", !refused);
+	json_set_text(o, "reason", refused ? text_of_reason(x->outbound.reason) : NULL);
+	json_set_text(o, "help", refused ? text_of_reason_help(x->outbound.reason) : NULL);
+	return o;
+}
+
+static bool explain_locate(struct explain *x)
+{
+	struct request *rq = x->rq;
+	const char *source = request_query(rq, "source"), *destination = request_query(rq, "destination");
+	const char *proto = request_query(rq, "proto");
+	struct err err = ERR_INIT;
+
+	if (!source || !destination) {
+		reply_error(rq, 400, "source= and destination= are needed");
+		return false;
+	}
+	if (proto && !str_eq(proto, "tcp") && !str_eq(proto, "udp")) {
+		reply_error(rq, 400, "proto=%.20s is neither tcp nor udp", proto);
+		return false;
+	}
+	uint8_t number = !proto ? 0 : str_eq(proto, "udp") ? IPPROTO_UDP : IPPROTO_TCP;
+	int rc = locate_source(x->plan, source, &x->source, &err);
+	if (rc == 0)
+		rc = locate_destination(x->plan, x->source.workload ? x->source.workload->ns : NULL, destination,
+					number, &x->to, &err);
+	if (rc < 0)
+		reply_err(rq, rc, &err);
+	return rc == 0;
+}
+
+void handle_explain(struct request *rq)
+{
+	struct explain x = { .rq = rq, .plan = request_plan(rq) };
+	if (!x.plan || !explain_locate(&x))
+		return;
+
+	x.notes = json_array();
+	if (!x.source.workload)
+		note(&x, "The source is nobody the mesh knows: it is judged as anonymous plaintext.");
+	else if (!x.source.workload->enrolled)
+		note(&x, "The source is not in the mesh: nothing of its connections is captured.");
+	ask_outbound(&x);
+	settle_path(&x);
+	json_t *inbound = explain_inbound_part(&x);
+
+	json_t *o = json_object();
+	bool refused = x.outbound.path == PATH_DENY || (x.inbound_known && x.inbound_reason != DROP_NONE);
+	json_set_text(o, "verdict", refused ? "refused" : x.inbound_known ? "allowed" : "unknown");
+	json_set_text(o, "path", x.path);
+	json_set(o, "source", explain_source(&x));
+	json_set(o, "destination", explain_destination(&x));
+	json_set(o, "outbound", explain_outbound_part(&x));
+	json_set(o, "inbound", inbound);
+	json_set(o, "notes", x.notes);
+	reply_json(rq, o);
+}
+
+static void authz_one(struct request *rq, json_t *items, const struct located_source *source, const struct workload *d,
+		      const struct addr_port *at, uint8_t proto)
+{
+	enum drop_reason reason;
+	const char *disagrees;
+
+	struct policy *policy = d && d->enrolled ? policy_for(rq, d) : NULL;
+	if (!policy) {
+		json_t *o = json_object();
+		json_set_text(o, "workload", d ? d->uid : NULL);
+		json_set(o, "allowed", json_null());
+		json_set_text(o, "node", d ? d->node : NULL);
+		json_set_text(o, "problem",
+			      !d	   ? "outside the mesh: no policy is applied" :
+			      !d->enrolled ? "not in the mesh: no policy is applied" :
+					     "runs on another node, where its policy is compiled: ask there");
+		json_add(items, o);
+		return;
+	}
+	const struct identity *peer =
+		source->workload && source->workload->enrolled ? source->workload->identity : NULL;
+	json_t *o = inbound_json(rq, d, policy, peer, &source->addr, at, proto, false, &reason, &disagrees);
+	policy_unref(policy);
+	json_set_text(o, "peer", peer ? peer->uri : NULL);
+	json_set_u64(o, "port", at->port);
+	json_add(items, o);
+}
+
+void handle_authz_check(struct request *rq)
+{
+	struct explain x = { .rq = rq, .plan = request_plan(rq) };
+	if (!x.plan || !explain_locate(&x))
+		return;
+
+	json_t *items = json_array();
+	for (size_t i = 0; x.to.port && i < x.to.port->endpoint_count; i++) {
+		const struct endpoint *e = &x.to.port->endpoints[i];
+		authz_one(rq, items, &x.source, e->workload, &(struct addr_port){ e->addr, e->port }, x.to.proto);
+	}
+	if (!x.to.service)
+		authz_one(rq, items, &x.source, x.to.workload, &x.to.asked, x.to.proto);
+	json_t *o = json_of_items(items);
+	json_set(o, "source", explain_source(&x));
+	reply_json(rq, o);
+}
+
+/* Of a whole mesh's table: the loop carries on with other work in a few milliseconds. Filters get the rest. */
+enum { TLS_POLICIES_MAX = 1000 };
+
+struct tls_row {
+	const char *client, *server, *status;
+	char origin[256]; /* of the mode of the last endpoint; "": none */
+};
+
+/* One word for all endpoints, or "mixed". */
+static void merge(const char **have, const char *value)
+{
+	if (!*have)
+		*have = value;
+	else if (value && !str_eq(*have, value))
+		*have = "mixed";
+}
+
+/* budget: how many policies may still be made for this request; those of this node's workloads cost nothing. */
+static struct tls_row tls_of(struct request *rq, const struct plan *plan, const struct service_port *port, int *budget)
+{
+	struct tls_row row = { .status = "OK" };
+
+	for (size_t i = 0; i < port->endpoint_count; i++) {
+		const struct workload *w = port->endpoints[i].workload;
+		const char *client = w ? workload_path_text(plan, w, port->proto) : "plaintext";
+		merge(&row.client, client);
+		if (!w || !w->enrolled) {
+			merge(&row.server, "not in mesh");
+			continue;
+		}
+		bool affordable = w->policy || --*budget >= 0;
+		struct policy *policy = affordable ? policy_for(rq, w) : NULL;
+		if (!policy) {
+			merge(&row.server, affordable ? "on other node" : "not looked at");
+			continue;
+		}
+		enum mtls_mode mode = policy_mtls_mode(policy, port->endpoints[i].port);
+		merge(&row.server, text_of_mtls(mode));
+		str_copy(row.origin, sizeof(row.origin), policy->mtls_origin);
+		policy_unref(policy);
+		if (mode == MTLS_STRICT && str_eq(client, "plaintext"))
+			row.status = "CONFLICT";
+	}
+	if (!port->endpoint_count)
+		row = (struct tls_row){ .status = "NO ENDPOINTS" };
+	return row;
+}
+
+void handle_tls_check(struct request *rq)
+{
+	const struct plan *plan = request_plan(rq);
+	if (!plan)
+		return;
+	const char *ns = request_query(rq, "namespace"), *name = request_query(rq, "service");
+	json_t *items = json_array();
+	int budget = TLS_POLICIES_MAX;
+
+	for (size_t i = 0; i < plan->service_count; i++) {
+		const struct service *s = plan->services[i];
+		if ((ns && !str_eq(s->ns, ns)) || (name && !str_eq(s->name, name) && !str_eq(s->hostname, name)))
+			continue;
+		for (size_t k = 0; k < s->port_count; k++) {
+			struct tls_row row = tls_of(rq, plan, &s->ports[k], &budget);
+			json_t *o = json_object();
+			json_set_text(o, "host", s->hostname);
+			json_set_u64(o, "port", s->ports[k].port);
+			json_set_text(o, "protocol", text_of_proto(s->ports[k].proto));
+			json_set_text(o, "status", row.status);
+			json_set_text(o, "server", row.server);
+			json_set_text(o, "client", row.client);
+			json_set_text(o, "policy", row.origin[0] ? row.origin : NULL);
+			json_add(items, o);
+		}
+	}
+	reply_json(rq, json_of_items(items));
+}

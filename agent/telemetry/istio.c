@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A row of the kernel's sums is a pair of identities, a service, a path and a side. Istio's labels are of workloads: when
+ * all workloads of an identity agree on a label it is given, else "unknown". Rows that come to have the same labels
+ * (two paths without TLS, identities that have left the plan) are added up, as no series may appear twice. */
+#include "agent/telemetry/istio.h"
+
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/mem.h"
+#include "agent/base/str.h"
+#include "agent/base/table.h"
+#include "agent/model/plan.h"
+#include "agent/telemetry/exposition.h"
+#include "agent/telemetry/metrics.h"
+
+/* What the workloads of one identity agree on; NULL: nothing known, "": they differ. Borrowed from the plan. */
+struct party {
+	const struct identity *identity;
+	const char *workload, *ns, *app, *version, *canonical, *revision;
+	bool seen;
+};
+
+struct series {
+	char *labels; /* without response_flags */
+	uint64_t opened, closed, failed, sent_bytes, received_bytes;
+};
+
+struct istio {
+	const struct metrics_snapshot *snapshot;
+	struct table *parties;	/* identity id -> struct party */
+	struct table *services; /* service id -> struct service */
+	struct table *by_labels;
+	struct series *rows;
+	size_t row_count, row_cap;
+};
+
+static void agree(const char **have, const char *value, bool first)
+{
+	if (first)
+		*have = value;
+	else if (!*have || !value || strcmp(*have, value) != 0)
+		*have = NULL;
+}
+
+static const char *label_of(const struct workload *w, const char *key)
+{
+	return w->label_count ? workload_label(w, key) : NULL;
+}
+
+static int party_add(struct istio *m, const struct workload *w)
+{
+	uint32_t id = w->identity->id;
+	struct party *party = table_get(m->parties, &id, sizeof(id));
+
+	if (!party) {
+		party = calloc(1, sizeof(*party));
+		if (!party || table_set(m->parties, &id, sizeof(id), party) < 0) {
+			free(party);
+			return -1;
+		}
+		party->identity = w->identity;
+	}
+	bool first = !party->seen;
+	party->seen = true;
+	agree(&party->workload, w->owner ? w->owner : w->name, first);
+	agree(&party->ns, w->ns, first);
+	agree(&party->app, label_of(w, "app"), first);
+	agree(&party->version, label_of(w, "version"), first);
+	agree(&party->canonical, w->canonical_name, first);
+	agree(&party->revision, w->canonical_revision, first);
+	return 0;
+}
+
+static int index_plan(struct istio *m, const struct plan *plan)
+{
+	for (size_t i = 0; plan && i < plan->workload_count; i++)
+		if (party_add(m, plan->workloads[i]) < 0)
+			return -1;
+	for (size_t i = 0; plan && i < plan->service_count; i++) {
+		struct service *s = plan->services[i];
+		if (table_set(m->services, &s->id, sizeof(s->id), s) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static void party_labels(struct sb *sb, const char *side, const struct party *p, bool authenticated)
+{
+	static const struct party nobody;
+	const struct party *q = p ? p : &nobody;
+	const char *revision = q->revision ? q->revision : q->canonical ? "latest" : NULL;
+	const struct {
+		const char *key, *value;
+	} labels[] = {
+		{ "workload", q->workload },
+		{ "workload_namespace", q->ns },
+		{ "principal", q->identity && authenticated ? q->identity->uri : NULL },
+		{ "app", q->app },
+		{ "version", q->version },
+		{ "canonical_service", q->canonical },
+		{ "canonical_revision", revision },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(labels); i++) {
+		char key[64];
+		snprintf(key, sizeof(key), "%s_%s", side, labels[i].key);
+		exposition_label(sb, key, labels[i].value);
+	}
+}
+
+static const char *security_policy(enum flow_path path)
+{
+	/* Attested is not TLS and is not called so; Istio has no word for an identity that the kernel vouches for. */
+	return path == FLOW_HBONE ? "mutual_tls" : path == FLOW_ATTESTED ? "attested" : "none";
+}
+
+static char *row_labels(const struct istio *m, const struct flow_sum *sum)
+{
+	const struct party *source = table_get(m->parties, &sum->source_identity, sizeof(uint32_t));
+	const struct party *destination = table_get(m->parties, &sum->destination_identity, sizeof(uint32_t));
+	const struct service *s = table_get(m->services, &sum->service, sizeof(uint32_t));
+	bool authenticated = sum->path == FLOW_HBONE || sum->path == FLOW_ATTESTED;
+	struct sb sb = { 0 };
+
+	exposition_label(&sb, "reporter", sum->source_side ? "source" : "destination");
+	party_labels(&sb, "source", source, authenticated);
+	party_labels(&sb, "destination", destination, authenticated);
+	exposition_label(&sb, "destination_service", s ? s->hostname : NULL);
+	exposition_label(&sb, "destination_service_name", s ? s->name : destination ? NULL : "PassthroughCluster");
+	exposition_label(&sb, "destination_service_namespace", s ? s->ns : destination ? destination->ns : NULL);
+	exposition_label(&sb, "request_protocol", "tcp");
+	exposition_label(&sb, "connection_security_policy", security_policy(sum->path));
+	return sb_take(&sb);
+}
+
+/* The row that has these labels, made when there is none; the last one allowed takes all that is beyond. */
+static struct series *row_get(struct istio *m, const struct flow_sum *sum)
+{
+	AUTO(mem_freep) char *labels =
+		m->row_count < METRICS_SERIES_MAX ? row_labels(m, sum) : strdup("reporter=\"other\"");
+	if (!labels)
+		return NULL;
+	/* Rows move when the array grows, so the table holds index + 1. */
+	uintptr_t at = (uintptr_t)table_get_str(m->by_labels, labels);
+	if (at)
+		return &m->rows[at - 1];
+	if (mem_reserve(&m->rows, &m->row_cap, m->row_count + 1, sizeof(*m->rows)) < 0 ||
+	    table_set_str(m->by_labels, labels, (void *)(m->row_count + 1)) < 0)
+		return NULL;
+	struct series *row = &m->rows[m->row_count++];
+	*row = (struct series){ .labels = TAKE(labels) };
+	return row;
+}
+
+static int collect(struct istio *m)
+{
+	for (size_t i = 0; i < m->snapshot->sum_count; i++) {
+		const struct flow_sum *sum = &m->snapshot->sums[i];
+		if (sum->proto != IPPROTO_TCP)
+			continue;
+		struct series *row = row_get(m, sum);
+		if (!row)
+			return -1;
+		row->opened += sum->opened;
+		row->closed += sum->closed;
+		row->failed += sum->failed;
+		/* Istio's "sent" is the response, whoever reports; the kernel's is what the reporting socket sent. */
+		row->sent_bytes += sum->source_side ? sum->received_bytes : sum->sent_bytes;
+		row->received_bytes += sum->source_side ? sum->sent_bytes : sum->received_bytes;
+	}
+	return 0;
+}
+
+static int cmp_series(const void *a, const void *b)
+{
+	return strcmp(((const struct series *)a)->labels, ((const struct series *)b)->labels);
+}
+
+static void render_rows(const struct istio *m, struct exposition *e, const char *name, const char *help, size_t field,
+			bool with_failed)
+{
+	struct sb labels = { 0 };
+
+	exposition_family(e, name, EXPOSITION_COUNTER, help);
+	for (size_t i = 0; i < m->row_count; i++) {
+		const struct series *row = &m->rows[i];
+		uint64_t value;
+		memcpy(&value, (const char *)row + field, sizeof(value));
+		labels.len = 0;
+		sb_addf(&labels, "%s,response_flags=\"-\"", row->labels);
+		exposition_u64(e, name, labels.p ? labels.p : "", value);
+		if (!with_failed || !row->failed)
+			continue;
+		/* As Envoy reports a connection that never came about: opened and closed, "upstream failure". */
+		labels.len = 0;
+		sb_addf(&labels, "%s,response_flags=\"UF\"", row->labels);
+		exposition_u64(e, name, labels.p ? labels.p : "", row->failed);
+	}
+	e->out->failed |= labels.failed;
+	sb_done(&labels);
+}
+
+void istio_render(const struct metrics_snapshot *snapshot, struct exposition *e)
+{
+	struct istio m = { .snapshot = snapshot,
+			   .parties = table_new(free),
+			   .services = table_new(NULL),
+			   .by_labels = table_new(NULL) };
+	bool ok = m.parties && m.services && m.by_labels && index_plan(&m, snapshot->plan) == 0 && collect(&m) == 0;
+
+	if (ok) {
+		if (m.row_count)
+			qsort(m.rows, m.row_count, sizeof(*m.rows), cmp_series);
+		render_rows(&m, e, "istio_tcp_connections_opened_total", "TCP connections opened.",
+			    offsetof(struct series, opened), true);
+		render_rows(&m, e, "istio_tcp_connections_closed_total", "TCP connections closed.",
+			    offsetof(struct series, closed), true);
+		render_rows(&m, e, "istio_tcp_sent_bytes_total", "Bytes sent to the client, in the response direction.",
+			    offsetof(struct series, sent_bytes), false);
+		render_rows(&m, e, "istio_tcp_received_bytes_total",
+			    "Bytes received from the client, in the request direction.",
+			    offsetof(struct series, received_bytes), false);
+	}
+	e->out->failed |= !ok;
+	for (size_t i = 0; i < m.row_count; i++)
+		free(m.rows[i].labels);
+	free(m.rows);
+	table_free(m.by_labels);
+	table_free(m.services);
+	table_free(m.parties);
+}

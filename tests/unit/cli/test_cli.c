@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Commands against canned answers: what is asked, what is printed, the exit status. */
+/* clang-format off */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <cmocka.h>
+/* clang-format on */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/mem.h"
+#include "agent/base/str.h"
+#include "cli/cli.h"
+
+static struct {
+	const char *path; /* that must be asked for; NULL: any */
+	const char *answer;
+	long status;
+	char asked[600], method[8], body[300], socket[256];
+} canned;
+
+static int fake_request(struct cli *cli, const char *method, const char *path, const char *json, long *status,
+			char **body, char *why, size_t why_size)
+{
+	str_copy(canned.asked, sizeof(canned.asked), path);
+	str_copy(canned.method, sizeof(canned.method), method);
+	str_copy(canned.body, sizeof(canned.body), json ? json : "");
+	str_copy(canned.socket, sizeof(canned.socket), cli->socket);
+	if (!canned.answer) {
+		str_copy(why, why_size, "no agent here");
+		return -EIO;
+	}
+	*status = canned.status ? canned.status : 200;
+	*body = strdup(canned.answer);
+	return 0;
+}
+
+static int fake_stream(struct cli *cli, const char *path, bool (*on_line)(struct cli *cli, const char *line, void *arg),
+		       void *arg, long *status, char **error_body, char *why, size_t why_size)
+{
+	(void)why, (void)why_size;
+	str_copy(canned.asked, sizeof(canned.asked), path);
+	*status = canned.status ? canned.status : 200;
+	*error_body = *status == 200 ? NULL : strdup(canned.answer);
+	if (*status != 200)
+		return 0;
+	AUTO(mem_freep) char *copy = strdup(canned.answer);
+	char *save = NULL;
+	for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if (!on_line(cli, line, arg))
+			break;
+	return 0;
+}
+
+static const struct transport fake = { fake_request, fake_stream };
+
+struct result {
+	int rc;
+	char *out, *err;
+};
+
+static void result_done(struct result *r)
+{
+	free(r->out);
+	free(r->err);
+}
+
+/* Words are separated by blanks. */
+static struct result run(const char *line, const char *answer)
+{
+	struct result r = { 0 };
+	char *argv[32] = { (char *)"meshctl" };
+	int argc = 1;
+	size_t out_len, err_len;
+	AUTO(mem_freep) char *copy = strdup(line);
+	char *save = NULL;
+
+	for (char *word = strtok_r(copy, " ", &save); word; word = strtok_r(NULL, " ", &save))
+		argv[argc++] = word;
+	canned.answer = answer;
+	FILE *out = open_memstream(&r.out, &out_len), *err = open_memstream(&r.err, &err_len);
+	r.rc = cli_main(argc, argv, out, err, &fake);
+	fclose(out);
+	fclose(err);
+	return r;
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	memset(&canned, 0, sizeof(canned));
+	unsetenv("WEFT_SOCKET");
+	return 0;
+}
+
+static void prints(const char *line, const char *answer, int rc, const char *golden)
+{
+	AUTO(result_done) struct result r = run(line, answer);
+	if (strcmp(r.out, golden) != 0)
+		fail_msg("meshctl %s printed:\n%s\nwanted:\n%s\nerrors: %s", line, r.out, golden, r.err);
+	assert_int_equal(r.rc, rc);
+}
+
+static void fails(const char *line, const char *answer, int rc, const char *says)
+{
+	AUTO(result_done) struct result r = run(line, answer);
+	if (r.rc != rc || !strstr(r.err, says))
+		fail_msg("meshctl %s: %d, %s; wanted %d, %s", line, r.rc, r.err, rc, says);
+}
+
+static void test_usage_mistakes_are_told_with_a_suggestion(void **state)
+{
+	(void)state;
+	fails("stauts", "{}", 2, "did you mean \"status\"?");
+	fails("proxyconfig all", "{}", 2, "did you mean \"proxy-config\"?");
+	fails("cert lst", "{}", 2, "there is no command \"cert lst\"");
+	fails("xyzzy", "{}", 2, "meshctl --help lists them");
+	fails("", "{}", 2, "");
+	fails("explain a", "{}", 2, "explain needs SOURCE DESTINATION");
+	fails("explain a b c", "{}", 2, "\"c\" is one argument too many");
+	fails("flows --folow", "{}", 2, "did you mean --follow?");
+	fails("status -o xml", "{}", 2, "the formats are json, yaml and wide");
+	fails("status --follow", "{}", 2, "there is no option --follow");
+	fails("flows --last", "{}", 2, "--last needs its N");
+	fails("flows --follow=1", "{}", 2, "takes no value");
+	fails("config diff x", "{}", 2, "is no revision");
+	fails("cert rotate", "{}", 2, "say which identity, or --all");
+	fails("completion tcsh", "{}", 2, "bash, zsh and fish");
+}
+
+static void test_help_needs_no_agent(void **state)
+{
+	(void)state;
+	static const char *const lines[] = { "--help", "help", "explain --help", "help cert list", "cert --help" };
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		AUTO(result_done) struct result r = run(lines[i], NULL);
+		assert_int_equal(r.rc, 0);
+		assert_true(strlen(r.out) > 100);
+	}
+}
+
+static void test_every_command_has_help_with_an_example(void **state)
+{
+	(void)state;
+	for (const struct command *c = NULL; (c = command_next(c));) {
+		AUTO(mem_freep) char *line = str_format("%s --help", c->name);
+		AUTO(result_done) struct result r = run(line, NULL);
+		assert_int_equal(r.rc, 0);
+		if (!strstr(r.out, "\n  meshctl ") && !strstr(r.out, "meshctl completion bash"))
+			fail_msg("%s has no example", c->name);
+	}
+}
+
+static void test_unreachable_agent_is_3(void **state)
+{
+	(void)state;
+	fails("status", NULL, 3, "no agent here");
+	fails("explain a b:1", NULL, 3, "no agent here");
+	fails("status", "<html>", 3, "is no Weft agent");
+}
+
+static void test_refusals_of_the_agent_are_told(void **state)
+{
+	(void)state;
+	canned.status = 404;
+	fails("get workloads", "{\"error\":\"there is no such thing\"}", 1, "meshctl: there is no such thing\n");
+	canned.status = 400;
+	fails("explain a b", "{\"error\":\"say the port\"}", 2, "say the port");
+	canned.status = 403;
+	fails("log debug", "{\"error\":\"only root may change anything here\"}", 1, "only root");
+	fails("flows", "{\"error\":\"only root\"}", 1, "only root");
+}
+
+static void test_socket_comes_from_option_instance_or_environment(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *line, *env, *socket;
+	} cases[] = {
+		{ "log", NULL, "/run/weft/weft.sock" },
+		{ "log", "/x/y.sock", "/x/y.sock" },
+		{ "--socket /a/b log", "/x/y.sock", "/a/b" },
+		{ "log --socket=/a/b", NULL, "/a/b" },
+		{ "--instance two log", "/x/y.sock", "/run/weft-two/weft.sock" },
+		{ "log --instance default", NULL, "/run/weft/weft.sock" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		if (cases[i].env)
+			setenv("WEFT_SOCKET", cases[i].env, 1);
+		else
+			unsetenv("WEFT_SOCKET");
+		AUTO(result_done) struct result r = run(cases[i].line, "{\"level\":\"info\"}");
+		assert_int_equal(r.rc, 0);
+		assert_string_equal(canned.socket, cases[i].socket);
+		assert_string_equal(r.out, "info\n");
+	}
+}
+
+static void test_arguments_are_escaped(void **state)
+{
+	(void)state;
+	AUTO(result_done) struct result r = run("explain fe/x [fd00::1]:80&a=b -p udp", "{}");
+	assert_string_equal(canned.asked,
+			    "/v1/explain?source=fe%2Fx&destination=%5Bfd00%3A%3A1%5D%3A80%26a%3Db&proto=udp");
+}
+
+static const char status_json[] =
+	"{\"node\":\"node-a\",\"instance\":\"default\",\"version\":\"v1\",\"uptime_s\":3700,\"ready\":true,"
+	"\"config\":{\"dir\":\"/etc/"
+	"weft\",\"revision\":12,\"settled\":true,\"resources\":34,\"rejected\":1,\"warnings\":0,"
+	"\"problems\":[{\"key\":\"AuthorizationPolicy/shop/two\",\"origin\":\"71.yaml:9\",\"text\":\"spec.action: "
+	"\\\"REFUSE\\\" is "
+	"none of ALLOW, DENY, AUDIT\",\"warning\":false,\"last_good\":true}]},"
+	"\"helper\":{\"pid\":42,\"ready\":true,\"uptime_s\":65,\"restarts\":1,\"draining\":0,\"orphans\":0},"
+	"\"pods\":{\"local\":3,\"enrolled\":3,\"ready\":3,\"failed\":[]},\"trust_domain\":\"cluster.local\","
+	"\"services\":4,"
+	"\"workloads\":6,\"connections\":{\"direct\":1,\"attested\":20,\"hbone\":3,\"plaintext\":0},\"accepted\":{\"direct\":0,\"attested\":20,\"hbone\":7,\"plaintext\":0},\"drops\":{"
+	"\"policy_deny\":2},"
+	"\"maps\":[{\"name\":\"services\",\"entries\":1000,\"max_entries\":1024},{\"name\":\"pods\",\"entries\":3,"
+	"\"max_entries\":64}]}";
+
+static void test_status_reads_like_a_report(void **state)
+{
+	(void)state;
+	prints("status", status_json, 1,
+	       "Agent          ready     node node-a, v1, instance default, up 1h1m\n"
+	       "Helper         ready     pid 42, up 1m5s, 1 restart\n"
+	       "Configuration  problems  revision 12, 34 resources from /etc/weft, 1 rejected\n"
+	       "Pods           3/3       ready on this node, of 6 workloads in all\n"
+	       "Mesh                     4 services, trust domain cluster.local\n"
+	       "Opened         24        1 direct, 20 attested, 3 hbone\n"
+	       "Accepted       27        20 attested, 7 hbone\n"
+	       "Refused        2         2 policy_deny\n"
+	       "Table          filling   services: 1000 of 1024 entries\n"
+	       "\n"
+	       "Rejected AuthorizationPolicy/shop/two  71.yaml:9\n"
+	       "    spec.action: \"REFUSE\" is none of ALLOW, DENY, AUDIT\n"
+	       "    The last good version stays in force.\n");
+}
+
+static const char explain_json[] =
+	"{\"verdict\":\"refused\",\"path\":\"attested\",\"source\":{\"workload\":\"shop/"
+	"frontend-1\",\"address\":\"10.50.1.10\","
+	"\"identity\":\"spiffe://cluster.local/ns/shop/sa/frontend\",\"node\":\"node-a\"},"
+	"\"destination\":{\"asked\":\"10.60.0.30:7000\",\"protocol\":\"tcp\",\"service\":{\"hostname\":"
+	"\"payments.shop.svc.cluster.local\",\"kind\":\"Service\",\"origin\":\"00.yaml:9\",\"load_balancing\":"
+	"\"RANDOM\"},"
+	"\"endpoints\":[{\"address\":\"10.50.1.30:7000\",\"workload\":\"shop/"
+	"payments-1\",\"node\":\"node-a\",\"share\":1.0,"
+	"\"healthy\":true,\"chosen\":true}],\"workload\":\"shop/payments-1\","
+	"\"identity\":\"spiffe://cluster.local/ns/shop/sa/payments\"},\"outbound\":{\"allowed\":true},"
+	"\"inbound\":{\"mtls_mode\":\"STRICT\",\"mtls_origin\":\"PeerAuthentication/shop/default "
+	"(11.yaml:1)\",\"allowed\":false,"
+	"\"reason\":\"policy_deny\",\"help\":\"A DENY rule "
+	"matched.\",\"rule\":{\"action\":\"DENY\",\"name\":\"shop/no-strangers\","
+	"\"origin\":\"12.yaml:20\",\"rule\":0}},\"notes\":[\"A note.\"]}";
+
+static void test_explain_tells_a_story(void **state)
+{
+	(void)state;
+	prints("explain frontend payments:7000", explain_json, 1,
+	       "frontend -> payments:7000: refused\n"
+	       "\n"
+	       "  Source       shop/frontend-1 (10.50.1.10) on node-a\n"
+	       "               spiffe://cluster.local/ns/shop/sa/frontend\n"
+	       "  Destination  Service payments.shop.svc.cluster.local, called at 10.60.0.30:7000/tcp\n"
+	       "               defined in 00.yaml:9, RANDOM\n"
+	       "  Endpoints    *  10.50.1.30:7000  shop/payments-1  node-a  100%  healthy\n"
+	       "  Path         attested: both on this node; the kernel vouches for the caller, no TLS\n"
+	       "  Peer         must be spiffe://cluster.local/ns/shop/sa/payments\n"
+	       "  mTLS         STRICT, from PeerAuthentication/shop/default (11.yaml:1)\n"
+	       "  Policy       refused by DENY shop/no-strangers, rule 1 (12.yaml:20)\n"
+	       "               policy_deny: A DENY rule matched.\n"
+	       "  Note         A note.\n");
+}
+
+static void test_explain_bare_source_takes_the_namespace(void **state)
+{
+	(void)state;
+	AUTO(result_done) struct result r = run("explain -n shop frontend payments:7000", explain_json);
+	assert_true(str_starts(canned.asked, "/v1/explain?source=shop%2Ffrontend&"));
+	assert_int_equal(r.rc, 1);
+}
+
+static void test_flows_are_lines(void **state)
+{
+	(void)state;
+	prints("flows --last 5 --verdict refused",
+	       "{\"sequence\":7,\"time\":\"2026-11-21T12:56:23.827561Z\",\"event\":\"refused\",\"path\":\"attested\","
+	       "\"protocol\":\"tcp\","
+	       "\"source\":{\"workload\":\"shop/"
+	       "f-1\",\"address\":\"10.0.0.1\",\"port\":4000},\"destination\":{\"workload\":null,"
+	       "\"address\":\"fd00::1\",\"port\":7000},\"service\":null,\"reason\":\"policy_deny\",\"rule\":\"shop/"
+	       "no\","
+	       "\"rule_origin\":\"1.yaml:2\"}\n"
+	       "\n"
+	       "{\"sequence\":9,\"time\":\"2026-11-21T12:56:24.000000Z\",\"event\":\"closed\",\"path\":\"hbone\","
+	       "\"protocol\":\"tcp\","
+	       "\"source\":{\"workload\":\"shop/f-1\",\"port\":4001},\"destination\":{\"workload\":\"shop/"
+	       "c-1\",\"port\":80},"
+	       "\"service\":\"c.shop\",\"sent_bytes\":2048,\"received_bytes\":5,\"duration_ms\":3.2,\"rtt_us\":44,"
+	       "\"retransmits\":0}\n",
+	       0,
+	       "12:56:23.827 refused attested  tcp shop/f-1:4000 -> [fd00::1]:7000  policy_deny by shop/no (1.yaml:2)\n"
+	       "12:56:24.000 closed  hbone     tcp shop/f-1:4001 -> shop/c-1:80 (c.shop)  sent 2.0 KiB, received 5 B, "
+	       "3 ms, "
+	       "rtt 44 us\n");
+	assert_string_equal(canned.asked, "/v1/flows?last=5&verdict=refused&unique=1");
+}
+
+static void test_get_workloads_is_a_table(void **state)
+{
+	(void)state;
+	prints("get wl",
+	       "{\"items\":[{\"namespace\":\"shop\",\"name\":\"frontend-1\",\"node\":\"node-a\",\"state\":\"ready\","
+	       "\"addresses\":"
+	       "[\"10.50.1.10\",\"fd50::10\"],\"reached_by\":\"attested\"},{\"namespace\":\"shop\",\"name\":\"c\","
+	       "\"node\":null,"
+	       "\"enrolled\":true,\"addresses\":[\"10.1.1.1\"],\"reached_by\":\"hbone\"}]}",
+	       0,
+	       "NAMESPACE  NAME        NODE    STATE   ADDRESSES             REACHED BY\n"
+	       "shop       frontend-1  node-a  ready   10.50.1.10, fd50::10  attested\n"
+	       "shop       c           -       remote  10.1.1.1              hbone\n");
+	assert_string_equal(canned.asked, "/v1/workloads");
+}
+
+static void test_get_text_from_elsewhere_cannot_drive_the_terminal(void **state)
+{
+	(void)state;
+	prints("get ap",
+	       "{\"items\":[{\"kind\":\"A\",\"namespace\":\"n\",\"name\":\"x\\u001b[31m\",\"origin\":\"f\"}]}", 0,
+	       "KIND  NAMESPACE  NAME    DEFINED IN\n"
+	       "A     n          x?[31m  f\n");
+}
+
+static void test_yaml_quotes_what_would_be_read_as_something_else(void **state)
+{
+	(void)state;
+	prints("get workloads -o yaml",
+	       "{\"items\":[{\"a\":\"plain text\",\"b\":\"10.0.0.1\",\"c\":\"yes\",\"d\":\"x: "
+	       "y\",\"e\":\"\",\"f\":[],\"g\":{},\"h\":7,"
+	       "\"i\":null,\"j\":{\"k\":[1,{\"l\":\"#no\"}]}}]}",
+	       0,
+	       "items:\n- a: plain text\n  b: \"10.0.0.1\"\n  c: \"yes\"\n  d: \"x: y\"\n  e: \"\"\n  f: []\n  g: {}\n "
+	       " h: 7\n  i: null\n"
+	       "  j:\n    k:\n    - 1\n    - l: \"#no\"\n");
+}
+
+static void test_get_resource_yaml_is_its_text(void **state)
+{
+	(void)state;
+	prints("get authorizationpolicy x -n shop -o yaml",
+	       "{\"key\":\"AuthorizationPolicy/shop/x\",\"origin\":\"1.yaml:2\",\"text\":\"kind: "
+	       "AuthorizationPolicy\\n\"}",
+	       0, "# 1.yaml:2\nkind: AuthorizationPolicy\n");
+	assert_string_equal(canned.asked, "/v1/resources/authorizationpolicy/shop/x");
+}
+
+static void test_authz_check_exit_status_is_the_verdict(void **state)
+{
+	(void)state;
+	prints("authz check a b:1",
+	       "{\"items\":[{\"workload\":\"shop/"
+	       "b\",\"port\":1,\"allowed\":true,\"default_allow\":true,\"rule\":null}]}",
+	       0, "shop/b port 1: allowed: no ALLOW policy selects the workload\n");
+	prints("authz check a b:1",
+	       "{\"items\":[{\"workload\":\"shop/"
+	       "b\",\"port\":1,\"allowed\":false,\"reason\":\"policy_no_allow\",\"rule\":null,"
+	       "\"allow_policies\":\"shop/x\"}]}",
+	       1, "shop/b port 1: refused: no rule of its ALLOW policies matches (shop/x)\n");
+	prints("authz check a b:1",
+	       "{\"items\":[{\"workload\":\"shop/b\",\"allowed\":null,\"problem\":\"elsewhere\",\"node\":\"n2\"}]}", 1,
+	       "shop/b: elsewhere, on n2\n");
+}
+
+static void test_tls_check_conflict_is_1(void **state)
+{
+	(void)state;
+	prints("authn tls-check",
+	       "{\"items\":[{\"host\":\"a.b\",\"port\":80,\"protocol\":\"tcp\",\"status\":\"CONFLICT\",\"server\":"
+	       "\"STRICT\",\"client\":"
+	       "\"plaintext\",\"policy\":\"p\"}]}",
+	       1,
+	       "HOST:PORT  STATUS    SERVER  CLIENT     AUTHN POLICY\n"
+	       "a.b:80     CONFLICT  STRICT  plaintext  p\n");
+}
+
+static void test_changes_send_json(void **state)
+{
+	(void)state;
+	AUTO(result_done) struct result level = run("log debug", "{\"level\":\"debug\"}");
+	assert_string_equal(canned.method, "PUT");
+	assert_string_equal(canned.body, "{\"level\":\"debug\"}");
+	AUTO(result_done) struct result back = run("config rollback 41", "{}");
+	assert_string_equal(canned.asked, "/v1/config/rollback");
+	assert_string_equal(canned.body, "{\"revision\":41}");
+	AUTO(result_done) struct result revoke = run("cert revoke 00ff", "{}");
+	assert_string_equal(canned.body, "{\"serial\":\"00ff\"}");
+	AUTO(result_done) struct result rotate = run("cert rotate spiffe://td/ns/a/sa/b", "{}");
+	assert_string_equal(canned.body, "{\"identity\":\"spiffe://td/ns/a/sa/b\"}");
+	AUTO(result_done) struct result all = run("cert rotate --all", "{}");
+	assert_string_equal(canned.body, "{}");
+}
+
+static void test_diff_exit_status_tells_differences(void **state)
+{
+	(void)state;
+	prints("config diff 1 2", "-a\n+b\n", 1, "-a\n+b\n");
+	prints("config diff 1 2", "", 0, "No differences.\n");
+}
+
+static void test_precheck_missing_is_1(void **state)
+{
+	(void)state;
+	prints("precheck",
+	       "{\"ok\":false,\"items\":[{\"what\":\"BTF\",\"ok\":false,\"required\":true,\"detail\":\"CONFIG_DEBUG_"
+	       "INFO_BTF is off\"},"
+	       "{\"what\":\"kTLS\",\"ok\":false,\"required\":false,\"detail\":\"modprobe "
+	       "tls\"},{\"what\":\"kernel\",\"ok\":true,"
+	       "\"required\":true}]}",
+	       1,
+	       "MISSING  BTF\n         CONFIG_DEBUG_INFO_BTF is off\nabsent   kTLS (optional)\n         modprobe "
+	       "tls\nok       kernel\n"
+	       "\nWeft can't run here until what is missing is there.\n");
+}
+
+static void test_analyze_warning_is_1(void **state)
+{
+	(void)state;
+	prints("analyze", "{\"items\":[]}", 0, "Nothing odd was found.\n");
+	prints("analyze -n shop",
+	       "{\"items\":[{\"severity\":\"warning\",\"key\":\"Service/shop/x\",\"origin\":\"1.yaml:2\",\"text\":\"no "
+	       "endpoints\"}]}",
+	       1, "warning Service/shop/x  1.yaml:2\n        no endpoints\n");
+	assert_string_equal(canned.asked, "/v1/analyze?namespace=shop");
+}
+
+static void test_metrics_filter(void **state)
+{
+	(void)state;
+	prints("metrics --filter weft_b", "weft_a 1\nweft_b 2\n# EOF", 0, "weft_b 2\n");
+}
+
+static void test_completion_knows_every_command(void **state)
+{
+	(void)state;
+	static const char *const shells[] = { "bash", "zsh", "fish" };
+	for (size_t i = 0; i < ARRAY_SIZE(shells); i++) {
+		AUTO(mem_freep) char *line = str_format("completion %s", shells[i]);
+		AUTO(result_done) struct result r = run(line, NULL);
+		assert_int_equal(r.rc, 0);
+		for (const struct command *c = NULL; (c = command_next(c));) {
+			const char *space = strrchr(c->name, ' ');
+			if (!strstr(r.out, space ? space + 1 : c->name))
+				fail_msg("%s does not complete %s", shells[i], c->name);
+		}
+	}
+}
+
+static void test_completion_bash_completes_words(void **state)
+{
+	(void)state;
+	AUTO(result_done) struct result r = run("completion bash", NULL);
+	char path[] = "/tmp/weft-test-completion-XXXXXX";
+	FILE *f = fdopen(mkstemp(path), "w");
+	fputs(r.out, f);
+	fputs("COMP_WORDS=(meshctl -n shop cert r) COMP_CWORD=4; _meshctl; echo \"${COMPREPLY[*]}\"\n"
+	      "COMP_WORDS=(meshctl st) COMP_CWORD=1; _meshctl; echo \"${COMPREPLY[*]}\"\n"
+	      "COMP_WORDS=(meshctl flows --fo) COMP_CWORD=2; _meshctl; echo \"${COMPREPLY[*]}\"\n",
+	      f);
+	fclose(f);
+	AUTO(mem_freep) char *command = str_format("bash %s", path);
+	FILE *p = popen(command, "r");
+	char out[200] = "";
+	size_t n = fread(out, 1, sizeof(out) - 1, p);
+	out[n] = 0;
+	pclose(p);
+	remove(path);
+	assert_string_equal(out, "rotate revoke\nstatus\n--follow\n");
+}
+
+#define T(name) cmocka_unit_test_setup(name, setup)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_usage_mistakes_are_told_with_a_suggestion),
+		T(test_help_needs_no_agent),
+		T(test_every_command_has_help_with_an_example),
+		T(test_unreachable_agent_is_3),
+		T(test_refusals_of_the_agent_are_told),
+		T(test_socket_comes_from_option_instance_or_environment),
+		T(test_arguments_are_escaped),
+		T(test_status_reads_like_a_report),
+		T(test_explain_tells_a_story),
+		T(test_explain_bare_source_takes_the_namespace),
+		T(test_flows_are_lines),
+		T(test_get_workloads_is_a_table),
+		T(test_get_text_from_elsewhere_cannot_drive_the_terminal),
+		T(test_yaml_quotes_what_would_be_read_as_something_else),
+		T(test_get_resource_yaml_is_its_text),
+		T(test_authz_check_exit_status_is_the_verdict),
+		T(test_tls_check_conflict_is_1),
+		T(test_changes_send_json),
+		T(test_diff_exit_status_tells_differences),
+		T(test_precheck_missing_is_1),
+		T(test_analyze_warning_is_1),
+		T(test_metrics_filter),
+		T(test_completion_knows_every_command),
+		T(test_completion_bash_completes_words),
+	};
+	return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
+}
