@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: `net` (empty, one test), `town` (two nodes with pods, services and agents, shared by a module)."""
+import os
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from lib import town as towns  # noqa: E402
+from lib.net import Net  # noqa: E402
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() != 0:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture
+def net(tmp_path):
+    with Net(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    with Net(tmp_path_factory.mktemp("town")) as made:
+        yield towns.build(made)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """A failure shows the end of what the agents said."""
+    outcome = yield
+    report = outcome.get_result()
+    place = item.funcargs.get("town") or item.funcargs.get("net") if hasattr(item, "funcargs") else None
+    if report.when == "call" and report.failed and place is not None:
+        network = getattr(place, "net", place)
+        for process in network.processes:
+            if process.name.startswith("weftd"):
+                report.sections.append((process.name, "\n".join(process.output().splitlines()[-40:])))

@@ -1,0 +1,10 @@
+# SPDX-License-Identifier: Apache-2.0
+# Which modules a fuzz target links with; all of them when it does not say.
+fuzz_text_USES := base
+fuzz_dns_USES := helper
+fuzz_link_USES := link
+fuzz_yaml_USES := config
+fuzz_yaml_store_USES := source
+fuzz_h2_USES := helper
+fuzz_certificate_USES := helper
+fuzz_csr_USES := ca
