@@ -64,7 +64,7 @@ static int states(void)
 	uint64_t key;
 	int n = 0;
 
-	snprintf(path, sizeof(path), "/sys/fs/bpf/weft/%s/maps/tcp_states", m->instance);
+	snprintf(path, sizeof(path), "/sys/fs/bpf/weft/%.64s/maps/tcp_states", m->instance);
 	int fd = bpf_obj_get(path);
 
 	assert_true(fd >= 0);
