@@ -14,9 +14,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct cluster_endpoint;
+struct hbone;
+struct http_cluster;
+struct http_filters;
+struct http_proxy;
+struct inbound_port;
+struct l7_target;
+struct label;
 struct loop;
 struct identity;
+struct observe;
 struct policy;
+struct telemetry;
 struct worker;
 
 struct helper_settings {
@@ -40,6 +50,14 @@ struct worker_pod {
 	struct addr *addrs;
 	size_t addr_count;
 	uint32_t max_connections, connections; /* of this worker: the pod's limit divided by workers, rounded up */
+	/* Above L4: borrowed from the pod's description; who keeps one beyond a callback takes a reference. May be NULL. */
+	struct http_filters *inbound, *outbound;
+	struct telemetry *telemetry;
+	struct label *labels; /* sorted by key */
+	size_t label_count;
+	struct inbound_port *l7_ports;
+	size_t l7_port_count;
+	bool l7_other_ports;
 };
 
 /* What is known of a destination; owned by the worker's cache, valid during the callback. */
@@ -71,6 +89,21 @@ typedef void (*worker_endpoint_fn)(const struct endpoint_info *info, void *arg);
 struct worker_wait *worker_endpoint_get(struct worker *w, const struct addr_port *endpoint, worker_endpoint_fn fn,
 					void *arg);
 void worker_wait_cancel(struct worker_wait *wait); /* NULL is fine */
+/* What a call of the pod's to an address means above L4. host: of the request, when it is not the address's own; NULL: the
+ * address alone. NULL: no answer within 2 s; a host that is not known gets the address's own target. Valid during the
+ * callback; may call back at once, as the others. */
+typedef void (*worker_target_fn)(struct l7_target *target, void *arg);
+struct worker_wait *worker_target_get(struct worker *w, struct worker_pod *pod, const struct addr_port *original,
+				      const char *host, worker_target_fn fn, void *arg);
+/* A cluster by name; NULL: there is none, or no answer. Its later versions, and its end (NULL), go to `changed` as long as
+ * the watch is not ended. */
+struct cluster_watch;
+typedef void (*worker_cluster_fn)(struct http_cluster *cluster, void *arg);
+struct cluster_watch *worker_cluster_watch(struct worker *w, const char *name, worker_cluster_fn changed, void *arg);
+void worker_cluster_unwatch(struct cluster_watch *watch); /* NULL is fine */
+struct http_proxy *worker_http(struct worker *w);
+struct observe *worker_observe(struct worker *w);
+struct hbone *worker_hbone(struct worker *w);
 /* Whether a destination could be reached, for outlier detection. Every failure is reported, and the first success after. */
 void worker_endpoint_result(struct worker *w, const struct addr_port *endpoint, bool ok);
 

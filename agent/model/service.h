@@ -57,6 +57,7 @@ struct service_port {
 	uint16_t port;
 	uint8_t proto; /* IPPROTO_TCP or IPPROTO_UDP */
 	enum app_protocol app;
+	uint8_t l7; /* enum l7_mode (l7.h): not L7_NONE: callers go through the helper's HTTP engine */
 	char *name;
 	struct endpoint *endpoints; /* all, sorted by (priority, addr, port) */
 	size_t endpoint_count;

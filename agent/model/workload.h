@@ -8,8 +8,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct http_filters;
 struct identity;
 struct policy;
+struct telemetry;
 
 struct label {
 	char *key, *value;
@@ -51,6 +53,19 @@ struct workload {
 	struct port_range *ports; /* for WORKLOAD_CGROUP: the ports that are its own on the host */
 	size_t port_count;
 	uint32_t max_connections; /* per pod limit in the helper; 0: default */
+	/* Above L4; for enrolled workloads of this node, else NULL and none. */
+	struct http_filters *inbound, *outbound;
+	struct telemetry *telemetry;
+	struct inbound_port *l7_ports; /* sorted by port: inbound connections that the helper must see */
+	size_t l7_port_count;
+	bool l7_other_ports; /* so must those to ports that no service declares: HTTP if the first bytes say so */
+};
+
+/* A port of the workload as services declare it. */
+struct inbound_port {
+	uint16_t port;
+	uint8_t app; /* enum app_protocol; APP_TCP and the like in this list mean: L4 rules alone, never to the helper */
+	uint8_t pad;
 };
 
 struct port_range {
