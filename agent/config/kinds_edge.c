@@ -24,20 +24,20 @@ static const struct field claim_fields[] = {
 static const struct schema schema_claim = SCHEMA(claim_to_header, claim_fields, .name = "ClaimToHeader");
 
 static const struct field jwt_rule_fields[] = {
-	FIELD(jwt_rule, issuer, "issuer", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Who issued it."),
-	FIELD(jwt_rule, audiences, "audiences", STRING_LIST, .check = text_check_not_empty, .doc = "For whom, any of which."),
-	FIELD(jwt_rule, jwks_uri, "jwksUri", STRING, .group = 1, .check = text_check_url, .doc = "Where the keys are."),
-	FIELD(jwt_rule, jwks, "jwks", STRING, .group = 1, .check = text_check_not_empty, .doc = "The keys themselves."),
-	FIELD(jwt_rule, from_headers, "fromHeaders", LIST, .of = &schema_jwt_header, .doc = "Headers with a token."),
-	FIELD(jwt_rule, from_params, "fromParams", STRING_LIST, .check = text_check_not_empty, .doc = "Query parameters with a token."),
-	FIELD(jwt_rule, from_cookies, "fromCookies", STRING_LIST, .check = text_check_not_empty, .doc = "Cookies with a token."),
-	FIELD(jwt_rule, output_payload_to_header, "outputPayloadToHeader", STRING, .doc = "Header for the whole payload."),
-	FIELD(jwt_rule, forward_original_token, "forwardOriginalToken", BOOL, .doc = "The token goes on."),
-	FIELD(jwt_rule, output_claim_to_headers, "outputClaimToHeaders", LIST, .of = &schema_claim, .doc = "Headers for claims."),
-	FIELD(jwt_rule, timeout, "timeout", OPT_MS, .min = 1, .def = "5s", .doc = "For fetching the keys."),
-	FIELD(jwt_rule, space_delimited_claims, "spaceDelimitedClaims", STRING_LIST, .check = text_check_not_empty, .doc = "Claims that are lists with blanks."),
+	FIELD(jwt_rule_spec, issuer, "issuer", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Who issued it."),
+	FIELD(jwt_rule_spec, audiences, "audiences", STRING_LIST, .check = text_check_not_empty, .doc = "For whom, any of which."),
+	FIELD(jwt_rule_spec, jwks_uri, "jwksUri", STRING, .group = 1, .check = text_check_url, .doc = "Where the keys are."),
+	FIELD(jwt_rule_spec, jwks, "jwks", STRING, .group = 1, .check = text_check_not_empty, .doc = "The keys themselves."),
+	FIELD(jwt_rule_spec, from_headers, "fromHeaders", LIST, .of = &schema_jwt_header, .doc = "Headers with a token."),
+	FIELD(jwt_rule_spec, from_params, "fromParams", STRING_LIST, .check = text_check_not_empty, .doc = "Query parameters with a token."),
+	FIELD(jwt_rule_spec, from_cookies, "fromCookies", STRING_LIST, .check = text_check_not_empty, .doc = "Cookies with a token."),
+	FIELD(jwt_rule_spec, output_payload_to_header, "outputPayloadToHeader", STRING, .doc = "Header for the whole payload."),
+	FIELD(jwt_rule_spec, forward_original_token, "forwardOriginalToken", BOOL, .doc = "The token goes on."),
+	FIELD(jwt_rule_spec, output_claim_to_headers, "outputClaimToHeaders", LIST, .of = &schema_claim, .doc = "Headers for claims."),
+	FIELD(jwt_rule_spec, timeout, "timeout", OPT_MS, .min = 1, .def = "5s", .doc = "For fetching the keys."),
+	FIELD(jwt_rule_spec, space_delimited_claims, "spaceDelimitedClaims", STRING_LIST, .check = text_check_not_empty, .doc = "Claims that are lists with blanks."),
 };
-static const struct schema schema_jwt_rule = SCHEMA(jwt_rule, jwt_rule_fields, .name = "JWTRule");
+static const struct schema schema_jwt_rule = SCHEMA(jwt_rule_spec, jwt_rule_fields, .name = "JWTRule");
 
 static const struct field request_authentication_fields[] = {
 	FIELD(request_authentication_spec, selector, "selector", OBJECT, .of = &schema_selector, .group = 1, .doc = "Which workloads."),

@@ -14,7 +14,7 @@ struct claim_to_header {
 	const char *header, *claim;
 };
 
-struct jwt_rule {
+struct jwt_rule_spec {
 	const char *issuer;
 	struct string_list audiences;
 	const char *jwks_uri, *jwks; /* one of them, or neither: found by the issuer's discovery document */
@@ -31,7 +31,7 @@ struct request_authentication_spec {
 	struct selector *selector;
 	struct target_ref *target_ref;
 	LIST(struct target_ref) target_refs;
-	LIST(struct jwt_rule) jwt_rules;
+	LIST(struct jwt_rule_spec) jwt_rules;
 };
 
 /* --- VirtualService */
@@ -49,7 +49,7 @@ struct named_match {
 	struct string_match match;
 };
 
-struct http_match {
+struct vs_match {
 	const char *name, *stat_prefix;
 	struct string_match *uri, *scheme, *method, *authority;
 	LIST(struct named_match) headers, without_headers, query_params;
@@ -85,7 +85,7 @@ struct route_destination {
 	uint32_t weight;
 };
 
-struct http_redirect {
+struct vs_redirect {
 	const char *uri, *authority, *scheme, *derive_port;
 	uint16_t port;
 	uint32_t redirect_code; /* 301 */
@@ -108,12 +108,12 @@ struct regex_rewrite {
 	const char *match, *rewrite;
 };
 
-struct http_rewrite {
+struct vs_rewrite {
 	const char *uri, *authority;
 	struct regex_rewrite *uri_regex_rewrite;
 };
 
-struct http_retry {
+struct vs_retry {
 	uint32_t attempts; /* 2 when absent */
 	struct opt_ms per_try_timeout, backoff;
 	const char *retry_on;
@@ -136,12 +136,12 @@ struct fault_abort {
 	struct percent *percentage;
 };
 
-struct http_fault {
+struct vs_fault {
 	struct fault_delay *delay;
 	struct fault_abort *abort;
 };
 
-struct http_mirror {
+struct vs_mirror {
 	struct destination *destination; /* never NULL */
 	struct percent *percentage;
 };
@@ -155,26 +155,26 @@ struct cors_policy {
 	const char *unmatched_preflights;
 };
 
-struct http_route {
+struct vs_route {
 	const char *name;
 	uint32_t line_offset; /* add the resource's line */
-	LIST(struct http_match) match;
+	LIST(struct vs_match) match;
 	LIST(struct http_route_destination) route;
-	struct http_redirect *redirect;
+	struct vs_redirect *redirect;
 	struct direct_response *direct_response;
 	struct delegate *delegate;
-	struct http_rewrite *rewrite;
+	struct vs_rewrite *rewrite;
 	struct opt_ms timeout;
-	struct http_retry *retries;
-	struct http_fault *fault;
+	struct vs_retry *retries;
+	struct vs_fault *fault;
 	struct destination *mirror;
 	struct percent *mirror_percentage;
-	LIST(struct http_mirror) mirrors;
+	LIST(struct vs_mirror) mirrors;
 	struct cors_policy *cors_policy;
 	struct headers *headers;
 };
 
-struct l4_match {
+struct vs_l4_match {
 	struct string_list destination_subnets, sni_hosts;
 	uint16_t port;
 	struct string_map source_labels;
@@ -182,15 +182,15 @@ struct l4_match {
 	const char *source_namespace;
 };
 
-struct l4_route {
-	LIST(struct l4_match) match;
+struct vs_l4_route {
+	LIST(struct vs_l4_match) match;
 	LIST(struct route_destination) route;
 };
 
 struct virtual_service_spec {
 	struct string_list hosts, gateways;
-	LIST(struct http_route) http;
-	LIST(struct l4_route) tls, tcp;
+	LIST(struct vs_route) http;
+	LIST(struct vs_l4_route) tls, tcp;
 	struct string_list export_to;
 };
 

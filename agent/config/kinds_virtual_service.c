@@ -45,22 +45,22 @@ static const struct schema schema_named_match = SCHEMA(named_match, named_match_
 						       .key = &named_match_key, .validate = named_match_validate);
 
 static const struct field http_match_fields[] = {
-	FIELD(http_match, name, "name", STRING, .doc = "For logs."),
-	FIELD(http_match, stat_prefix, "statPrefix", STRING, .doc = "For statistics."),
-	FIELD(http_match, uri, "uri", OBJECT, .of = &schema_string_match, .doc = "Path."),
-	FIELD(http_match, scheme, "scheme", OBJECT, .of = &schema_string_match, .doc = "Scheme."),
-	FIELD(http_match, method, "method", OBJECT, .of = &schema_string_match, .doc = "Method."),
-	FIELD(http_match, authority, "authority", OBJECT, .of = &schema_string_match, .doc = "Host."),
-	FIELD(http_match, headers, "headers", MAP, .of = &schema_named_match, .doc = "Headers, all of them."),
-	FIELD(http_match, without_headers, "withoutHeaders", MAP, .of = &schema_named_match, .doc = "None of these headers."),
-	FIELD(http_match, query_params, "queryParams", MAP, .of = &schema_named_match, .doc = "Query parameters, all of them."),
-	FIELD(http_match, port, "port", U16, .min = 1, .max = 65535, .doc = "Port that was asked."),
-	FIELD(http_match, source_labels, "sourceLabels", STRING_MAP, .key_check = text_check_label_key, .check = text_check_label_value, .doc = "Labels of the caller."),
-	FIELD(http_match, gateways, "gateways", STRING_LIST, .check = text_check_not_empty, .doc = "Gateways, or mesh."),
-	FIELD(http_match, ignore_uri_case, "ignoreUriCase", BOOL, .doc = "For exact and prefix paths."),
-	FIELD(http_match, source_namespace, "sourceNamespace", STRING, .check = text_check_dns_label, .doc = "Namespace of the caller."),
+	FIELD(vs_match, name, "name", STRING, .doc = "For logs."),
+	FIELD(vs_match, stat_prefix, "statPrefix", STRING, .doc = "For statistics."),
+	FIELD(vs_match, uri, "uri", OBJECT, .of = &schema_string_match, .doc = "Path."),
+	FIELD(vs_match, scheme, "scheme", OBJECT, .of = &schema_string_match, .doc = "Scheme."),
+	FIELD(vs_match, method, "method", OBJECT, .of = &schema_string_match, .doc = "Method."),
+	FIELD(vs_match, authority, "authority", OBJECT, .of = &schema_string_match, .doc = "Host."),
+	FIELD(vs_match, headers, "headers", MAP, .of = &schema_named_match, .doc = "Headers, all of them."),
+	FIELD(vs_match, without_headers, "withoutHeaders", MAP, .of = &schema_named_match, .doc = "None of these headers."),
+	FIELD(vs_match, query_params, "queryParams", MAP, .of = &schema_named_match, .doc = "Query parameters, all of them."),
+	FIELD(vs_match, port, "port", U16, .min = 1, .max = 65535, .doc = "Port that was asked."),
+	FIELD(vs_match, source_labels, "sourceLabels", STRING_MAP, .key_check = text_check_label_key, .check = text_check_label_value, .doc = "Labels of the caller."),
+	FIELD(vs_match, gateways, "gateways", STRING_LIST, .check = text_check_not_empty, .doc = "Gateways, or mesh."),
+	FIELD(vs_match, ignore_uri_case, "ignoreUriCase", BOOL, .doc = "For exact and prefix paths."),
+	FIELD(vs_match, source_namespace, "sourceNamespace", STRING, .check = text_check_dns_label, .doc = "Namespace of the caller."),
 };
-static const struct schema schema_http_match = SCHEMA(http_match, http_match_fields, .name = "HTTPMatchRequest");
+static const struct schema schema_http_match = SCHEMA(vs_match, http_match_fields, .name = "HTTPMatchRequest");
 
 /* --- destinations */
 
@@ -105,14 +105,14 @@ static const struct schema schema_route_destination = SCHEMA(route_destination, 
 /* --- what a route does */
 
 static const struct field redirect_fields[] = {
-	FIELD(http_redirect, uri, "uri", STRING, .doc = "New path."),
-	FIELD(http_redirect, authority, "authority", STRING, .doc = "New host."),
-	FIELD(http_redirect, scheme, "scheme", STRING, .doc = "New scheme."),
-	FIELD(http_redirect, port, "port", U16, .group = 1, .min = 1, .max = 65535, .doc = "New port."),
-	FIELD(http_redirect, derive_port, "derivePort", STRING, .group = 1, .doc = "FROM_PROTOCOL_DEFAULT or FROM_REQUEST_PORT."),
-	FIELD(http_redirect, redirect_code, "redirectCode", U32, .min = 301, .max = 308, .def = "301", .doc = "Status."),
+	FIELD(vs_redirect, uri, "uri", STRING, .doc = "New path."),
+	FIELD(vs_redirect, authority, "authority", STRING, .doc = "New host."),
+	FIELD(vs_redirect, scheme, "scheme", STRING, .doc = "New scheme."),
+	FIELD(vs_redirect, port, "port", U16, .group = 1, .min = 1, .max = 65535, .doc = "New port."),
+	FIELD(vs_redirect, derive_port, "derivePort", STRING, .group = 1, .doc = "FROM_PROTOCOL_DEFAULT or FROM_REQUEST_PORT."),
+	FIELD(vs_redirect, redirect_code, "redirectCode", U32, .min = 301, .max = 308, .def = "301", .doc = "Status."),
 };
-static const struct schema schema_redirect = SCHEMA(http_redirect, redirect_fields, .name = "HTTPRedirect");
+static const struct schema schema_redirect = SCHEMA(vs_redirect, redirect_fields, .name = "HTTPRedirect");
 
 static const struct field body_fields[] = {
 	FIELD(http_body, string, "string", STRING, .group = 1, .doc = "Text."),
@@ -139,29 +139,29 @@ static const struct field regex_rewrite_fields[] = {
 static const struct schema schema_regex_rewrite = SCHEMA(regex_rewrite, regex_rewrite_fields, .name = "RegexRewrite");
 
 static const struct field rewrite_fields[] = {
-	FIELD(http_rewrite, uri, "uri", STRING, .group = 1, .doc = "Instead of the path, or the prefix that matched."),
-	FIELD(http_rewrite, authority, "authority", STRING, .doc = "Instead of the host."),
-	FIELD(http_rewrite, uri_regex_rewrite, "uriRegexRewrite", OBJECT, .group = 1, .of = &schema_regex_rewrite, .doc = "By regular expression."),
+	FIELD(vs_rewrite, uri, "uri", STRING, .group = 1, .doc = "Instead of the path, or the prefix that matched."),
+	FIELD(vs_rewrite, authority, "authority", STRING, .doc = "Instead of the host."),
+	FIELD(vs_rewrite, uri_regex_rewrite, "uriRegexRewrite", OBJECT, .group = 1, .of = &schema_regex_rewrite, .doc = "By regular expression."),
 };
-static const struct schema schema_rewrite = SCHEMA(http_rewrite, rewrite_fields, .name = "HTTPRewrite");
+static const struct schema schema_rewrite = SCHEMA(vs_rewrite, rewrite_fields, .name = "HTTPRewrite");
 
 static const struct field retry_fields[] = {
-	FIELD(http_retry, attempts, "attempts", U32, .min = 0, .max = 1000, .def = "2", .doc = "Retries; 0: none."),
-	FIELD(http_retry, per_try_timeout, "perTryTimeout", OPT_MS, .min = 1, .doc = "Of one attempt."),
-	FIELD(http_retry, backoff, "backoff", OPT_MS, .min = 1, .doc = "Shortest pause."),
-	FIELD(http_retry, retry_on, "retryOn", STRING, .doc = "Conditions, with commas."),
-	FIELD(http_retry, retry_remote_localities, "retryRemoteLocalities", OPT_BOOL, .doc = "Elsewhere too."),
-	FIELD(http_retry, retry_ignore_previous_hosts, "retryIgnorePreviousHosts", OPT_BOOL, .doc = "Not the same endpoint again."),
+	FIELD(vs_retry, attempts, "attempts", U32, .min = 0, .max = 1000, .def = "2", .doc = "Retries; 0: none."),
+	FIELD(vs_retry, per_try_timeout, "perTryTimeout", OPT_MS, .min = 1, .doc = "Of one attempt."),
+	FIELD(vs_retry, backoff, "backoff", OPT_MS, .min = 1, .doc = "Shortest pause."),
+	FIELD(vs_retry, retry_on, "retryOn", STRING, .doc = "Conditions, with commas."),
+	FIELD(vs_retry, retry_remote_localities, "retryRemoteLocalities", OPT_BOOL, .doc = "Elsewhere too."),
+	FIELD(vs_retry, retry_ignore_previous_hosts, "retryIgnorePreviousHosts", OPT_BOOL, .doc = "Not the same endpoint again."),
 };
 
 static void retry_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
 {
-	const struct http_retry *r = object;
+	const struct vs_retry *r = object;
 	if (!r->attempts && (r->per_try_timeout.set || r->retry_on) && node_get(node, "attempts"))
 		decode_error(d, path, "attempts", node_get(node, "attempts"), "is 0, but other settings of retries are there");
 }
 
-static const struct schema schema_retry = SCHEMA(http_retry, retry_fields, .name = "HTTPRetry", .validate = retry_validate);
+static const struct schema schema_retry = SCHEMA(vs_retry, retry_fields, .name = "HTTPRetry", .validate = retry_validate);
 
 static const struct field percent_fields[] = {
 	FIELD(percent, value, "value", OPT_DOUBLE, .min = 0, .max = 100, .doc = "0 to 100."),
@@ -193,16 +193,16 @@ static void abort_validate(struct decode *d, const struct path *path, const stru
 static const struct schema schema_abort = SCHEMA(fault_abort, abort_fields, .name = "HTTPFaultInjection.Abort", .validate = abort_validate);
 
 static const struct field fault_fields[] = {
-	FIELD(http_fault, delay, "delay", OBJECT, .of = &schema_delay, .doc = "Waits."),
-	FIELD(http_fault, abort, "abort", OBJECT, .of = &schema_abort, .doc = "Failures."),
+	FIELD(vs_fault, delay, "delay", OBJECT, .of = &schema_delay, .doc = "Waits."),
+	FIELD(vs_fault, abort, "abort", OBJECT, .of = &schema_abort, .doc = "Failures."),
 };
-static const struct schema schema_fault = SCHEMA(http_fault, fault_fields, .name = "HTTPFaultInjection");
+static const struct schema schema_fault = SCHEMA(vs_fault, fault_fields, .name = "HTTPFaultInjection");
 
 static const struct field mirror_fields[] = {
-	FIELD(http_mirror, destination, "destination", OBJECT, .of = &schema_destination, .flags = FIELD_REQUIRED, .doc = "Where copies go."),
-	FIELD(http_mirror, percentage, "percentage", OBJECT, .of = &schema_percent, .doc = "Share of requests."),
+	FIELD(vs_mirror, destination, "destination", OBJECT, .of = &schema_destination, .flags = FIELD_REQUIRED, .doc = "Where copies go."),
+	FIELD(vs_mirror, percentage, "percentage", OBJECT, .of = &schema_percent, .doc = "Share of requests."),
 };
-static const struct schema schema_mirror = SCHEMA(http_mirror, mirror_fields, .name = "HTTPMirrorPolicy");
+static const struct schema schema_mirror = SCHEMA(vs_mirror, mirror_fields, .name = "HTTPMirrorPolicy");
 
 static const struct field cors_fields[] = {
 	FIELD(cors_policy, allow_origins, "allowOrigins", LIST, .of = &schema_string_match, .doc = "Origins, any of which."),
@@ -219,27 +219,27 @@ static const struct schema schema_cors = SCHEMA(cors_policy, cors_fields, .name 
 /* --- routes */
 
 static const struct field http_route_fields[] = {
-	FIELD(http_route, line_offset, NULL, LINE),
-	FIELD(http_route, name, "name", STRING, .doc = "For logs and metrics."),
-	FIELD(http_route, match, "match", LIST, .of = &schema_http_match, .doc = "Any of these; none: all requests."),
-	FIELD(http_route, route, "route", LIST, .of = &schema_http_destination, .group = 1, .doc = "Where requests go, by weight."),
-	FIELD(http_route, redirect, "redirect", OBJECT, .of = &schema_redirect, .group = 1, .doc = "Sends the client elsewhere."),
-	FIELD(http_route, direct_response, "directResponse", OBJECT, .of = &schema_direct_response, .group = 1, .doc = "Answers itself."),
-	FIELD(http_route, delegate, "delegate", OBJECT, .of = &schema_delegate, .group = 1, .doc = "Another VirtualService's routes."),
-	FIELD(http_route, rewrite, "rewrite", OBJECT, .of = &schema_rewrite, .doc = "Changes path and host."),
-	FIELD(http_route, timeout, "timeout", OPT_MS, .doc = "Of the whole request; 0s: none."),
-	FIELD(http_route, retries, "retries", OBJECT, .of = &schema_retry, .doc = "Tries again."),
-	FIELD(http_route, fault, "fault", OBJECT, .of = &schema_fault, .doc = "Failures on purpose."),
-	FIELD(http_route, mirror, "mirror", OBJECT, .of = &schema_destination, .group = 2, .doc = "Where copies go."),
-	FIELD(http_route, mirror_percentage, "mirrorPercentage", OBJECT, .of = &schema_percent, .doc = "Share of copies."),
-	FIELD(http_route, mirrors, "mirrors", LIST, .of = &schema_mirror, .group = 2, .doc = "Several places for copies."),
-	FIELD(http_route, cors_policy, "corsPolicy", OBJECT, .of = &schema_cors, .doc = "Cross-origin requests."),
-	FIELD(http_route, headers, "headers", OBJECT, .of = &schema_headers, .doc = "Changes to headers."),
+	FIELD(vs_route, line_offset, NULL, LINE),
+	FIELD(vs_route, name, "name", STRING, .doc = "For logs and metrics."),
+	FIELD(vs_route, match, "match", LIST, .of = &schema_http_match, .doc = "Any of these; none: all requests."),
+	FIELD(vs_route, route, "route", LIST, .of = &schema_http_destination, .group = 1, .doc = "Where requests go, by weight."),
+	FIELD(vs_route, redirect, "redirect", OBJECT, .of = &schema_redirect, .group = 1, .doc = "Sends the client elsewhere."),
+	FIELD(vs_route, direct_response, "directResponse", OBJECT, .of = &schema_direct_response, .group = 1, .doc = "Answers itself."),
+	FIELD(vs_route, delegate, "delegate", OBJECT, .of = &schema_delegate, .group = 1, .doc = "Another VirtualService's routes."),
+	FIELD(vs_route, rewrite, "rewrite", OBJECT, .of = &schema_rewrite, .doc = "Changes path and host."),
+	FIELD(vs_route, timeout, "timeout", OPT_MS, .doc = "Of the whole request; 0s: none."),
+	FIELD(vs_route, retries, "retries", OBJECT, .of = &schema_retry, .doc = "Tries again."),
+	FIELD(vs_route, fault, "fault", OBJECT, .of = &schema_fault, .doc = "Failures on purpose."),
+	FIELD(vs_route, mirror, "mirror", OBJECT, .of = &schema_destination, .group = 2, .doc = "Where copies go."),
+	FIELD(vs_route, mirror_percentage, "mirrorPercentage", OBJECT, .of = &schema_percent, .doc = "Share of copies."),
+	FIELD(vs_route, mirrors, "mirrors", LIST, .of = &schema_mirror, .group = 2, .doc = "Several places for copies."),
+	FIELD(vs_route, cors_policy, "corsPolicy", OBJECT, .of = &schema_cors, .doc = "Cross-origin requests."),
+	FIELD(vs_route, headers, "headers", OBJECT, .of = &schema_headers, .doc = "Changes to headers."),
 };
 
 static void http_route_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
 {
-	const struct http_route *r = object;
+	const struct vs_route *r = object;
 	uint64_t sum = 0;
 	if (!r->route.n && !r->redirect && !r->direct_response && !r->delegate)
 		decode_error(d, path, NULL, node, "needs one of route, redirect, directResponse, delegate");
@@ -249,38 +249,38 @@ static void http_route_validate(struct decode *d, const struct path *path, const
 		decode_error(d, path, "route", node_get(node, "route"), "has %zu destinations without any weight", r->route.n);
 }
 
-static const struct schema schema_http_route = SCHEMA(http_route, http_route_fields, .name = "HTTPRoute", .validate = http_route_validate);
+static const struct schema schema_http_route = SCHEMA(vs_route, http_route_fields, .name = "HTTPRoute", .validate = http_route_validate);
 
 static const struct field tcp_match_fields[] = {
-	FIELD(l4_match, destination_subnets, "destinationSubnets", STRING_LIST, .doc = "Addresses that were asked."),
-	FIELD(l4_match, port, "port", U16, .min = 1, .max = 65535, .doc = "Port that was asked."),
-	FIELD(l4_match, source_labels, "sourceLabels", STRING_MAP, .key_check = text_check_label_key, .check = text_check_label_value, .doc = "Labels of the caller."),
-	FIELD(l4_match, gateways, "gateways", STRING_LIST, .check = text_check_not_empty, .doc = "Gateways, or mesh."),
-	FIELD(l4_match, source_namespace, "sourceNamespace", STRING, .check = text_check_dns_label, .doc = "Namespace of the caller."),
+	FIELD(vs_l4_match, destination_subnets, "destinationSubnets", STRING_LIST, .doc = "Addresses that were asked."),
+	FIELD(vs_l4_match, port, "port", U16, .min = 1, .max = 65535, .doc = "Port that was asked."),
+	FIELD(vs_l4_match, source_labels, "sourceLabels", STRING_MAP, .key_check = text_check_label_key, .check = text_check_label_value, .doc = "Labels of the caller."),
+	FIELD(vs_l4_match, gateways, "gateways", STRING_LIST, .check = text_check_not_empty, .doc = "Gateways, or mesh."),
+	FIELD(vs_l4_match, source_namespace, "sourceNamespace", STRING, .check = text_check_dns_label, .doc = "Namespace of the caller."),
 };
-static const struct schema schema_tcp_match = SCHEMA(l4_match, tcp_match_fields, .name = "L4MatchAttributes");
+static const struct schema schema_tcp_match = SCHEMA(vs_l4_match, tcp_match_fields, .name = "L4MatchAttributes");
 
 static const struct field tls_match_fields[] = {
-	FIELD(l4_match, sni_hosts, "sniHosts", STRING_LIST, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .check = text_check_host, .doc = "Server names."),
-	FIELD(l4_match, destination_subnets, "destinationSubnets", STRING_LIST, .doc = "Addresses that were asked."),
-	FIELD(l4_match, port, "port", U16, .min = 1, .max = 65535, .doc = "Port that was asked."),
-	FIELD(l4_match, source_labels, "sourceLabels", STRING_MAP, .key_check = text_check_label_key, .check = text_check_label_value, .doc = "Labels of the caller."),
-	FIELD(l4_match, gateways, "gateways", STRING_LIST, .check = text_check_not_empty, .doc = "Gateways, or mesh."),
-	FIELD(l4_match, source_namespace, "sourceNamespace", STRING, .check = text_check_dns_label, .doc = "Namespace of the caller."),
+	FIELD(vs_l4_match, sni_hosts, "sniHosts", STRING_LIST, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .check = text_check_host, .doc = "Server names."),
+	FIELD(vs_l4_match, destination_subnets, "destinationSubnets", STRING_LIST, .doc = "Addresses that were asked."),
+	FIELD(vs_l4_match, port, "port", U16, .min = 1, .max = 65535, .doc = "Port that was asked."),
+	FIELD(vs_l4_match, source_labels, "sourceLabels", STRING_MAP, .key_check = text_check_label_key, .check = text_check_label_value, .doc = "Labels of the caller."),
+	FIELD(vs_l4_match, gateways, "gateways", STRING_LIST, .check = text_check_not_empty, .doc = "Gateways, or mesh."),
+	FIELD(vs_l4_match, source_namespace, "sourceNamespace", STRING, .check = text_check_dns_label, .doc = "Namespace of the caller."),
 };
-static const struct schema schema_tls_match = SCHEMA(l4_match, tls_match_fields, .name = "TLSMatchAttributes");
+static const struct schema schema_tls_match = SCHEMA(vs_l4_match, tls_match_fields, .name = "TLSMatchAttributes");
 
 static const struct field tcp_route_fields[] = {
-	FIELD(l4_route, match, "match", LIST, .of = &schema_tcp_match, .doc = "Any of these; none: all."),
-	FIELD(l4_route, route, "route", LIST, .of = &schema_route_destination, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Where connections go, by weight."),
+	FIELD(vs_l4_route, match, "match", LIST, .of = &schema_tcp_match, .doc = "Any of these; none: all."),
+	FIELD(vs_l4_route, route, "route", LIST, .of = &schema_route_destination, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Where connections go, by weight."),
 };
-static const struct schema schema_tcp_route = SCHEMA(l4_route, tcp_route_fields, .name = "TCPRoute");
+static const struct schema schema_tcp_route = SCHEMA(vs_l4_route, tcp_route_fields, .name = "TCPRoute");
 
 static const struct field tls_route_fields[] = {
-	FIELD(l4_route, match, "match", LIST, .of = &schema_tls_match, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Any of these."),
-	FIELD(l4_route, route, "route", LIST, .of = &schema_route_destination, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Where connections go, by weight."),
+	FIELD(vs_l4_route, match, "match", LIST, .of = &schema_tls_match, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Any of these."),
+	FIELD(vs_l4_route, route, "route", LIST, .of = &schema_route_destination, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Where connections go, by weight."),
 };
-static const struct schema schema_tls_route = SCHEMA(l4_route, tls_route_fields, .name = "TLSRoute");
+static const struct schema schema_tls_route = SCHEMA(vs_l4_route, tls_route_fields, .name = "TLSRoute");
 
 static const struct field virtual_service_fields[] = {
 	FIELD(virtual_service_spec, hosts, "hosts", STRING_LIST, .check = text_check_host, .doc = "Hosts that it holds for; none: a delegate."),

@@ -46,7 +46,7 @@ static void bad(const char *text, const char *why)
 static void test_virtual_service_is_decoded(void **state)
 {
 	(void)state;
-	const struct http_route *r =
+	const struct vs_route *r =
 		good(ROUTES "  - match: [ { headers: { x-a: { regex: \"b|c\" }, x-b: {} }, uri: { prefix: /p } } ]\n"
 			    "    route: [ { destination: { host: a, subset: v1 }, weight: 9 }, { destination: { host: b.c } } ]\n"
 			    "    timeout: 0s\n    retries: { perTryTimeout: 250ms }\n"
@@ -94,7 +94,7 @@ static void test_gateway_is_checked(void **state)
 static void test_request_authentication_is_checked(void **state)
 {
 	(void)state;
-	const struct jwt_rule *r = good(JWT "{ issuer: a, jwksUri: \"https://a/b\", outputClaimToHeaders: [ { header: h, claim: c } ] } ]\n")
+	const struct jwt_rule_spec *r = good(JWT "{ issuer: a, jwksUri: \"https://a/b\", outputClaimToHeaders: [ { header: h, claim: c } ] } ]\n")
 					   ->spec.request_authentication->jwt_rules.v;
 	assert_string_equal(r->output_claim_to_headers.v[0].claim, "c");
 	bad(JWT "{ jwksUri: \"https://a/b\" } ]\n", "spec.jwtRules[0].issuer: is required");
