@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/model/filters.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
+#include "agent/model/telemetry.h"
 
 struct workload *workload_new(void)
 {
@@ -41,6 +43,10 @@ void workload_unref(struct workload *w)
 	free(w->ports);
 	identity_unref(w->identity);
 	policy_unref(w->policy);
+	http_filters_unref(w->inbound);
+	http_filters_unref(w->outbound);
+	telemetry_unref(w->telemetry);
+	free(w->l7_ports);
 	free(w);
 }
 
