@@ -81,6 +81,7 @@ endef
 $(foreach m,$(MODULES),$(eval $(call module,$(m))))
 
 link_OBJ += $(PROTO_C:$(BUILD)/gen/%.c=$(BUILD)/obj/gen/%.o)
+$(PROTO_C:$(BUILD)/gen/%.c=$(BUILD)/obj/gen/%.o): | $(proto)
 $(foreach m,$(MODULES),$(eval $(BUILD)/lib/$(m).a: $($(m)_OBJ)))
 
 $(BUILD)/lib/%.a:
