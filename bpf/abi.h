@@ -9,7 +9,7 @@
 #include "agent/model/pod_socket.h"
 #include "bpf/reason.h"
 
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 
 /* Bounds that the verifier needs to see. */
 enum {
@@ -29,6 +29,8 @@ enum {
 #define ABI_RULE_NONE 0xffffffffu     /* a default decided */
 #define ABI_SLOT_MEMBER 0x80000000u   /* slot_key.index of membership entries: this bit and a hash */
 #define ABI_PORT_MODE 0x10000u	      /* set member of a policy's id: this bit and a port; the value is 1 + mode */
+#define ABI_PORT_L7 2u		      /* value of a member of pod_value.l7: the helper must see the port */
+#define ABI_PORT_L4 1u		      /* the same: rules on the connection are all there is */
 
 struct ip_addr {
 	__be32 w[4];
@@ -57,6 +59,10 @@ struct service_range_key {
 	struct ip_addr addr;
 };
 
+enum service_flags {
+	SERVICE_L7 = 1, /* callers go to the helper, which chooses the endpoint by what they say */
+};
+
 enum service_algorithm { ABI_LB_LEAST_REQUEST, ABI_LB_ROUND_ROBIN, ABI_LB_RANDOM, ABI_LB_HASH, ABI_LB_PASSTHROUGH };
 
 struct service_value {
@@ -66,7 +72,8 @@ struct service_value {
 	__u32 affinity_s;
 	__u32 cursor; /* round robin, written by programs; starts anew when the agent writes the entry */
 	__u8 algorithm;
-	__u8 pad[7];
+	__u8 flags; /* service_flags */
+	__u8 pad[6];
 };
 
 struct slot_key {
@@ -100,12 +107,14 @@ enum pod_flags {
 	POD_SAME_NODE_MTLS = 1, /* no attestation: encrypt on the node too */
 	POD_REGISTRY_ONLY = 2,
 	POD_HOST_NETWORK = 4, /* a control group in the host's namespace */
+	POD_L7_OTHER = 8,     /* so are inbound ports that pod_value.l7 does not name */
 };
 
 enum { POD_PORTS = POD_DNS_TCP + 1 };
 
 struct pod_value {
 	__u64 policy;	      /* key of policies; 0: not in place, everything inbound is refused */
+	__u64 l7;	      /* set of ports: ABI_PORT_L7 or ABI_PORT_L4; 0: none is named */
 	struct ip_addr addr4; /* zero: none */
 	struct ip_addr addr6;
 	__u32 identity;
@@ -176,7 +185,7 @@ struct cidr_key {
 };
 
 /* --- connections */
-enum conn_path { CONN_DIRECT, CONN_ATTESTED, CONN_HBONE, CONN_PLAINTEXT }; /* enum flow_path */
+enum conn_path { CONN_DIRECT, CONN_ATTESTED, CONN_HBONE, CONN_PLAINTEXT, CONN_HTTP }; /* enum flow_path */
 
 enum conn_flags {
 	CONN_SAME_NETNS = 1, /* both ends are in the caller's namespace */
@@ -190,7 +199,7 @@ enum conn_flags {
 /* What is known about one connection; original, endpoint and peer are v4-mapped with big-endian ports. */
 struct conn_info {
 	struct ip_addr original; /* what the caller asked for */
-	struct ip_addr endpoint; /* what was chosen */
+	struct ip_addr endpoint; /* what was chosen; CONN_HTTP: nothing yet, zero with port 0 */
 	struct ip_addr peer;	 /* CONN_SHOWS_PEER: the true caller */
 	__be16 original_port, endpoint_port, peer_port;
 	__u8 path;
@@ -220,6 +229,7 @@ enum sock_role {
 	ROLE_HELPER,	     /* accepted by one of the pod's mesh listeners */
 	ROLE_HELPER_CONNECT, /* POD_CONNECT_LOCAL */
 	ROLE_HOST,	     /* a process of the host calls a pod */
+	ROLE_HELPER_CALLER,  /* POD_CONNECT_REMOTE to a pod of this node: the helper calls for its pod */
 };
 
 /* What is known of a socket: in tcp_states by its cookie, or in its local storage. */
@@ -330,7 +340,7 @@ _Static_assert(sizeof(struct service_value) == 32, "abi");
 _Static_assert(sizeof(struct slot_key) == 16, "abi");
 _Static_assert(sizeof(struct slot_value) == 24, "abi");
 _Static_assert(sizeof(struct workload_value) == 16, "abi");
-_Static_assert(sizeof(struct pod_value) == 64, "abi");
+_Static_assert(sizeof(struct pod_value) == 72, "abi");
 _Static_assert(sizeof(struct listener_key) == 16, "abi");
 _Static_assert(sizeof(struct policy_value) == 16, "abi");
 _Static_assert(sizeof(struct policy_row_key) == 16, "abi");

@@ -55,7 +55,7 @@ INLINE int connect_decide(struct bpf_sock_addr *ctx, struct ip_port *dst, int v4
 		route_decide(&q, &r);
 		if (r.path == ROUTE_DENY)
 			return refuse(ctx, pod, &asked, &r);
-		if (r.path == ROUTE_HELPER) {
+		if (r.path == ROUTE_HELPER || r.path == ROUTE_HTTP) {
 			dst->port = pod->ports[POD_LISTEN_OUTBOUND];
 			if (!dst->port)
 				return refuse_with(ctx, pod, &asked, &r, DROP_NOT_READY);
@@ -71,7 +71,7 @@ INLINE int connect_decide(struct bpf_sock_addr *ctx, struct ip_port *dst, int v4
 	state_fill(&value, pod, id, &asked, &r);
 	if (!same(&asked, &dst->addr, dst->port))
 		value.info.flags |= CONN_REWRITTEN;
-	if (r.path == ROUTE_HELPER)
+	if (r.path == ROUTE_HELPER || r.path == ROUTE_HTTP)
 		value.info.flags |= CONN_TO_HELPER;
 	if (dns)
 		value.info.flags |= CONN_DNS;

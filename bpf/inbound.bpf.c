@@ -115,14 +115,25 @@ INLINE int is_udp_answer(const struct pod_value *pod, const struct packet *p, __
 	return noted && bpf_ktime_get_ns() - *noted < ABI_UDP_IDLE_NS;
 }
 
+/* The helper knows an attested caller by its address. One that shares it with others (the host's processes) is anonymous
+ * there: the port's mutual TLS mode was judged here. */
+INLINE __u32 listener_for(const struct packet *p, __u32 identity)
+{
+	const struct workload_value *source = identity ? lookup_workload(&p->remote) : NULL;
+
+	return source && source->identity == identity ? POD_LISTEN_ATTESTED : POD_LISTEN_ANONYMOUS;
+}
+
 INLINE int judge(struct bpf_sk_lookup *ctx, const struct pod_value *pod, const struct packet *p,
-		 const struct conn_setup *setup)
+		 const struct conn_setup *setup, __u64 id)
 {
 	struct verdict_query q = { .policy = pod->policy,
 				   .source = p->remote,
 				   .destination = p->local,
 				   .port = p->local_port,
-				   .proto = (__u8)ctx->protocol };
+				   .proto = (__u8)ctx->protocol,
+				   .l7 = pod->l7,
+				   .pod_flags = pod->flags };
 	struct verdict v = {};
 	__u32 identity = 0;
 
@@ -132,7 +143,9 @@ INLINE int judge(struct bpf_sk_lookup *ctx, const struct pod_value *pod, const s
 		q.identity = identity == ABI_IDENTITY_HOST ? 0 : identity;
 	}
 	verdict_decide(&q, &v);
-	return v.reason == DROP_NONE ? SK_PASS : refuse(ctx, pod, p, &v, identity);
+	if (v.reason != DROP_NONE)
+		return refuse(ctx, pod, p, &v, identity);
+	return v.to_helper ? steer(ctx, pod, p, id, listener_for(p, q.identity)) : SK_PASS;
 }
 
 INLINE int decide(struct bpf_sk_lookup *ctx, const struct packet *p, __u64 id)
@@ -147,18 +160,18 @@ INLINE int decide(struct bpf_sk_lookup *ctx, const struct packet *p, __u64 id)
 			return SK_PASS;
 		if (is_mesh_port(pod, p->local_port_be))
 			return refuse_with(ctx, pod, p, DROP_RESERVED_PORT);
-		return judge(ctx, pod, p, NULL);
+		return judge(ctx, pod, p, NULL, id);
 	}
 	if (p->local_port == MESH_HBONE_PORT)
 		return steer(ctx, pod, p, id, POD_LISTEN_HBONE);
 	if (is_mesh_port(pod, p->local_port_be))
 		return refuse_with(ctx, pod, p, DROP_RESERVED_PORT);
 	if (!ip_same_netns(&p->local, &p->remote))
-		return judge(ctx, pod, p, setup_of(p, 0));
+		return judge(ctx, pod, p, setup_of(p, 0), id);
 	setup = setup_of(p, pod_cookie);
 	if (setup && setup->info.source_pod == id)
 		return SK_PASS; /* the pod itself, or its helper, which has judged the caller */
-	return judge(ctx, pod, p, setup); /* on the host's addresses there are others */
+	return judge(ctx, pod, p, setup, id); /* on the host's addresses there are others */
 }
 
 SEC("sk_lookup")

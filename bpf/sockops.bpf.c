@@ -102,6 +102,10 @@ INLINE void event_tuple(struct flow_event *e, const struct sock_state *state, co
 	e->source_port = caller ? t->local_port : t->remote_port;
 	e->destination = caller ? info->endpoint : t->local;
 	e->destination_port = caller ? info->endpoint_port : t->local_port;
+	if (caller && info->path == CONN_HTTP) { /* endpoints are chosen request by request */
+		e->destination = info->original;
+		e->destination_port = info->original_port;
+	}
 	e->original = info->original;
 	e->original_port = info->original_port;
 	if (info->flags & CONN_SHOWS_PEER) {
@@ -173,10 +177,40 @@ INLINE void connect_host(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const st
 	watch_state(ctx);
 }
 
+/* The helper calls another pod of this node for its own: attested as that pod, and counted where it arrives alone. */
+INLINE void connect_for_pod(struct bpf_sock_ops *ctx, struct bpf_sock *sk, const struct sock_mark *mark,
+			    const struct tuple *t, __u64 netns)
+{
+	const struct workload_value *workload = lookup_workload(&t->remote);
+	__u64 id = mark->pod;
+	const struct pod_value *pod = bpf_map_lookup_elem(&pods, &id);
+	struct sock_state *state;
+
+	if (!pod || pod->flags & POD_SAME_NODE_MTLS || !workload || !(workload->flags & EP_LOCAL))
+		return;
+	state = state_create(sk);
+	if (!state)
+		return;
+	__builtin_memset(state, 0, sizeof(*state));
+	state->role = ROLE_HELPER_CALLER;
+	state->pod = id;
+	state->info.path = CONN_ATTESTED;
+	state->info.original = state->info.endpoint = t->remote;
+	state->info.original_port = state->info.endpoint_port = t->remote_port;
+	state->info.source_identity = pod->identity;
+	state->info.source_pod = id;
+	state->info.destination_identity = workload->identity;
+	if (ip_same_netns(&t->local, &t->remote))
+		state->info.flags |= CONN_SAME_NETNS;
+	publish(state, t, netns);
+	watch_state(ctx);
+}
+
 INLINE void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	__u64 netns = bpf_get_netns_cookie(ctx);
 	struct sock_state *state = tcp_state_of(ctx, sk);
+	struct sock_mark *mark;
 	struct tuple t;
 
 	if (state && state->role == ROLE_HELPER_CONNECT) {
@@ -185,10 +219,14 @@ INLINE void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		return;
 	}
 	if (!state || state->role != ROLE_CALLER) {
-		if (netns != host_netns || mark_of(sk))
+		mark = mark_of(sk);
+		if (mark ? mark->kind != POD_CONNECT_REMOTE : netns != host_netns)
 			return;
 		tuple_read(ctx, &t);
-		connect_host(ctx, sk, &t);
+		if (mark)
+			connect_for_pod(ctx, sk, mark, &t, netns);
+		else
+			connect_host(ctx, sk, &t);
 		return;
 	}
 	tuple_read(ctx, &t);
@@ -196,7 +234,7 @@ INLINE void on_connect(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		state->info.flags |= CONN_SAME_NETNS;
 	if (state->info.flags & (CONN_TO_HELPER | CONN_DNS | CONN_SAME_NETNS) || state->info.path == CONN_ATTESTED)
 		publish(state, &t, netns);
-	if (!(state->info.flags & CONN_DNS))
+	if (!(state->info.flags & CONN_DNS) && state->info.path != CONN_HTTP)
 		live_add(&state->info, 1);
 	state->watched = 1;
 	watch_state(ctx);
@@ -397,7 +435,8 @@ INLINE void on_close(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 		bpf_map_delete_elem(&conn_setup, &key);
 		state->setup = 0;
 	}
-	if (state->watched && state->role == ROLE_CALLER && !(state->info.flags & CONN_DNS))
+	if (state->watched && state->role == ROLE_CALLER && !(state->info.flags & CONN_DNS) &&
+	    state->info.path != CONN_HTTP)
 		live_add(&state->info, -1);
 	if (state->opened)
 		closed(ctx, state);

@@ -91,7 +91,7 @@ const char *text_of_reason_help(enum drop_reason reason)
 		return (unsigned int)value < ARRAY_SIZE(names) && names[value] ? names[value] : "unknown";             \
 	}
 
-TEXT_OF(text_of_flow_path, enum flow_path, "direct", "attested", "hbone", "plaintext")
+TEXT_OF(text_of_flow_path, enum flow_path, "direct", "attested", "hbone", "plaintext", "http")
 TEXT_OF(text_of_flow_kind, enum flow_kind, "opened", "closed", "failed", "refused")
 TEXT_OF(text_of_mtls,
 	enum mtls_mode, [MTLS_PERMISSIVE] = "PERMISSIVE", [MTLS_STRICT] = "STRICT", [MTLS_DISABLE] = "DISABLE")

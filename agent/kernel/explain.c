@@ -120,6 +120,8 @@ static enum path_choice path_of(uint32_t path)
 		return PATH_PASS;
 	case ROUTE_HELPER:
 		return PATH_HELPER_L4;
+	case ROUTE_HTTP:
+		return PATH_HELPER_L7;
 	case ROUTE_DENY:
 		return PATH_DENY;
 	default:
@@ -149,9 +151,9 @@ int kernel_explain_outbound(struct kernel *k, const struct kernel_pod *source, c
 					  .slots_id = r.slots_id };
 	out->chosen.addr = abi_addr_from(&r.endpoint);
 	out->chosen.port = ntohs(r.port);
-	if (r.path == ROUTE_PASS)
+	if (r.path == ROUTE_PASS || r.path == ROUTE_HTTP)
 		out->chosen = *destination;
-	if (r.path == ROUTE_HELPER && !pod->value.ports[POD_LISTEN_OUTBOUND]) {
+	if ((r.path == ROUTE_HELPER || r.path == ROUTE_HTTP) && !pod->value.ports[POD_LISTEN_OUTBOUND]) {
 		out->path = PATH_DENY;
 		out->reason = DROP_NOT_READY;
 	}
@@ -204,12 +206,17 @@ int kernel_explain_inbound(struct kernel *k, const struct kernel_pod *destinatio
 	if (!pod)
 		return err_set(err, -ENOENT, "explain: the destination is not enrolled");
 	q.policy = pod->value.policy;
+	q.l7 = pod->value.l7;
+	q.pod_flags = pod->value.flags;
 	q.destination = addr_is_v4(source) ? pod->value.addr4 : pod->value.addr6;
 	in.destination = abi_addr_from(&q.destination);
 	if (source_identity && !attested_here(k, source_identity))
 		return explain_by_policy(k, pod, &in, source_identity, out, err);
 	at = k;
 	verdict_decide(&q, &v);
-	*out = (struct explain_inbound){ .reason = (enum drop_reason)v.reason, .policy_id = v.policy, .rule = v.rule };
+	*out = (struct explain_inbound){ .reason = (enum drop_reason)v.reason,
+					 .to_helper = v.to_helper,
+					 .policy_id = v.policy,
+					 .rule = v.rule };
 	return 0;
 }

@@ -17,7 +17,8 @@
 enum { FLOW_POLL_MS = 100 };
 
 _Static_assert((int)FLOW_DIRECT == CONN_DIRECT && (int)FLOW_ATTESTED == CONN_ATTESTED &&
-		       (int)FLOW_HBONE == CONN_HBONE && (int)FLOW_PLAINTEXT == CONN_PLAINTEXT,
+		       (int)FLOW_HBONE == CONN_HBONE && (int)FLOW_PLAINTEXT == CONN_PLAINTEXT &&
+		       (int)FLOW_HTTP == CONN_HTTP,
 	       "paths");
 _Static_assert((int)FLOW_OPENED == EVENT_OPENED && (int)FLOW_CLOSED == EVENT_CLOSED &&
 		       (int)FLOW_FAILED == EVENT_FAILED && (int)FLOW_REFUSED == EVENT_REFUSED,

@@ -131,6 +131,8 @@ uint16_t workload_flags(const struct workload *w);
 int policies_write(struct kernel *k, const struct plan *plan, struct err *err);
 int policies_remove(struct kernel *k, struct err *err); /* what the last policies_write left unused */
 uint64_t policies_key(const struct kernel *k, const struct policy *policy); /* 0: not in force */
+/* The set of a workload's ports that the helper must see or must not; 0: it names none. */
+uint64_t policies_l7_set(const struct workload *w);
 void policies_free(struct lowered *l);
 void policies_fill(const struct kernel *k, uint32_t counts[KT_COUNT], uint32_t *cidr_count);
 

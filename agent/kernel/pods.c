@@ -69,7 +69,9 @@ static void value_fill(const struct pod *pod, const struct plan *plan, struct po
 {
 	const struct workload *w = pod->pub.workload;
 
-	*v = (struct pod_value){ .policy = pod->policy, .identity = w->identity ? w->identity->id : 0 };
+	*v = (struct pod_value){ .policy = pod->policy,
+				 .l7 = policies_l7_set(w),
+				 .identity = w->identity ? w->identity->id : 0 };
 	for (size_t i = 0; i < w->addr_count; i++) {
 		struct ip_addr *to = addr_is_v4(&w->addrs[i]) ? &v->addr4 : &v->addr6;
 
@@ -82,6 +84,8 @@ static void value_fill(const struct pod *pod, const struct plan *plan, struct po
 		v->flags |= POD_REGISTRY_ONLY;
 	if (pod->pub.host_network)
 		v->flags |= POD_HOST_NETWORK;
+	if (w->l7_other_ports)
+		v->flags |= POD_L7_OTHER;
 	memcpy(v->ports, pod->value.ports, sizeof(v->ports));
 }
 

@@ -36,6 +36,7 @@ struct lowered {
 	size_t policy_count, policy_cap;
 	struct set_member *sets; /* sorted by lowered_sort */
 	size_t set_count, set_cap;
+	uint64_t l7_sets; /* hash of which sets of ports above L4 there are */
 	struct cidr_member *cidrs;
 	size_t cidr_count, cidr_cap;
 	const struct identity *
@@ -173,7 +174,7 @@ static int rule_lower(struct lowered *l, struct lowered_policy *p, uint32_t inde
 		return 0; /* never decide */
 	for (size_t i = 0; i < n; i++) {
 		const struct policy_match *m = rule->match_count ? &rule->matches[i] : &everything;
-		struct policy_row row = { .rule = index, .action = rule->action == POLICY_DENY ? ROW_DENY : ROW_ALLOW };
+		struct policy_row row = { .rule = index, .action = rule->action == POLICY_ALLOW ? ROW_ALLOW : ROW_DENY };
 
 		if (m->has_http && rule->action == POLICY_ALLOW)
 			continue; /* HTTP fields never match on TCP; in a DENY rule they are ignored */
@@ -233,6 +234,37 @@ static int policy_lower(struct lowered *l, struct policy *policy, struct err *er
 			p->value.row_count * sizeof(*p->rows));
 	p->key = p->key ? p->key : 1;
 	return modes_lower(l, p) < 0 ? err_set(err, -ENOMEM, "kernel: out of memory") : 0;
+}
+
+static bool is_l7(const struct inbound_port *p)
+{
+	return p->app == APP_HTTP || p->app == APP_HTTP2 || p->app == APP_GRPC || p->app == APP_UNKNOWN;
+}
+
+uint64_t policies_l7_set(const struct workload *w)
+{
+	uint64_t h = hash64_str(HASH64_INIT, "l7");
+
+	if (!w->l7_port_count)
+		return 0;
+	for (size_t i = 0; i < w->l7_port_count; i++) {
+		uint32_t member = (uint32_t)w->l7_ports[i].port << 1 | is_l7(&w->l7_ports[i]);
+
+		h = hash64(h, &member, sizeof(member));
+	}
+	return h ? h : 1;
+}
+
+/* Written like the policies' own sets, and removed with them. */
+static int l7_lower(struct lowered *l, const struct workload *w)
+{
+	uint64_t set = policies_l7_set(w);
+	int rc = 0;
+
+	l->l7_sets = hash64(l->l7_sets ? l->l7_sets : HASH64_INIT, &set, sizeof(set));
+	for (size_t i = 0; i < w->l7_port_count && rc == 0; i++)
+		rc = set_add(l, set, w->l7_ports[i].port, is_l7(&w->l7_ports[i]) ? ABI_PORT_L7 : ABI_PORT_L4);
+	return rc;
 }
 
 static int peers_collect(struct lowered *l, const struct plan *plan)
@@ -318,7 +350,11 @@ static int lower_all(struct lowered *l, const struct plan *plan, struct err *err
 	for (size_t i = 0; i < plan->workload_count; i++) {
 		const struct workload *w = plan->workloads[i];
 
-		if (!w->enrolled || !workload_is_local(w) || !w->policy || lowered_find(l, w->policy))
+		if (!w->enrolled || !workload_is_local(w) || !w->policy)
+			continue;
+		if (l7_lower(l, w) < 0 && rc == 0)
+			rc = err_set(err, -ENOMEM, "kernel: out of memory");
+		if (lowered_find(l, w->policy))
 			continue;
 		int one = policy_lower(l, w->policy, rc == 0 ? err : NULL);
 
@@ -329,7 +365,7 @@ static int lower_all(struct lowered *l, const struct plan *plan, struct err *err
 
 static bool same_lowered(const struct lowered *a, const struct lowered *b)
 {
-	if (!a || a->policy_count != b->policy_count)
+	if (!a || a->policy_count != b->policy_count || a->l7_sets != b->l7_sets)
 		return false;
 	for (size_t i = 0; i < a->policy_count; i++)
 		if (a->policies[i].key != b->policies[i].key)

@@ -6,6 +6,7 @@
 #include "agent/base/hash.h"
 #include "agent/base/mem.h"
 #include "agent/kernel/internal.h"
+#include "agent/model/l7.h"
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
@@ -221,6 +222,8 @@ static void service_fill(const struct plan_vip *vip, struct service_value *v)
 	v->slot_count = (uint32_t)n;
 	v->slots_id = slots_id(s, p, family);
 	v->algorithm = algorithm_of(p->lb);
+	if (p->l7 != L7_NONE)
+		v->flags |= SERVICE_L7;
 }
 
 static void exact_key(const struct plan_vip *vip, struct service_key *key)

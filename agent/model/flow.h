@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum flow_path { FLOW_DIRECT, FLOW_ATTESTED, FLOW_HBONE, FLOW_PLAINTEXT, FLOW_PATH_COUNT };
+enum flow_path { FLOW_DIRECT, FLOW_ATTESTED, FLOW_HBONE, FLOW_PLAINTEXT, FLOW_HTTP, FLOW_PATH_COUNT };
 enum flow_kind { FLOW_OPENED, FLOW_CLOSED, FLOW_FAILED, FLOW_REFUSED };
 
 /* One event of the kernel's ring. Ids are those of the plan (identity.id, service.id); 0: unknown or none. */

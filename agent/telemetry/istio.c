@@ -158,7 +158,8 @@ static int collect(struct istio *m)
 {
 	for (size_t i = 0; i < m->snapshot->sum_count; i++) {
 		const struct flow_sum *sum = &m->snapshot->sums[i];
-		if (sum->proto != IPPROTO_TCP)
+		/* Connections of the HTTP engine are counted as requests. */
+		if (sum->proto != IPPROTO_TCP || sum->path == FLOW_HTTP)
 			continue;
 		struct series *row = row_get(m, sum);
 		if (!row)

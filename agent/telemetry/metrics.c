@@ -17,6 +17,7 @@ static const char *const path_names[FLOW_PATH_COUNT] = {
 	[FLOW_ATTESTED] = "attested",
 	[FLOW_HBONE] = "hbone",
 	[FLOW_PLAINTEXT] = "plaintext",
+	[FLOW_HTTP] = "http",
 };
 
 static const char *const reason_names[DROP_REASON_COUNT] = {

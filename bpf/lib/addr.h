@@ -54,6 +54,13 @@ INLINE struct ip_addr ip_loopback_like(const struct ip_addr *family)
 	return ip_is_v4(family) ? ip_v4(bpf_htonl(0x7f000001)) : v6;
 }
 
+INLINE struct ip_addr ip_any_like(const struct ip_addr *family)
+{
+	struct ip_addr v6 = {};
+
+	return ip_is_v4(family) ? ip_v4(0) : v6;
+}
+
 INLINE __u32 ip_hash(const struct ip_addr *a, __u32 seed)
 {
 	__u32 h = seed ^ 0x9e3779b9;

@@ -134,6 +134,8 @@ INLINE __u8 conn_path(const struct route *r)
 		return CONN_ATTESTED;
 	case ROUTE_HELPER:
 		return CONN_HBONE;
+	case ROUTE_HTTP:
+		return CONN_HTTP;
 	case ROUTE_PLAINTEXT:
 		return CONN_PLAINTEXT;
 	default:

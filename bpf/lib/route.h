@@ -8,7 +8,7 @@
 
 #define ROUTE_IPPROTO_UDP 17
 
-enum route_path { ROUTE_PASS, ROUTE_DIRECT, ROUTE_ATTESTED, ROUTE_PLAINTEXT, ROUTE_HELPER, ROUTE_DENY };
+enum route_path { ROUTE_PASS, ROUTE_DIRECT, ROUTE_ATTESTED, ROUTE_PLAINTEXT, ROUTE_HELPER, ROUTE_HTTP, ROUTE_DENY };
 
 struct route_query {
 	struct ip_addr addr; /* destination that was asked for */
@@ -177,6 +177,11 @@ INLINE void route_decide(const struct route_query *q, struct route *r)
 	if (service) {
 		r->service = service->service;
 		r->slots_id = service->slots_id;
+		if (service->flags & SERVICE_L7 && q->proto != ROUTE_IPPROTO_UDP) {
+			r->endpoint = ip_any_like(&q->addr);
+			r->path = ROUTE_HTTP; /* without an endpoint too: a route may not need one */
+			return;
+		}
 		if (service->algorithm == ABI_LB_PASSTHROUGH) {
 			route_as_asked(q, r);
 		} else if (!service->slot_count) {

@@ -12,12 +12,17 @@ struct verdict_query {
 	__u16 port;	/* host order */
 	__u8 proto;
 	__u8 attested;
+	__u64 l7; /* pod_value.l7 */
+	__u32 pod_flags;
+	__u32 pad;
 };
 
 struct verdict {
 	__u64 policy; /* struct policy's id */
 	__u32 reason;
 	__u32 rule;
+	__u32 to_helper; /* reason is DROP_NONE, and the helper judges what is said on it */
+	__u32 pad;
 };
 
 enum { ROW_NO_MATCH = 0, ROW_MATCH_ALLOW = 1, ROW_MATCH_DENY = 2, ROW_MISSING = 3 };
@@ -137,12 +142,24 @@ INLINE __u32 verdict_mode(const struct verdict_query *q, const struct policy_val
 	return mode ? *mode - 1 : policy->mtls;
 }
 
+INLINE int verdict_is_l7(const struct verdict_query *q)
+{
+	struct set_key key = { .set = q->l7, .member = q->port };
+	const __u32 *named;
+
+	if (q->proto == 17)
+		return 0;
+	named = q->l7 ? lookup_set(&key) : NULL;
+	return named ? *named == ABI_PORT_L7 : (q->pod_flags & POD_L7_OTHER) != 0;
+}
+
 INLINE void verdict_decide(const struct verdict_query *q, struct verdict *v)
 {
 	const struct policy_value *policy = lookup_policy(q->policy);
 
 	v->policy = 0;
 	v->rule = ABI_RULE_NONE;
+	v->to_helper = 0;
 	if (!policy) {
 		v->reason = q->policy ? DROP_MAP_MISSING : DROP_NOT_READY;
 		return;
@@ -152,6 +169,9 @@ INLINE void verdict_decide(const struct verdict_query *q, struct verdict *v)
 		v->reason = DROP_MTLS_REQUIRED;
 	else if (q->proto == 17) /* AuthorizationPolicy is TCP's, as in Istio */
 		v->reason = DROP_NONE;
-	else
+	else if (verdict_is_l7(q)) {
+		v->reason = DROP_NONE;
+		v->to_helper = 1;
+	} else
 		verdict_rows(q, policy->row_count, policy->has_allow, v);
 }

@@ -265,6 +265,11 @@ static struct workload *workload_build(const struct mesh *m, int i)
 	w->place = remote || !w->enrolled ? WORKLOAD_REMOTE : WORKLOAD_NETNS;
 	w->place_name = strdup(p->netns);
 	if (w->enrolled && !remote) {
+		w->l7_ports = calloc(p->l7_port_count + 1, sizeof(*w->l7_ports));
+		for (size_t port = 0; port < p->l7_port_count; port++)
+			w->l7_ports[port] = p->l7_ports[port];
+		w->l7_port_count = p->l7_port_count;
+		w->l7_other_ports = p->l7_other_ports;
 		w->policy = p->policy ? policy_ref(p->policy) : policy_new();
 		if (!p->policy)
 			w->policy->id = 1;

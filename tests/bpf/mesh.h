@@ -6,6 +6,7 @@
 
 #include "agent/kernel/kernel.h"
 #include "agent/model/plan.h"
+#include "agent/model/workload.h"
 
 #include <netinet/in.h>
 #include <stdbool.h>
@@ -19,6 +20,9 @@ struct mesh_pod {
 	int fds[POD_DNS_TCP + 1];
 	const struct kernel_pod *pod;
 	struct policy *policy;
+	const struct inbound_port *l7_ports; /* static */
+	size_t l7_port_count;
+	bool l7_other_ports;
 };
 
 /* A workload that is a control group of the host; in the plan when cgroup is set. */

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Connections that the helper must see because of what is said on them: callers of services that speak HTTP, inbound
+ * connections of pods with HTTP rules, and the helper's own calls on behalf of a pod. */
+#include "tests/bpf/mesh.h"
+
+#include "agent/base/err.h"
+#include "agent/model/l7.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static struct mesh mesh, *m = &mesh;
+
+static int on_setup(void **state)
+{
+	(void)state;
+	mesh_up(m);
+	return 0;
+}
+
+static int on_teardown(void **state)
+{
+	(void)state;
+	mesh_down(m);
+	return 0;
+}
+
+static void apply(void)
+{
+	struct err err = ERR_INIT;
+
+	if (mesh_apply(m, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+static struct policy *policy_strict(void)
+{
+	struct policy *p = policy_new();
+
+	p->id = 77;
+	p->mtls = MTLS_STRICT;
+	return p;
+}
+
+static void service_l7(const char *vips, const char *endpoints)
+{
+	mesh_service(m, "s", vips, 80, IPPROTO_TCP, endpoints, LB_ROUND_ROBIN)->ports[0].l7 = L7_HTTP;
+}
+
+/* The accepted socket says what was asked; port 0 says that nothing was chosen. */
+static void check_captured(int family, const char *vip, const char *source)
+{
+	int client = mesh_connect(&m->pods[0], family, vip);
+	struct addr_port peer, a;
+
+	assert_true(client >= 0);
+	int server = mesh_accept(m->pods[0].fds[POD_LISTEN_OUTBOUND], &peer);
+
+	assert_true(server >= 0);
+	assert_addr(peer, vip);
+	mesh_local(server, &a);
+	assert_int_equal(a.port, 0);
+	mesh_peer(client, &a);
+	assert_addr(a, vip);
+	mesh_local(client, &a);
+	assert_addr(a, mesh_text(m, source));
+	close(server);
+	close(client);
+}
+
+static void test_outbound_http_service_captured(void **state)
+{
+	(void)state;
+	service_l7("10.99.0.1 fd99::1", "$b4:8080 [$b6]:8080");
+	apply();
+	check_captured(AF_INET, "10.99.0.1:80", "$a4:*");
+	check_captured(AF_INET6, "10.99.0.1:80", "$a4:*");
+	check_captured(AF_INET6, "[fd99::1]:80", "[$a6]:*");
+	mesh_poll(m);
+	assert_int_equal(m->flows[0].path, FLOW_HTTP);
+	assert_true(m->flows[0].source_side);
+	assert_addr(m->flows[0].destination, "10.99.0.1:80");
+}
+
+/* A route may answer by itself. */
+static void test_outbound_http_service_without_endpoint_captured(void **state)
+{
+	(void)state;
+	service_l7("10.99.0.1", "");
+	apply();
+	check_captured(AF_INET, "10.99.0.1:80", "$a4:*");
+}
+
+static void test_outbound_http_service_without_listener_refused(void **state)
+{
+	(void)state;
+	m->no_listeners = true;
+	service_l7("10.99.0.1", "$b4:8080");
+	apply();
+	assert_true(mesh_connect(&m->pods[0], AF_INET, "10.99.0.1:80") < 0);
+	assert_int_equal(mesh_drops(m, DROP_NOT_READY), 1);
+}
+
+static const struct inbound_port http_8080[] = { { .port = 7000, .app = APP_TCP }, { .port = 8080, .app = APP_HTTP } };
+
+static void pod_b_has_rules(bool others)
+{
+	m->pods[1].l7_ports = http_8080;
+	m->pods[1].l7_port_count = 2;
+	m->pods[1].l7_other_ports = others;
+}
+
+/* Whether a call arrives at this listener of b, both ends' addresses untouched. */
+static void check_inbound(const struct mesh_pod *from, int family, const char *to, enum pod_socket kind)
+{
+	int client = mesh_connect(from, family, mesh_text(m, to));
+	struct addr_port peer, a, own;
+
+	assert_true(client >= 0);
+	int server = mesh_accept(m->pods[1].fds[kind], &peer);
+
+	assert_true(server >= 0);
+	mesh_local(client, &own);
+	assert_int_equal(own.port, peer.port);
+	assert_true(addr_eq(&own.addr, &peer.addr));
+	mesh_local(server, &a);
+	assert_addr(a, mesh_text(m, to));
+	close(server);
+	close(client);
+}
+
+static void test_inbound_attested_goes_to_helper(void **state)
+{
+	(void)state;
+	m->pods[1].policy = policy_strict();
+	pod_b_has_rules(false);
+	apply();
+	check_inbound(&m->pods[0], AF_INET, "$b4:8080", POD_LISTEN_ATTESTED);
+	check_inbound(&m->pods[0], AF_INET6, "$b4:8080", POD_LISTEN_ATTESTED);
+	check_inbound(&m->pods[0], AF_INET6, "[$b6]:8080", POD_LISTEN_ATTESTED);
+}
+
+static void test_inbound_declared_tcp_goes_to_application(void **state)
+{
+	(void)state;
+	pod_b_has_rules(true);
+	apply();
+	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:7000"));
+	int client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:7000"));
+
+	assert_true(client >= 0);
+	assert_true(mesh_is_pending(listener));
+	close(client);
+	close(listener);
+	check_inbound(&m->pods[0], AF_INET, "$b4:9999", POD_LISTEN_ATTESTED); /* nobody declared it */
+}
+
+static void test_inbound_rules_change_while_in_force(void **state)
+{
+	(void)state;
+	apply();
+	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
+	int client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:8080"));
+
+	assert_true(client >= 0);
+	assert_true(mesh_is_pending(listener));
+	close(client);
+	pod_b_has_rules(false);
+	apply();
+	check_inbound(&m->pods[0], AF_INET, "$b4:8080", POD_LISTEN_ATTESTED);
+	close(listener);
+}
+
+/* What the helper opens for a pod is that pod's call: under STRICT only an attested one arrives. */
+static void check_for_pod(const char *to)
+{
+	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, to));
+	struct err err = ERR_INIT;
+	int fd = kernel_pod_socket(m->kernel, m->pods[0].pod, POD_CONNECT_REMOTE, &err);
+	struct addr_port peer, own;
+
+	assert_true(fd >= 0);
+	assert_int_equal(mesh_connect_fd(fd, AF_INET6, mesh_text(m, to)), 0);
+	int server = mesh_accept(listener, &peer);
+
+	assert_true(server >= 0);
+	mesh_local(fd, &own);
+	assert_int_equal(own.port, peer.port);
+	close(server);
+	close(fd);
+	close(listener);
+}
+
+static void test_helper_calls_for_pod_attested(void **state)
+{
+	(void)state;
+	m->pods[1].policy = policy_strict();
+	apply();
+	check_for_pod("$b4:8080");
+	check_for_pod("[$b6]:8080");
+	mesh_poll(m);
+	size_t seen = 0;
+	for (size_t i = 0; i < m->flow_count; i++) {
+		if (m->flows[i].kind != FLOW_OPENED)
+			continue;
+		assert_false(m->flows[i].source_side); /* its request is what is counted there */
+		assert_int_equal(m->flows[i].path, FLOW_ATTESTED);
+		assert_int_equal(m->flows[i].source_identity, m->pods[0].pod->workload->identity->id);
+		seen++;
+	}
+	assert_int_equal(seen, 2);
+}
+
+static void test_explain_http_paths(void **state)
+{
+	(void)state;
+	struct addr_port vip, source;
+	struct explain_outbound out;
+	struct explain_inbound in;
+	struct err err = ERR_INIT;
+
+	service_l7("10.99.0.1", "$b4:8080");
+	pod_b_has_rules(false);
+	apply();
+	addr_port_parse("10.99.0.1:80", &vip);
+	assert_int_equal(kernel_explain_outbound(m->kernel, m->pods[0].pod, &vip, IPPROTO_TCP, &out, &err), 0);
+	assert_int_equal(out.path, PATH_HELPER_L7);
+	addr_port_parse(mesh_text(m, "$a4:1"), &source);
+	assert_int_equal(kernel_explain_inbound(m->kernel, m->pods[1].pod, m->pods[0].pod->workload->identity->id,
+						&source.addr, 8080, IPPROTO_TCP, &in, &err),
+			 0);
+	assert_int_equal(in.reason, DROP_NONE);
+	assert_true(in.to_helper);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_outbound_http_service_captured),
+		TEST(test_outbound_http_service_without_endpoint_captured),
+		TEST(test_outbound_http_service_without_listener_refused),
+		TEST(test_inbound_attested_goes_to_helper),
+		TEST(test_inbound_declared_tcp_goes_to_application),
+		TEST(test_inbound_rules_change_while_in_force),
+		TEST(test_helper_calls_for_pod_attested),
+		TEST(test_explain_http_paths),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
