@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Which modules a fuzz target links with; all of them when it does not say.
 fuzz_text_USES := base
+fuzz_regex_USES := base
 fuzz_dns_USES := helper
 fuzz_link_USES := link
 fuzz_yaml_USES := config
