@@ -69,8 +69,9 @@ void exchange_respond(struct exchange *x, uint16_t status, uint32_t flags, const
 		      const struct http_head *extra);
 /* After STAGE_WAIT. Never call it from inside the stage. */
 void exchange_continue(struct exchange *x);
-/* The request's body for a stage that needs it, up to max bytes: fn is called once with all of it (or what there is when
- * `partial`, or NULL with len > max: too large), perhaps at once. The body still goes on to the endpoint after. */
+/* The request's body for a stage that needs it: fn is called once, perhaps at once, with all of it (whole), or with its
+ * first `max` bytes when there are more (not whole: who can't do with a part refuses the request). The body still goes on to
+ * the endpoint after. One stage at a time; max is at most 1 MiB. */
 typedef void (*exchange_body_fn)(struct exchange *x, const uint8_t *body, size_t len, bool whole, void *arg);
 void exchange_buffer_body(struct exchange *x, size_t max, exchange_body_fn fn, void *arg);
 /* The matcher's view of head, normalised path and pod. */
