@@ -7,3 +7,5 @@ hbone_USES := helper
 $(BUILD)/tests/unit/helper/test_process: | $(BUILD)/weft-helper
 # The same for the worker without its thread, over a fake data path: tests/unit/worker.
 worker_USES := helper
+# Transports, sniffing and relaying over a worker that is only a loop: tests/unit/transport.
+transport_USES := helper

@@ -82,7 +82,14 @@ static inline size_t transport_queued(const struct transport *t)
 	return t->ops->queued(t);
 }
 
-/* An accepted or connected socket; takes fd. Reading starts at the end of the tick. first: bytes read from it before. */
+/* What the transports of one worker share. Freed after their owners: what is left is cut. */
+struct transports;
+int transports_new(struct worker *w, struct transports **out);
+void transports_free(struct transports *ts);
+
+/* An accepted or connected socket, non-blocking; takes fd, also on failure. Reading starts at the end of the tick. first:
+ * bytes read from it before. local, remote, peer, tls and alpn are left to the caller. After a close without abort what the
+ * peer still sends is dropped until it ends, too (5 s): a reset could overtake the last response. */
 int transport_socket_new(struct worker *w, int fd, const void *first, size_t first_len, struct transport **out);
 
 /* Connects to an endpoint on behalf of a pod: a socket of the pod (kind POD_CONNECT_REMOTE) when it is plaintext or on this

@@ -12,7 +12,9 @@
 #include "agent/base/str.h"
 #include "agent/base/table.h"
 #include "agent/helper/dns.h"
+#include "agent/helper/route/exchange.h"
 #include "agent/helper/tls_credentials.h"
+#include "agent/helper/transport.h"
 
 enum {
 	WORKER_STACK_BYTES = 256 << 10,
@@ -34,6 +36,21 @@ const struct helper_settings *worker_settings(const struct worker *w)
 struct link_shard *worker_metrics(struct worker *w)
 {
 	return w->shard;
+}
+
+struct transports *worker_transports(struct worker *w)
+{
+	return w->transports;
+}
+
+struct hbone *worker_hbone(struct worker *w)
+{
+	return w->hbone;
+}
+
+struct http_proxy *worker_http(struct worker *w)
+{
+	return w->http;
 }
 
 bool worker_report(struct worker *w, const struct report *report)
@@ -79,11 +96,16 @@ void worker_drop(struct worker *w, const struct worker_drop *drop)
 
 /* --- draining --- */
 
+static uint32_t worker_live(const struct worker *w)
+{
+	return (uint32_t)(hbone_live(w->hbone) + http_proxy_live(w->http) + dns_live(w->dns));
+}
+
 static void on_drain_report(struct loop_timer *timer, void *arg)
 {
 	struct worker *w = arg;
 	(void)timer;
-	struct report live = { .kind = REPORT_LIVE, .count = (uint32_t)(hbone_live(w->hbone) + dns_live(w->dns)) };
+	struct report live = { .kind = REPORT_LIVE, .count = worker_live(w) };
 	worker_report(w, &live);
 }
 
@@ -92,6 +114,7 @@ static void on_drain_closed(struct loop_timer *timer, void *arg)
 	struct worker *w = arg;
 	worker_listeners_close(w);
 	hbone_drain(w->hbone);
+	http_proxy_drain(w->http);
 	loop_timer_free(timer);
 	w->drain_timer = NULL;
 	if (loop_timer_new(w->loop, on_drain_report, w, &w->drain_timer) == 0)
@@ -112,7 +135,10 @@ static void worker_drain(struct worker *w)
 static void worker_dump(struct worker *w, uint32_t id, const char *what)
 {
 	struct sb text = { 0 };
-	hbone_dump(w->hbone, what, &text);
+	if (str_eq(what, "http-connections"))
+		http_proxy_dump(w->http, what, &text);
+	else
+		hbone_dump(w->hbone, what, &text);
 	struct report dump = { .kind = REPORT_DUMP, .id = id, .text = sb_take(&text) };
 	worker_report(w, &dump);
 }
@@ -222,7 +248,11 @@ int worker_new(unsigned int index, unsigned int count, const struct helper_setti
 	if (rc == 0)
 		rc = dns_new(w, &w->dns);
 	if (rc == 0)
+		rc = transports_new(w, &w->transports);
+	if (rc == 0)
 		rc = hbone_new(w, &w->hbone);
+	if (rc == 0)
+		rc = http_proxy_new(w, &w->http);
 	if (rc < 0) {
 		worker_free(w);
 		return err_sys(err, rc, "worker %u: prepare", index);
@@ -242,7 +272,9 @@ void worker_free(struct worker *w)
 		return;
 	if (w->pods)
 		worker_pods_free(w);
+	http_proxy_free(w->http);
 	hbone_free(w->hbone);
+	transports_free(w->transports);
 	dns_free(w->dns);
 	worker_endpoints_free(w);
 	mailbox_free(w->orders, order_left);

@@ -27,6 +27,7 @@ struct identity;
 struct observe;
 struct policy;
 struct telemetry;
+struct transports;
 struct worker;
 
 struct helper_settings {
@@ -104,6 +105,7 @@ void worker_cluster_unwatch(struct cluster_watch *watch); /* NULL is fine */
 struct http_proxy *worker_http(struct worker *w);
 struct observe *worker_observe(struct worker *w);
 struct hbone *worker_hbone(struct worker *w);
+struct transports *worker_transports(struct worker *w);
 /* Whether a destination could be reached, for outlier detection. Every failure is reported, and the first success after. */
 void worker_endpoint_result(struct worker *w, const struct addr_port *endpoint, bool ok);
 

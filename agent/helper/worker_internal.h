@@ -10,6 +10,7 @@
 #include <sys/queue.h>
 
 struct hbone;
+struct http_proxy;
 struct loop_io;
 struct loop_timer;
 struct mailbox;
@@ -70,7 +71,9 @@ struct worker {
 	struct mailbox *orders, *reports; /* reports: the link thread's */
 	const struct helper_settings *settings;
 	struct link_shard *shard;
+	struct transports *transports;
 	struct hbone *hbone;
+	struct http_proxy *http;
 	struct table *pods;				/* cookie -> struct pod_entry */
 	struct table *endpoints;			/* packed endpoint -> struct cached_endpoint */
 	TAILQ_HEAD(, cached_endpoint) endpoints_by_use; /* least recently used first */

@@ -15,6 +15,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/table.h"
 #include "agent/helper/dns.h"
+#include "agent/helper/route/exchange.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
 
@@ -296,6 +297,8 @@ static void entry_retire(struct worker *w, struct pod_entry *entry)
 	worker_pools_done(entry);
 	if (w->hbone)
 		hbone_pod_removed(w->hbone, &entry->pod);
+	if (w->http)
+		http_proxy_pod_removed(w->http, &entry->pod);
 	worker_pod_unref(w, &entry->pod);
 }
 

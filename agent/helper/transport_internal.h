@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the kinds of transports of one worker share: scratch memory that is used within one call, small buffers for what
+ * is queued in a tick, and those that still send after their owner closed them. One worker, one thread. */
+#pragma once
+
+#include "agent/helper/buffer.h"
+#include "agent/helper/transport.h"
+
+#include <sys/queue.h>
+
+enum {
+	TRANSPORT_SCRATCH = 64 << 10,
+	TRANSPORT_CHUNK = 2 << 10, /* most of what is queued in a tick fits */
+	TRANSPORT_CHUNKS = 64,
+	TRANSPORT_LINGER_MS = 5000,
+};
+
+struct identity;
+struct loop_timer;
+struct transport_socket;
+struct worker_pod;
+
+struct transports {
+	struct loop *loop;
+	struct worker *w;
+	uint8_t *scratch;
+	size_t sockets;
+	uint8_t *chunks[TRANSPORT_CHUNKS];
+	size_t chunk_count;
+	struct loop_timer *linger;
+	TAILQ_HEAD(, transport_socket) all, lingering; /* lingering: by age, all have the same time */
+};
+
+/* buffer_append() and buffer_consume() that take the first chunk from those at hand and give it back. */
+int transports_append(struct transports *ts, struct buffer *b, const void *bytes, size_t len);
+void transports_consume(struct transports *ts, struct buffer *b, size_t len);
+void transports_release(struct transports *ts, struct buffer *b); /* empties it */
+
+/* The socket counts against the pod's limit from here on until it is closed: the caller had it admitted. */
+void transport_socket_charge(struct transport *t, struct worker_pod *pod);
+/* Its peer: takes the identity, which lives as long as the transport. */
+void transport_socket_identify(struct transport *t, struct identity *peer);
