@@ -9,3 +9,5 @@ $(BUILD)/tests/unit/helper/test_process: | $(BUILD)/weft-helper
 worker_USES := helper
 # Transports, sniffing and relaying over a worker that is only a loop: tests/unit/transport.
 transport_USES := helper
+# Codecs and what is above them, over a fake transport: tests/unit/http.
+http_USES := helper

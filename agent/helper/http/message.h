@@ -89,12 +89,15 @@ struct http_head {
 	int64_t content_length; /* -1: none said. The codec frames by this: it is not among the fields */
 	bool upgrade;		/* request: asks for `protocol`; response: 101. Then bodies are raw bytes both ways */
 	bool expect_continue;
-	struct http_block *blocks; /* private: the text */
-	size_t text_bytes;	   /* of all names and values, for limits */
+	size_t text_bytes;	/* of all names and values, for limits */
+	/* private: the text, and what http_get_joined() made */
+	struct http_block *blocks;
+	struct http_joined *joined;
 };
 
 /* Heads come from a free list of the thread: cheap. NULL: no memory. */
 struct http_head *http_head_new(void);
+void http_heads_trim(void); /* gives the thread's free list back, as after a time without requests */
 void http_head_free(struct http_head *h); /* NULL is fine */
 struct http_head *http_head_copy(const struct http_head *h);
 /* Copies text into the head. p NULL: no memory. */
@@ -106,7 +109,8 @@ char *http_head_room(struct http_head *h, size_t n);
 enum http_name http_name_id(const char *lower, size_t n);
 struct http_string http_name_text(enum http_name id);
 
-/* Fields. Names are lower-case; values are not copied by _add_ref (they live as long as the head). 0 or -ENOMEM. */
+/* Fields. Names are lower-case. Names and values are not copied by _add_ref (they live as long as the head) nor judged; the
+ * others refuse what http_name_valid() and http_value_valid() refuse: 0, -ENOMEM or -EINVAL. */
 int http_add_ref(struct http_head *h, struct http_string name, struct http_string value);
 int http_add(struct http_head *h, const char *name, const char *value);
 int http_add_id(struct http_head *h, enum http_name id, const char *value, size_t n);

@@ -94,6 +94,7 @@ struct http_limits {
 	uint32_t stream_window, conn_window; /* HTTP/2: 256 KiB, 1 MiB */
 	uint32_t max_requests;	   /* then the connection ends, politely; 0: none */
 	bool accept_http10;	   /* true */
+	bool preserve_case;	   /* HTTP/1: fields know how their names were written (as_sent); false */
 };
 extern const struct http_limits http_limits_default;
 
