@@ -95,7 +95,8 @@ TEXT_OF(text_of_flow_path, enum flow_path, "direct", "attested", "hbone", "plain
 TEXT_OF(text_of_flow_kind, enum flow_kind, "opened", "closed", "failed", "refused")
 TEXT_OF(text_of_mtls,
 	enum mtls_mode, [MTLS_PERMISSIVE] = "PERMISSIVE", [MTLS_STRICT] = "STRICT", [MTLS_DISABLE] = "DISABLE")
-TEXT_OF(text_of_action, enum policy_action, [POLICY_ALLOW] = "ALLOW", [POLICY_DENY] = "DENY", [POLICY_AUDIT] = "AUDIT")
+TEXT_OF(text_of_action, enum policy_action, [POLICY_ALLOW] = "ALLOW", [POLICY_DENY] = "DENY", [POLICY_AUDIT] = "AUDIT",
+	[POLICY_CUSTOM] = "CUSTOM")
 TEXT_OF(text_of_lb, enum lb_algorithm, [LB_LEAST_REQUEST] = "LEAST_REQUEST", [LB_ROUND_ROBIN] = "ROUND_ROBIN",
 	[LB_RANDOM] = "RANDOM", [LB_CONSISTENT_HASH] = "CONSISTENT_HASH", [LB_PASSTHROUGH] = "PASSTHROUGH")
 TEXT_OF(text_of_service_kind, enum service_kind, [SERVICE_CLUSTER] = "Service", [SERVICE_HEADLESS] = "Headless",

@@ -92,8 +92,51 @@ static int encode_match(const struct policy_match *from, Weft__Link__PolicyMatch
 	    ENCODE(cidrs, ip_blocks, from, to) < 0 || ENCODE(cidrs, not_ip_blocks, from, to) < 0 ||
 	    ENCODE(cidrs, remote_ip_blocks, from, to) < 0 || ENCODE(cidrs, not_remote_ip_blocks, from, to) < 0 ||
 	    ENCODE(cidrs, destination_ips, from, to) < 0 || ENCODE(cidrs, not_destination_ips, from, to) < 0 ||
-	    ENCODE(ports, ports, from, to) < 0 || ENCODE(ports, not_ports, from, to) < 0)
+	    ENCODE(ports, ports, from, to) < 0 || ENCODE(ports, not_ports, from, to) < 0 ||
+	    ENCODE(strings, request_principals, from, to) < 0 ||
+	    ENCODE(strings, not_request_principals, from, to) < 0 || ENCODE(strings, hosts, from, to) < 0 ||
+	    ENCODE(strings, not_hosts, from, to) < 0 || ENCODE(strings, methods, from, to) < 0 ||
+	    ENCODE(strings, not_methods, from, to) < 0 || ENCODE(strings, paths, from, to) < 0 ||
+	    ENCODE(strings, not_paths, from, to) < 0)
 		return -ENOMEM;
+	return 0;
+}
+
+static int encode_condition(const struct policy_condition *from, Weft__Link__PolicyCondition *to)
+{
+	to->attribute = from->attribute;
+	if (ENCODE(strings, values, from, to) < 0 || ENCODE(strings, not_values, from, to) < 0)
+		return -ENOMEM;
+	if (!from->path_count)
+		return 0;
+	to->path = calloc(from->path_count, sizeof(*to->path));
+	if (!to->path)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->path_count; i++) {
+		to->path[i] = strdup(from->path[i]);
+		if (!to->path[i])
+			return -ENOMEM;
+		to->n_path++;
+	}
+	return 0;
+}
+
+static int encode_when(const struct policy_rule *from, Weft__Link__PolicyRule *to)
+{
+	if (!from->when_count)
+		return 0;
+	to->when = calloc(from->when_count, sizeof(*to->when));
+	if (!to->when)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->when_count; i++) {
+		Weft__Link__PolicyCondition *c = malloc(sizeof(*c));
+		if (!c)
+			return -ENOMEM;
+		weft__link__policy_condition__init(c);
+		to->when[to->n_when++] = c;
+		if (encode_condition(&from->when[i], c) < 0)
+			return -ENOMEM;
+	}
 	return 0;
 }
 
@@ -102,7 +145,8 @@ static int encode_rule(const struct policy_rule *from, Weft__Link__PolicyRule *t
 	to->action = from->action;
 	to->index = from->index;
 	to->dry_run = from->dry_run;
-	if (encode_text(&to->name, from->name) < 0 || encode_text(&to->origin, from->origin) < 0)
+	if (encode_text(&to->name, from->name) < 0 || encode_text(&to->origin, from->origin) < 0 ||
+	    encode_text(&to->provider, from->provider) < 0 || encode_when(from, to) < 0)
 		return -ENOMEM;
 	if (!from->match_count)
 		return 0;
@@ -179,7 +223,8 @@ Weft__Link__Policy *message_policy_encode(const struct policy *from)
 
 /* --- decoding --- */
 
-static int decode_strings(size_t count, Weft__Link__MatchString *const *from, struct match_strings *to)
+static int decode_strings_of(size_t count, Weft__Link__MatchString *const *from, struct match_strings *to,
+			     enum match_kind last)
 {
 	if (!count)
 		return 0;
@@ -187,7 +232,7 @@ static int decode_strings(size_t count, Weft__Link__MatchString *const *from, st
 	if (!to->v)
 		return count <= POLICY_ITEMS_MAX ? -ENOMEM : -EINVAL;
 	for (size_t i = 0; i < count; i++) {
-		if (from[i]->kind > MATCH_PRESENT)
+		if (from[i]->kind > last)
 			return -EINVAL;
 		to->v[i].kind = (enum match_kind)from[i]->kind;
 		to->v[i].text = strdup(from[i]->text);
@@ -196,6 +241,16 @@ static int decode_strings(size_t count, Weft__Link__MatchString *const *from, st
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+static int decode_strings(size_t count, Weft__Link__MatchString *const *from, struct match_strings *to)
+{
+	return decode_strings_of(count, from, to, MATCH_PRESENT);
+}
+
+static int decode_paths(size_t count, Weft__Link__MatchString *const *from, struct match_strings *to)
+{
+	return decode_strings_of(count, from, to, MATCH_TEMPLATE);
 }
 
 static int decode_cidrs(size_t count, Weft__Link__Cidr *const *from, struct match_cidrs *to)
@@ -247,14 +302,69 @@ static int decode_match(const Weft__Link__PolicyMatch *from, struct policy_match
 	    (rc = DECODE(cidrs, not_remote_ip_blocks, from, to)) < 0 ||
 	    (rc = DECODE(cidrs, destination_ips, from, to)) < 0 ||
 	    (rc = DECODE(cidrs, not_destination_ips, from, to)) < 0 || (rc = DECODE(ports, ports, from, to)) < 0 ||
-	    (rc = DECODE(ports, not_ports, from, to)) < 0)
+	    (rc = DECODE(ports, not_ports, from, to)) < 0 ||
+	    (rc = DECODE(strings, request_principals, from, to)) < 0 ||
+	    (rc = DECODE(strings, not_request_principals, from, to)) < 0 ||
+	    (rc = DECODE(strings, hosts, from, to)) < 0 || (rc = DECODE(strings, not_hosts, from, to)) < 0 ||
+	    (rc = DECODE(strings, methods, from, to)) < 0 || (rc = DECODE(strings, not_methods, from, to)) < 0 ||
+	    (rc = DECODE(paths, paths, from, to)) < 0 || (rc = DECODE(paths, not_paths, from, to)) < 0)
 		return rc;
+	return 0;
+}
+
+/* What a condition looks at without a path would be a crash, not a condition. */
+static bool condition_shape_ok(const Weft__Link__PolicyCondition *from)
+{
+	switch (from->attribute) {
+	case POLICY_HEADER:
+		return from->n_path == 1;
+	case POLICY_CLAIM:
+		return from->n_path > 0 && from->n_path <= POLICY_ITEMS_MAX;
+	case POLICY_REQUEST_PRINCIPAL:
+	case POLICY_SNI:
+		return from->n_path == 0;
+	default:
+		return false;
+	}
+}
+
+static int decode_condition(const Weft__Link__PolicyCondition *from, struct policy_condition *to)
+{
+	if (!condition_shape_ok(from))
+		return -EINVAL;
+	to->attribute = (enum policy_attribute)from->attribute;
+	to->path = calloc(from->n_path + 1, sizeof(*to->path));
+	if (!to->path)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->n_path; i++) {
+		to->path[i] = strdup(from->path[i]);
+		if (!to->path[i])
+			return -ENOMEM;
+		to->path_count++;
+	}
+	int rc = DECODE(strings, values, from, to);
+	return rc < 0 ? rc : DECODE(strings, not_values, from, to);
+}
+
+static int decode_when(const Weft__Link__PolicyRule *from, struct policy_rule *to)
+{
+	if (from->n_when > POLICY_ITEMS_MAX)
+		return -EINVAL;
+	to->when = calloc(from->n_when + 1, sizeof(*to->when));
+	if (!to->when)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->n_when; i++) {
+		to->when_count++;
+		int rc = decode_condition(from->when[i], &to->when[i]);
+		if (rc < 0)
+			return rc;
+	}
 	return 0;
 }
 
 static int decode_rule(const Weft__Link__PolicyRule *from, struct policy_rule *to)
 {
-	if (from->action > POLICY_AUDIT || from->n_matches > POLICY_ITEMS_MAX)
+	if (from->action > POLICY_CUSTOM || from->n_matches > POLICY_ITEMS_MAX)
 		return -EINVAL;
 	to->action = (enum policy_action)from->action;
 	to->index = from->index;
@@ -263,14 +373,20 @@ static int decode_rule(const Weft__Link__PolicyRule *from, struct policy_rule *t
 	to->origin = strdup(from->origin);
 	if (!to->name || !to->origin)
 		return -ENOMEM;
-	if (!from->n_matches)
-		return 0;
+	if (*from->provider) {
+		to->provider = strdup(from->provider);
+		if (!to->provider)
+			return -ENOMEM;
+	}
+	int rc = from->n_when ? decode_when(from, to) : 0;
+	if (rc < 0 || !from->n_matches)
+		return rc;
 	to->matches = calloc(from->n_matches, sizeof(*to->matches));
 	if (!to->matches)
 		return -ENOMEM;
 	for (size_t i = 0; i < from->n_matches; i++) {
 		to->match_count++;
-		int rc = decode_match(from->matches[i], &to->matches[i]);
+		rc = decode_match(from->matches[i], &to->matches[i]);
 		if (rc < 0)
 			return rc;
 	}

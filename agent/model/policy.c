@@ -40,16 +40,38 @@ void policy_match_done(struct policy_match *m)
 	free(m->not_destination_ips.v);
 	free(m->ports.v);
 	free(m->not_ports.v);
+	strings_done(&m->request_principals);
+	strings_done(&m->not_request_principals);
+	strings_done(&m->hosts);
+	strings_done(&m->not_hosts);
+	strings_done(&m->methods);
+	strings_done(&m->not_methods);
+	strings_done(&m->paths);
+	strings_done(&m->not_paths);
 	*m = (struct policy_match){ 0 };
+}
+
+void policy_condition_done(struct policy_condition *c)
+{
+	for (size_t i = 0; i < c->path_count; i++)
+		free(c->path[i]);
+	free(c->path);
+	strings_done(&c->values);
+	strings_done(&c->not_values);
+	*c = (struct policy_condition){ 0 };
 }
 
 void policy_rule_done(struct policy_rule *rule)
 {
 	for (size_t i = 0; i < rule->match_count; i++)
 		policy_match_done(&rule->matches[i]);
+	for (size_t i = 0; i < rule->when_count; i++)
+		policy_condition_done(&rule->when[i]);
 	free(rule->matches);
+	free(rule->when);
 	free(rule->name);
 	free(rule->origin);
+	free(rule->provider);
 }
 
 void policy_unref(struct policy *p)
@@ -64,4 +86,17 @@ void policy_unref(struct policy *p)
 	free(p->mtls_origin);
 	free(p->allow_names);
 	free(p);
+}
+
+bool policy_needs_http(const struct policy *p)
+{
+	for (size_t i = 0; p && i < p->rule_count; i++) {
+		const struct policy_rule *rule = &p->rules[i];
+		if (rule->action == POLICY_CUSTOM || rule->when_count)
+			return true;
+		for (size_t k = 0; k < rule->match_count; k++)
+			if (rule->matches[k].has_http)
+				return true;
+	}
+	return false;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The inbound L4 policy of one workload: mutual TLS mode by port, and authorisation rules in Istio's order
- * (DENY, then ALLOW; AUDIT never decides). Pure matching without clock or I/O: the agent lowers it to kernel
- * tables and evaluates `explain` with it, the helper evaluates HBONE connections with it.
- * Immutable, reference-counted. */
+/* The inbound policy of one workload: mutual TLS mode by port, and authorisation rules in Istio's order
+ * (CUSTOM, DENY, then ALLOW; AUDIT never decides). Pure matching without clock or I/O: the agent lowers it to kernel
+ * tables and evaluates `explain` with it, the helper evaluates HBONE connections with it, and requests by
+ * policy_http.h. Immutable, reference-counted. */
 #pragma once
 
 #include "agent/base/addr.h"
@@ -22,12 +22,13 @@ struct port_mtls {
 	enum mtls_mode mode;
 };
 
-/* Istio's string match: exact, "prefix*", "*suffix", "*" (present). */
-enum match_kind { MATCH_EXACT, MATCH_PREFIX, MATCH_SUFFIX, MATCH_PRESENT };
+/* Istio's string match: exact, "prefix*", "*suffix", "*" (present); of paths also templates: "/a/{*}/b/{**}", where {*} is
+ * one segment and {**} any number of them. */
+enum match_kind { MATCH_EXACT, MATCH_PREFIX, MATCH_SUFFIX, MATCH_PRESENT, MATCH_TEMPLATE };
 
 struct match_string {
 	enum match_kind kind;
-	char *text; /* without the star */
+	char *text; /* without the star; a template as written */
 };
 
 struct match_strings {
@@ -45,8 +46,8 @@ struct match_ports {
 	size_t n;
 };
 
-/* One alternative: all conditions that are present must hold. A rule's from x to x when is expanded
- * into these. A `not` list holds when none of it matches. */
+/* One alternative: all conditions that are present must hold. A rule's from x to is expanded into these. A `not` list
+ * holds when none of it matches. */
 struct policy_match {
 	struct match_strings principals, not_principals; /* "cluster.local/ns/x/sa/y" */
 	struct match_strings namespaces, not_namespaces;
@@ -55,12 +56,33 @@ struct policy_match {
 	struct match_cidrs remote_ip_blocks, not_remote_ip_blocks;   /* the same at L4 */
 	struct match_cidrs destination_ips, not_destination_ips;
 	struct match_ports ports, not_ports;
+	/* Of requests; nothing of this is known at L4. */
+	struct match_strings request_principals, not_request_principals; /* "issuer/subject" */
+	struct match_strings hosts, not_hosts;				 /* without case; with and without the port */
+	struct match_strings methods, not_methods;
+	struct match_strings paths, not_paths; /* normalised, without query */
 	/* HTTP-only fields were present. Istio on TCP: in an ALLOW rule the alternative never matches; in a DENY rule
 	 * the HTTP fields are ignored, so the rest decides (it denies more, never less). */
 	bool has_http;
 };
 
-enum policy_action { POLICY_ALLOW, POLICY_DENY, POLICY_AUDIT };
+/* A condition of `when` on what only a request has. Those on addresses, ports and peers are in the alternatives. */
+enum policy_attribute {
+	POLICY_HEADER,		  /* path[0]: the name, lower case; or ":method", ":path", ":authority", ":scheme" */
+	POLICY_REQUEST_PRINCIPAL, /* no path */
+	POLICY_CLAIM,		  /* of the token: path leads through nested objects; of a list any element */
+	POLICY_SNI,		  /* no path */
+};
+
+struct policy_condition {
+	enum policy_attribute attribute;
+	char **path;
+	size_t path_count;
+	struct match_strings values, not_values;
+};
+
+/* CUSTOM asks an external service. At L4 nobody can be asked: there it refuses, like DENY. */
+enum policy_action { POLICY_ALLOW, POLICY_DENY, POLICY_AUDIT, POLICY_CUSTOM };
 
 struct policy_rule {
 	enum policy_action action;
@@ -70,6 +92,10 @@ struct policy_rule {
 	bool dry_run;	/* istio.io/dry-run: counted, never decides */
 	struct policy_match *matches;
 	size_t match_count; /* 0: matches everything ("rules: [{}]"); an ALLOW document without rules gives no rule */
+	/* All must hold, besides one of the matches. When there are any, every match has_http. */
+	struct policy_condition *when;
+	size_t when_count;
+	char *provider; /* of CUSTOM; else NULL */
 };
 
 struct policy {
@@ -79,7 +105,7 @@ struct policy {
 	char *mtls_origin; /* which PeerAuthentication decided, or "default" */
 	struct port_mtls *port_mtls;
 	size_t port_mtls_count;
-	struct policy_rule *rules; /* DENY first, then ALLOW, then AUDIT; within those by name */
+	struct policy_rule *rules; /* CUSTOM first, then DENY, ALLOW, AUDIT; within those by name */
 	size_t rule_count;
 	bool has_allow;	   /* an ALLOW document selects the workload, perhaps without rules: default is refusal */
 	char *allow_names; /* "shop/payments-callers, shop/other": for messages; may be NULL */
@@ -105,9 +131,16 @@ struct policy *policy_ref(struct policy *p);
 void policy_unref(struct policy *p);
 void policy_rule_done(struct policy_rule *rule); /* frees what it holds */
 void policy_match_done(struct policy_match *m);	 /* the same, and zeroes it */
+void policy_condition_done(struct policy_condition *c);
+/* Some rule says something of requests: inbound connections must be seen by the helper. */
+bool policy_needs_http(const struct policy *p);
 enum mtls_mode policy_mtls_mode(const struct policy *p, uint16_t port);
 void policy_eval(const struct policy *p, const struct policy_input *in, struct policy_verdict *out);
 bool policy_match_peer(const struct policy_match *m, const struct identity *peer); /* identity conditions only */
 bool match_string_matches(const struct match_string *m, const char *text);
+/* The same of n bytes that may be empty; p NULL: absent, matches nothing. */
+bool match_string_holds(const struct match_string *m, const char *p, size_t n, bool ignore_case);
+bool match_strings_hold(const struct match_strings *s, const char *p, size_t n, bool ignore_case); /* any of them */
 /* Parses Istio's star notation into *out (out->text allocated). 0 or -ENOMEM. */
 int match_string_init(struct match_string *out, const char *pattern);
+int match_path_init(struct match_string *out, const char *pattern); /* the same, and templates */

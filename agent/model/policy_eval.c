@@ -68,7 +68,7 @@ bool policy_match_peer(const struct policy_match *m, const struct identity *peer
 
 static bool match_holds(const struct policy_match *m, enum policy_action action, const struct policy_input *in)
 {
-	if (m->has_http && action != POLICY_DENY)
+	if (m->has_http && action != POLICY_DENY && action != POLICY_CUSTOM)
 		return false;
 	if (m->ports.n && !ports_match(&m->ports, in->port))
 		return false;
@@ -127,7 +127,9 @@ void policy_eval(const struct policy *p, const struct policy_input *in, struct p
 		return;
 
 	out->audit = audit_first(p, in);
-	out->rule = rule_first(p, POLICY_DENY, in);
+	out->rule = rule_first(p, POLICY_CUSTOM, in); /* nobody can be asked */
+	if (!out->rule)
+		out->rule = rule_first(p, POLICY_DENY, in);
 	if (out->rule) {
 		out->reason = DROP_POLICY_DENY;
 		return;

@@ -48,6 +48,29 @@ static void match_fill(struct policy_match *m)
 	ports_add(&m->ports, 443);
 	ports_add(&m->not_ports, 65535);
 	m->has_http = true;
+	strings_add(&m->request_principals, "https://issuer/*");
+	strings_add(&m->not_request_principals, "*/bob");
+	strings_add(&m->hosts, "*.shop.example");
+	strings_add(&m->not_hosts, "evil.shop.example");
+	strings_add(&m->methods, "GET");
+	strings_add(&m->not_methods, "DELETE");
+	strings_add(&m->paths, "/a*");
+	m->not_paths.v = calloc(1, sizeof(*m->not_paths.v));
+	m->not_paths.n = 1;
+	assert_int_equal(match_path_init(m->not_paths.v, "/a/{*}/{**}"), 0);
+}
+
+static void when_fill(struct policy_rule *r)
+{
+	r->when = calloc(2, sizeof(*r->when));
+	r->when_count = 2;
+	r->when[0].attribute = POLICY_CLAIM;
+	r->when[0].path = calloc(2, sizeof(char *));
+	r->when[0].path[r->when[0].path_count++] = strdup("realm");
+	r->when[0].path[r->when[0].path_count++] = strdup("roles");
+	strings_add(&r->when[0].values, "admin");
+	r->when[1].attribute = POLICY_SNI;
+	strings_add(&r->when[1].not_values, "*.x");
 }
 
 static struct policy *policy_make(void)
@@ -72,6 +95,8 @@ static struct policy *policy_make(void)
 	p->rules[1].matches = calloc(1, sizeof(struct policy_match));
 	p->rules[1].match_count = 1;
 	match_fill(&p->rules[1].matches[0]);
+	when_fill(&p->rules[1]);
+	p->rules[0].provider = strdup("ext");
 	return p;
 }
 
@@ -144,6 +169,25 @@ static void test_policy_encode_decode_keeps_everything(void **state)
 	assert_int_equal(b->ports.v[0], 443);
 	assert_int_equal(b->not_ports.v[0], 65535);
 	assert_true(b->has_http);
+	assert_strings(&a->request_principals, &b->request_principals);
+	assert_strings(&a->not_request_principals, &b->not_request_principals);
+	assert_strings(&a->hosts, &b->hosts);
+	assert_strings(&a->not_hosts, &b->not_hosts);
+	assert_strings(&a->methods, &b->methods);
+	assert_strings(&a->not_methods, &b->not_methods);
+	assert_strings(&a->paths, &b->paths);
+	assert_strings(&a->not_paths, &b->not_paths);
+	assert_string_equal(q->rules[0].provider, "ext");
+	assert_null(q->rules[1].provider);
+	assert_int_equal(q->rules[1].when_count, 2);
+	const struct policy_condition *c = &q->rules[1].when[0];
+	assert_int_equal(c->attribute, POLICY_CLAIM);
+	assert_int_equal(c->path_count, 2);
+	assert_string_equal(c->path[0], "realm");
+	assert_string_equal(c->path[1], "roles");
+	assert_strings(&c->values, &p->rules[1].when[0].values);
+	assert_int_equal(q->rules[1].when[1].attribute, POLICY_SNI);
+	assert_strings(&q->rules[1].when[1].not_values, &p->rules[1].when[1].not_values);
 	policy_unref(p);
 	policy_unref(q);
 }
@@ -171,10 +215,14 @@ static void test_policy_decode_nonsense_is_refused(void **state)
 	struct {
 		uint32_t *field, bad;
 	} cases[] = { { &m->mtls, MTLS_DISABLE + 1 },
-		      { &m->rules[0]->action, POLICY_AUDIT + 1 },
+		      { &m->rules[0]->action, POLICY_CUSTOM + 1 },
 		      { &m->port_mtls[0]->port, 65536 },
 		      { &m->port_mtls[0]->mode, 3 },
-		      { &match->principals[0]->kind, MATCH_PRESENT + 1 },
+		      { &match->principals[0]->kind, MATCH_TEMPLATE },
+		      { &match->paths[0]->kind, MATCH_TEMPLATE + 1 },
+		      { &m->rules[1]->when[0]->attribute, POLICY_SNI + 1 },
+		      { &m->rules[1]->when[0]->attribute, POLICY_HEADER }, /* has two names */
+		      { &m->rules[1]->when[1]->attribute, POLICY_CLAIM },  /* has none */
 		      { &match->ip_blocks[0]->bits, 129 },
 		      { &match->ports[0], 70000 } };
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
