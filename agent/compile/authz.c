@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One AuthorizationPolicy -> rules. A rule's from, to and when are multiplied out into alternatives, each of which is
- * a conjunction of lists. What only HTTP can tell is noted in the alternative (policy.h says what follows). */
+/* One AuthorizationPolicy -> rules. A rule's from and to are multiplied out into alternatives, each of which is a
+ * conjunction of lists; what `when` says of connections is joined to each, what it says of requests stays a list of the
+ * rule (authz_http.c). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/compile/authz_http.h"
 #include "agent/compile/build.h"
 #include "agent/compile/condition.h"
 
@@ -15,8 +17,15 @@ struct expansion {
 	const struct resource *r;
 	struct policy_match *m;
 	enum policy_action action;
+	struct notes *notes;
 	bool inexact;
 };
+
+/* Its rules refuse, or ask: what can't be said exactly is said too wide, never too narrow. */
+static bool refuses(enum policy_action action)
+{
+	return action == POLICY_DENY || action == POLICY_CUSTOM;
+}
 
 /* A list that was rewritten: the strings are owned. */
 struct owned_list {
@@ -106,7 +115,7 @@ static int strings_both(struct expansion *x, struct match_strings *yes, struct m
 {
 	if (condition_not_strings(no, not_values) < 0)
 		return -ENOMEM;
-	int rc = condition_strings(yes, values, x->action == POLICY_DENY);
+	int rc = condition_strings(yes, values, refuses(x->action));
 	if (rc == CONDITION_INEXACT) {
 		x->inexact = true;
 		rc = yes->n ? CONDITION_OK : CONDITION_NEVER;
@@ -182,8 +191,8 @@ static int source_add(struct expansion *x, const struct authz_source *s)
 {
 	struct policy_match *m = x->m;
 
-	if (s->request_principals.n || s->not_request_principals.n)
-		m->has_http = true;
+	if (authz_http_source(s, m) < 0)
+		return -ENOMEM;
 	int rc = strings_rewritten(x, &m->principals, &m->not_principals, &s->principals, &s->not_principals,
 				   on_principal);
 	if (!rc)
@@ -209,8 +218,8 @@ static int ports_both(struct policy_match *m, const struct string_list *values, 
 
 static int operation_add(struct expansion *x, const struct authz_operation *op)
 {
-	if (op->hosts.n || op->not_hosts.n || op->methods.n || op->not_methods.n || op->paths.n || op->not_paths.n)
-		x->m->has_http = true;
+	if (authz_http_operation(op, x->m) < 0)
+		return -ENOMEM;
 	return ports_both(x->m, &op->ports, &op->not_ports);
 }
 
@@ -234,8 +243,29 @@ static int when_add(struct expansion *x, const struct authz_condition *w)
 	if (strcmp(w->key, "source.serviceAccount") == 0)
 		return strings_rewritten(x, &m->service_accounts, &m->not_service_accounts, &w->values, &w->not_values,
 					 on_account);
-	/* request.*, connection.sni, experimental.*: nothing that a connection tells. */
-	m->has_http = true;
+	return CONDITION_OK; /* of requests: see when_http_add() */
+}
+
+/* request.*, connection.sni: once for the rule. */
+static int when_http_add(struct expansion *x, const struct authz_rule *rule, struct policy_rule *out)
+{
+	out->when = calloc(rule->when.n + 1, sizeof(*out->when));
+	if (!out->when)
+		return -ENOMEM;
+	for (size_t i = 0; i < rule->when.n; i++) {
+		const struct authz_condition *w = &rule->when.v[i];
+		if (str_starts(w->key, "experimental.")) {
+			NOTE(x->notes, FINDING_ERROR, x->r, "%s is not supported: the rule %s", w->key,
+			     refuses(x->action) ? "is in force without this condition" : "is left out");
+			if (!refuses(x->action))
+				return CONDITION_NEVER;
+			continue;
+		}
+		int rc = authz_http_condition(w, &out->when[out->when_count]);
+		if (rc < 0)
+			return rc;
+		out->when_count += (size_t)rc;
+	}
 	return CONDITION_OK;
 }
 
@@ -259,14 +289,18 @@ static int rule_expand(struct expansion *x, const struct authz_rule *rule, struc
 {
 	size_t froms = rule->from.n ? rule->from.n : 1, tos = rule->to.n ? rule->to.n : 1;
 
+	int rc = when_http_add(x, rule, out);
+	if (rc)
+		return rc == CONDITION_NEVER ? 0 : rc;
 	out->matches = calloc(froms * tos, sizeof(*out->matches));
 	if (!out->matches)
 		return -ENOMEM;
 	for (size_t i = 0; i < froms * tos; i++) {
 		x->m = &out->matches[out->match_count++];
-		int rc = alternative_build(x, rule, i / tos, i % tos);
+		rc = alternative_build(x, rule, i / tos, i % tos);
 		if (rc < 0)
 			return rc;
+		x->m->has_http |= out->when_count > 0;
 		if (rc == CONDITION_NEVER)
 			policy_match_done(&out->matches[--out->match_count]);
 	}
@@ -278,12 +312,15 @@ static int rule_build(struct expansion *x, size_t index, struct rule_list *rules
 	const struct authz_rule *rule = &x->r->spec.authorization_policy->rules.v[index];
 	struct policy_rule out = { .action = x->action, .index = rule->index, .dry_run = dry_run };
 	int rc = -ENOMEM;
+	bool all = !rule->from.n && !rule->to.n && !rule->when.n;
 
 	out.name = str_format("%s/%s", x->r->ns, x->r->name);
 	out.origin = str_format("%s:%u", x->r->file, x->r->line + rule->line_offset);
-	if (!out.name || !out.origin)
+	const struct authz_provider *provider = x->r->spec.authorization_policy->provider;
+	if (x->action == POLICY_CUSTOM)
+		out.provider = strdup(provider ? provider->name : "");
+	if (!out.name || !out.origin || (x->action == POLICY_CUSTOM && !out.provider))
 		goto fail;
-	bool all = !rule->from.n && !rule->to.n && !rule->when.n;
 	rc = all ? 0 : rule_expand(x, rule, &out);
 	if (rc < 0)
 		goto fail;
@@ -308,15 +345,12 @@ int authz_rules_build(const struct compiler *c, const struct resource *r, struct
 		[AUTHZ_ALLOW] = POLICY_ALLOW,
 		[AUTHZ_DENY] = POLICY_DENY,
 		[AUTHZ_AUDIT] = POLICY_AUDIT,
-		[AUTHZ_CUSTOM] = POLICY_DENY, /* whom the authorizer can't be asked about is refused */
+		[AUTHZ_CUSTOM] = POLICY_CUSTOM,
 	};
 	const struct authorization_policy_spec *spec = r->spec.authorization_policy;
 	const char *dry = string_map_get(&r->annotations, "istio.io/dry-run");
-	struct expansion x = { .c = c, .r = r, .action = actions[spec->action] };
+	struct expansion x = { .c = c, .r = r, .action = actions[spec->action], .notes = notes };
 
-	if (spec->action == AUTHZ_CUSTOM)
-		NOTE(notes, FINDING_ERROR, r,
-		     "external authorization (CUSTOM) is not supported yet: what its rules match is refused");
 	for (size_t i = 0; i < spec->rules.n; i++) {
 		int rc = rule_build(&x, i, rules, dry && strcmp(dry, "true") == 0);
 		if (rc < 0)
@@ -325,7 +359,9 @@ int authz_rules_build(const struct compiler *c, const struct resource *r, struct
 	if (x.inexact)
 		NOTE(notes, FINDING_WARNING, r,
 		     "a prefix and a suffix pattern on one attribute can't be joined: the rule %s than it says",
-		     x.action == POLICY_DENY ? "denies more" : "allows less");
+		     x.action == POLICY_CUSTOM ? "asks more" :
+		     x.action == POLICY_DENY   ? "denies more" :
+						 "allows less");
 	return 0;
 }
 

@@ -176,10 +176,10 @@ static int authz_add(struct assembly *as, const struct resource *r)
 	return authz_rules_build(as->c, r, &as->rules, as->notes);
 }
 
-/* DENY before ALLOW before AUDIT; by name, then number. */
+/* CUSTOM before DENY before ALLOW before AUDIT; by name, then number. */
 static int on_rule_cmp(const void *a, const void *b)
 {
-	static const int order[] = { [POLICY_DENY] = 0, [POLICY_ALLOW] = 1, [POLICY_AUDIT] = 2 };
+	static const int order[] = { [POLICY_CUSTOM] = 0, [POLICY_DENY] = 1, [POLICY_ALLOW] = 2, [POLICY_AUDIT] = 3 };
 	const struct policy_rule *x = a, *y = b;
 	int c = order[x->action] - order[y->action];
 
@@ -244,8 +244,12 @@ static uint64_t ports_hash(uint64_t h, const struct match_ports *s)
 
 static uint64_t match_hash(uint64_t h, const struct policy_match *m)
 {
-	const struct match_strings *strings[] = { &m->principals,     &m->not_principals,   &m->namespaces,
-						  &m->not_namespaces, &m->service_accounts, &m->not_service_accounts };
+	const struct match_strings *strings[] = {
+		&m->principals,		&m->not_principals,	&m->namespaces,		&m->not_namespaces,
+		&m->service_accounts,	&m->not_service_accounts, &m->request_principals, &m->not_request_principals,
+		&m->hosts,		&m->not_hosts,		&m->methods,		&m->not_methods,
+		&m->paths,		&m->not_paths,
+	};
 	const struct match_cidrs *cidrs[] = { &m->ip_blocks,	    &m->not_ip_blocks,
 					      &m->remote_ip_blocks, &m->not_remote_ip_blocks,
 					      &m->destination_ips,  &m->not_destination_ips };
@@ -256,6 +260,16 @@ static uint64_t match_hash(uint64_t h, const struct policy_match *m)
 		h = cidrs_hash(h, cidrs[i]);
 	h = ports_hash(ports_hash(h, &m->ports), &m->not_ports);
 	return hash64(h, &m->has_http, sizeof(m->has_http));
+}
+
+static uint64_t condition_hash(uint64_t h, const struct policy_condition *c)
+{
+	const uint64_t head[] = { c->attribute, c->path_count };
+
+	h = hash64(h, head, sizeof(head));
+	for (size_t i = 0; i < c->path_count; i++)
+		h = hash64_str(h, c->path[i]);
+	return strings_hash(strings_hash(h, &c->values), &c->not_values);
 }
 
 /* Names and numbers of rules are in it, because the kernel reports a rule by its place; lines in a file are not. */
@@ -270,8 +284,12 @@ static uint64_t policy_hash(const struct policy *p)
 	}
 	for (size_t i = 0; i < p->rule_count; i++) {
 		const struct policy_rule *rule = &p->rules[i];
-		const uint64_t rule_head[] = { rule->action, rule->index, rule->dry_run, rule->match_count };
+		const uint64_t rule_head[] = { rule->action, rule->index, rule->dry_run, rule->match_count,
+					       rule->when_count };
 		h = hash64_str(hash64(h, rule_head, sizeof(rule_head)), rule->name);
+		h = rule->provider ? hash64_str(h, rule->provider) : h;
+		for (size_t k = 0; k < rule->when_count; k++)
+			h = condition_hash(h, &rule->when[k]);
 		for (size_t k = 0; k < rule->match_count; k++)
 			h = match_hash(h, &rule->matches[k]);
 	}

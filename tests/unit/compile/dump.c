@@ -9,7 +9,7 @@
 static const char *const lb_names[] = { "least-request", "round-robin", "random", "hash", "passthrough" };
 static const char *const kind_names[] = { "cluster", "headless", "entry" };
 static const char *const mode_names[] = { "PERMISSIVE", "STRICT", "DISABLE" };
-static const char *const action_names[] = { "ALLOW", "DENY", "AUDIT" };
+static const char *const action_names[] = { "ALLOW", "DENY", "AUDIT", "CUSTOM" };
 static const char *const place_names[] = { "remote", "netns", "pid", "cgroup" };
 
 static void slots_dump(struct sb *sb, const char *name, const struct service_port *p, const uint32_t *slots, size_t n)
