@@ -156,16 +156,20 @@ static void maglev_fill(struct turn *turns, size_t n, uint32_t max_weight, uint3
 	}
 }
 
-int lb_maglev(const uint64_t *keys, const uint32_t *weights, size_t n, uint32_t **slots, size_t *count)
+static bool is_prime(size_t n)
+{
+	for (size_t d = 2; d * d <= n; d++)
+		if (n % d == 0)
+			return false;
+	return n > 1;
+}
+
+int lb_maglev_sized(const uint64_t *keys, const uint32_t *weights, size_t n, size_t size, uint32_t **slots)
 {
 	*slots = NULL;
-	*count = 0;
-	if (!n)
-		return 0;
-	if (n > LB_MAGLEV_MAX)
-		return -E2BIG;
+	if (!n || size < n || size < 3 || size > LB_MAGLEV_TABLE_MAX || !is_prime(size))
+		return -EINVAL;
 
-	size_t size = lb_maglev_size(n);
 	AUTO(mem_freep) struct turn *turns = calloc(n, sizeof(*turns));
 	uint32_t *out = malloc(size * sizeof(*out));
 	if (!turns || !out) {
@@ -191,6 +195,21 @@ int lb_maglev(const uint64_t *keys, const uint32_t *weights, size_t n, uint32_t 
 	memset(out, 0xff, size * sizeof(*out));
 	maglev_fill(turns, n, max_weight, out, size);
 	*slots = out;
-	*count = size;
 	return 0;
+}
+
+int lb_maglev(const uint64_t *keys, const uint32_t *weights, size_t n, uint32_t **slots, size_t *count)
+{
+	*slots = NULL;
+	*count = 0;
+	if (!n)
+		return 0;
+	if (n > LB_MAGLEV_MAX)
+		return -E2BIG;
+
+	size_t size = lb_maglev_size(n);
+	int rc = lb_maglev_sized(keys, weights, n, size, slots);
+	if (rc == 0)
+		*count = size;
+	return rc;
 }

@@ -20,3 +20,6 @@ int lb_schedule(const uint32_t *weights, size_t n, uint32_t **slots, size_t *cou
  * hashed; the order of the endpoints doesn't matter to which key owns a slot. 0, -ENOMEM, -E2BIG. */
 int lb_maglev(const uint64_t *keys, const uint32_t *weights, size_t n, uint32_t **slots, size_t *count);
 size_t lb_maglev_size(size_t endpoint_count); /* the table's size, a prime */
+/* The same of a size that the caller chose: a prime, at least n and 3, at most LB_MAGLEV_TABLE_MAX; else -EINVAL. n > 0. */
+enum { LB_MAGLEV_TABLE_MAX = 5000011 };
+int lb_maglev_sized(const uint64_t *keys, const uint32_t *weights, size_t n, size_t size, uint32_t **slots);
