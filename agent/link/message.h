@@ -11,7 +11,11 @@
 enum { LINK_VERSION = 1, LINK_HELPER_MESSAGE_MAX = 64 << 10 }; /* what a helper may send at once */
 
 struct channel;
+struct http_cluster;
+struct http_filters;
+struct l7_target;
 struct policy;
+struct telemetry;
 
 /* Packs and sends; errors as channel_send(). */
 int message_send(struct channel *channel, const ProtobufCMessage *message, const int *fds, size_t fd_count);
@@ -23,3 +27,14 @@ int message_addr_port_get(const Weft__Link__AddrPort *from, struct addr_port *to
 /* NULL: no memory. Freed with weft__link__policy__free_unpacked(). */
 Weft__Link__Policy *message_policy_encode(const struct policy *policy);
 int message_policy_decode(const Weft__Link__Policy *from, struct policy **out); /* 0, -EINVAL or -ENOMEM */
+
+/* The objects of the HTTP model, the same way: encoded ones are freed with weft__link__*__free_unpacked(), decoded ones are
+ * sealed and so have the id that they had. */
+Weft__Link__L7Target *message_target_encode(const struct l7_target *target);
+int message_target_decode(const Weft__Link__L7Target *from, struct l7_target **out);
+Weft__Link__HttpCluster *message_cluster_encode(const struct http_cluster *cluster);
+int message_cluster_decode(const Weft__Link__HttpCluster *from, struct http_cluster **out);
+Weft__Link__HttpFilters *message_filters_encode(const struct http_filters *filters);
+int message_filters_decode(const Weft__Link__HttpFilters *from, struct http_filters **out);
+Weft__Link__Telemetry *message_telemetry_encode(const struct telemetry *telemetry);
+int message_telemetry_decode(const Weft__Link__Telemetry *from, struct telemetry **out);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "agent/base/regex.h"
 #include "agent/model/digest.h"
 
 struct http_filters *http_filters_new(void)
@@ -82,6 +83,7 @@ static void action_done(struct limit_action *a)
 	for (size_t i = 0; i < a->match_count; i++) {
 		free(a->matches[i].name);
 		free(a->matches[i].value.text);
+		regex_free(a->matches[i].value.regex);
 	}
 	free(a->matches);
 }
@@ -294,8 +296,23 @@ static uint64_t ext_authz_digest(uint64_t id, const struct ext_authz *a)
 	return digest_number(id, a->pack_as_bytes);
 }
 
+/* An expression that is none was refused when the configuration was read; here it matches nothing. */
+static void action_compile(struct limit_action *a)
+{
+	for (size_t i = 0; i < a->match_count; i++) {
+		struct http_text *t = &a->matches[i].value;
+		if (t->kind == HTTP_TEXT_REGEX && t->text && !t->regex)
+			regex_new(t->text, t->ignore_case, &t->regex, NULL);
+	}
+}
+
 void http_filters_seal(struct http_filters *f)
 {
+	for (size_t l = 0; l < f->limit_count; l++)
+		for (size_t i = 0; i < f->limits[l].action_count; i++)
+			for (size_t a = 0; a < f->limits[l].actions[i].n; a++)
+				action_compile(&f->limits[l].actions[i].v[a]);
+
 	uint64_t id = digest_number(HASH64_INIT, f->normalization);
 	id = digest_number(id, f->jwt_count);
 	for (size_t i = 0; i < f->jwt_count; i++)
