@@ -80,8 +80,10 @@ struct http_rewrite {
 struct http_redirect {
 	char *scheme, *authority; /* NULL: the request's */
 	char *path_full, *path_prefix;
-	uint16_t port; /* 0: the request's, left out when it is the scheme's default */
-	bool keep_port;
+	/* The port of the location, left out when it is the scheme's default. None of these: as it is in the authority. */
+	uint16_t port;
+	bool keep_port;	   /* the one that was called */
+	bool default_port; /* the scheme's */
 	uint32_t status; /* 301, 302, 303, 307, 308 */
 };
 
@@ -191,6 +193,10 @@ struct http_vhost *http_vhost_ref(struct http_vhost *v);
 void http_vhost_unref(struct http_vhost *v);
 void http_route_done(struct http_route *route); /* frees what it holds */
 void http_match_done(struct http_match *m);
+void http_destination_done(struct http_destination *d);
+void http_header_ops_done(struct http_header_ops *ops);
+/* Compiles the expressions of one route, as http_vhost_seal() does for all: to leave a bad route out. */
+int http_route_seal(struct http_route *route, struct err *err);
 /* Compiles regular expressions and fills id. 0, -ENOMEM, or -EINVAL with the sentence for a bad expression. */
 int http_vhost_seal(struct http_vhost *v, struct err *err);
 
@@ -232,5 +238,8 @@ const struct http_destination *http_route_pick(const struct http_route *route, u
 /* The path (with query) after the route's rewrite, newly allocated; NULL: no rewrite or no memory (*failed). */
 char *http_rewrite_path(const struct http_route *route, size_t match, struct http_view path, struct http_view query,
 			bool *failed);
+/* The Location of the route's redirect, newly allocated; NULL: no memory, or beyond the limits. secure: the request came
+ * over TLS, for when neither route nor request names a scheme. */
+char *http_redirect_location(const struct http_route *route, size_t match, const struct http_request_view *r, bool secure);
 /* "5xx,gateway-error,503" to bits and statuses. -EINVAL: an unknown condition, named in err. */
 int http_retry_on_parse(const char *text, struct http_retry *out, struct err *err);

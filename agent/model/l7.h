@@ -43,4 +43,5 @@ struct l7_target {
 struct l7_target *l7_target_new(void);
 struct l7_target *l7_target_ref(struct l7_target *t);
 void l7_target_unref(struct l7_target *t);
+void l4_route_done(struct l4_route *route); /* frees what it holds */
 void l7_target_seal(struct l7_target *t); /* fills id; the vhost is sealed */
