@@ -19,11 +19,11 @@
 #include "agent/helper/tls_credentials.h"
 #include "agent/link/channel.h"
 #include "agent/model/identity.h"
-#include "agent/model/policy.h"
+#include "agent/model/workload.h"
 
 enum { THREADS_DEFAULT_MAX = 4 };
 
-static void control_fail(struct helper *h, const char *what)
+void control_fail(struct helper *h, const char *what)
 {
 	log_error("the agent sent %s: ending (do the versions of weftd and weft-helper match?)", what);
 	h->status = 2;
@@ -103,46 +103,6 @@ static void on_hello(struct helper *h, const Weft__Link__Hello *m, const int *fd
 
 /* --- pods --- */
 
-static int spec_addrs(struct pod_spec *spec, const Weft__Link__PodSet *m)
-{
-	spec->addrs = calloc(m->n_addrs + 1, sizeof(*spec->addrs));
-	if (!spec->addrs)
-		return -ENOMEM;
-	for (size_t i = 0; i < m->n_addrs; i++) {
-		if (m->addrs[i].len != 16)
-			return -EINVAL;
-		memcpy(spec->addrs[spec->addr_count++].b, m->addrs[i].data, 16);
-	}
-	return 0;
-}
-
-static int spec_make(const Weft__Link__PodSet *m, struct pod_spec **out)
-{
-	struct pod_spec *spec = calloc(1, sizeof(*spec));
-	if (!spec)
-		return -ENOMEM;
-	spec->refs = 1;
-	spec->cookie = m->cookie;
-	spec->max_connections = m->max_connections;
-	spec->uid = strdup(m->uid);
-	spec->ns = strdup(m->ns);
-	spec->name = strdup(m->name);
-	spec->canonical_name = strdup(m->canonical_name);
-	spec->canonical_revision = strdup(m->canonical_revision);
-	bool texts = spec->uid && spec->ns && spec->name && spec->canonical_name && spec->canonical_revision;
-	int rc = texts ? identity_parse(m->identity, &spec->identity, NULL) : -ENOMEM;
-	if (rc == 0)
-		rc = spec_addrs(spec, m);
-	if (rc == 0 && m->policy)
-		rc = message_policy_decode(m->policy, &spec->policy);
-	if (rc < 0) {
-		pod_spec_unref(spec);
-		return rc;
-	}
-	*out = spec;
-	return 0;
-}
-
 /* Each worker gets duplicates of the listeners; names are one worker's, the same for all of a pod's DNS sockets. */
 static struct order *pod_order(const struct helper *h, unsigned int worker, struct pod_spec *spec,
 			       const Weft__Link__PodSet *m, const int *fds)
@@ -171,7 +131,7 @@ static void on_pod_set(struct helper *h, const Weft__Link__PodSet *m, const int 
 	for (size_t i = 0; listeners_fit && i < m->n_kinds; i++)
 		listeners_fit = m->kinds[i] < POD_LISTENERS;
 	struct pod_spec *spec = NULL;
-	int rc = listeners_fit ? spec_make(m, &spec) : -EINVAL;
+	int rc = listeners_fit ? control_pod_spec(m, &spec) : -EINVAL;
 	if (rc < 0) {
 		control_fail(h, rc == -ENOMEM ? "a pod that memory does not suffice for" : "a pod that makes no sense");
 		return;

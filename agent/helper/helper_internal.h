@@ -63,6 +63,10 @@ void helper_order_all(struct helper *h, struct order *(*make)(void *arg), void *
 
 /* --- control.c */
 void control_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *helper);
+void control_fail(struct helper *h, const char *what); /* the agent sent something that makes no sense: the helper ends */
+
+/* --- control_pod.c */
+int control_pod_spec(const Weft__Link__PodSet *m, struct pod_spec **out); /* 0, -EINVAL or -ENOMEM */
 
 /* --- reports.c */
 void reports_on_report(void *report, void *helper);

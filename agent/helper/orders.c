@@ -5,8 +5,11 @@
 
 #include "agent/base/mem.h"
 #include "agent/helper/tls_credentials.h"
+#include "agent/model/filters.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
+#include "agent/model/telemetry.h"
+#include "agent/model/workload.h"
 
 static bool last_ref(unsigned int *refs)
 {
@@ -31,6 +34,15 @@ void pod_spec_unref(struct pod_spec *spec)
 	identity_unref(spec->identity);
 	policy_unref(spec->policy);
 	free(spec->addrs);
+	http_filters_unref(spec->inbound);
+	http_filters_unref(spec->outbound);
+	telemetry_unref(spec->telemetry);
+	for (size_t i = 0; i < spec->label_count; i++) {
+		free(spec->labels[i].key);
+		free(spec->labels[i].value);
+	}
+	free(spec->labels);
+	free(spec->l7_ports);
 	free(spec);
 }
 

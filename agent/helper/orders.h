@@ -26,6 +26,13 @@ struct pod_spec {
 	struct addr *addrs;
 	size_t addr_count;
 	uint32_t max_connections;
+	struct http_filters *inbound, *outbound; /* NULL: none */
+	struct telemetry *telemetry;
+	struct label *labels; /* sorted by key */
+	size_t label_count;
+	struct inbound_port *l7_ports; /* sorted by port */
+	size_t l7_port_count;
+	bool l7_other_ports;
 };
 struct pod_spec *pod_spec_ref(struct pod_spec *spec);
 void pod_spec_unref(struct pod_spec *spec);

@@ -262,6 +262,14 @@ static bool entry_update(struct pod_entry *entry, struct pod_spec *spec)
 	pod->addrs = spec->addrs;
 	pod->addr_count = spec->addr_count;
 	pod->max_connections = entry_limit(entry->w, spec);
+	pod->inbound = spec->inbound;
+	pod->outbound = spec->outbound;
+	pod->telemetry = spec->telemetry;
+	pod->labels = spec->labels;
+	pod->label_count = spec->label_count;
+	pod->l7_ports = spec->l7_ports;
+	pod->l7_port_count = spec->l7_port_count;
+	pod->l7_other_ports = spec->l7_other_ports;
 	pod_spec_unref(old);
 	return changed;
 }
@@ -286,6 +294,8 @@ void worker_pod_set(struct worker *w, struct pod_spec *spec, int *fds, size_t fd
 		worker_pools_prefill(entry);
 	if (changed)
 		hbone_policy_changed(w->hbone, &entry->pod);
+	if (!added && w->http)
+		http_proxy_pod_changed(w->http, &entry->pod);
 }
 
 static void entry_retire(struct worker *w, struct pod_entry *entry)

@@ -17,7 +17,6 @@
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/table.h"
-#include "agent/model/identity.h"
 
 enum { READY_TIMEOUT_MS = 5000, EXIT_TIMEOUT_MS = 5000, DRAIN_TIMEOUT_MS = 300000 };
 
@@ -65,63 +64,6 @@ void peer_drain(struct peer *peer)
 	Weft__Link__Drain drain = WEFT__LINK__DRAIN__INIT;
 	drain.timeout_ms = DRAIN_TIMEOUT_MS;
 	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_DRAIN, &drain, NULL, 0);
-}
-
-/* --- pods --- */
-
-static void pod_fill(Weft__Link__PodSet *m, const struct supervised_pod *pod)
-{
-	const struct workload *w = pod->workload;
-	m->cookie = pod->cookie;
-	m->uid = w->uid;
-	m->ns = w->ns;
-	m->name = w->name;
-	m->identity = w->identity->uri;
-	m->max_connections = w->max_connections;
-	if (w->canonical_name)
-		m->canonical_name = w->canonical_name;
-	if (w->canonical_revision)
-		m->canonical_revision = w->canonical_revision;
-}
-
-bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with_fds, struct err *err)
-{
-	const struct workload *w = pod->workload;
-	Weft__Link__PodSet m = WEFT__LINK__POD_SET__INIT;
-	pod_fill(&m, pod);
-	Weft__Link__Policy *policy = w->policy ? message_policy_encode(w->policy) : NULL;
-	AUTO(mem_freep) ProtobufCBinaryData *addrs = calloc(w->addr_count + 1, sizeof(*addrs));
-	int rc = -ENOMEM;
-	if (addrs && (policy || !w->policy)) {
-		for (size_t i = 0; i < w->addr_count; i++)
-			addrs[i] = (ProtobufCBinaryData){ .len = 16, .data = w->addrs[i].b };
-		m.addrs = addrs;
-		m.n_addrs = w->addr_count;
-		m.policy = policy;
-
-		int fds[POD_LISTENERS];
-		uint32_t kinds[POD_LISTENERS];
-		size_t count = 0;
-		for (uint32_t kind = 0; with_fds && kind < POD_LISTENERS; kind++) {
-			if (pod->fds[kind] < 0)
-				continue;
-			fds[count] = pod->fds[kind];
-			kinds[count++] = kind;
-		}
-		m.kinds = kinds;
-		m.n_kinds = count;
-		rc = peer_send(peer, WEFT__LINK__TO_HELPER__MSG_POD_SET, &m, fds, count);
-	}
-	if (policy)
-		weft__link__policy__free_unpacked(policy, NULL);
-	if (rc == -EMSGSIZE)
-		err_set(err, rc,
-			"pod %s: its policy is too large to hand to the helper (over %d KiB); "
-			"use fewer or shorter rules",
-			w->uid, CHANNEL_MESSAGE_MAX >> 10);
-	else if (rc < 0)
-		err_sys(err, rc, "pod %s: hand it to the helper", w->uid);
-	return rc == 0;
 }
 
 /* --- start and end --- */

@@ -94,9 +94,11 @@ void peer_free(struct peer *peer); /* the process, if alive, is left alone */
 int peer_send(struct peer *peer, Weft__Link__ToHelper__MsgCase which, void *message, const int *fds, size_t fd_count);
 void peer_condemn(struct peer *peer, const char *why); /* kills it; what follows happens when it has ended */
 void peer_drain(struct peer *peer);
-bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with_fds, struct err *err);
 void peer_log(struct supervisor *s, enum log_level level, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* --- peer_pod.c */
+bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with_fds, struct err *err);
 
 /* --- peer_messages.c */
 void peer_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *peer);
