@@ -101,4 +101,8 @@ typedef void (*transport_connect_fn)(struct transport *t, int error, void *arg);
 struct transport_connect *transport_connect(struct worker *w, struct worker_pod *pod, const struct http_cluster *cluster,
 					    const struct cluster_endpoint *endpoint, const char *alpn, const char *sni,
 					    transport_connect_fn fn, void *arg);
+/* Connects to the pod's own application, at the address that the peer called, so that it sees the peer's address
+ * (POD_CONNECT_LOCAL). The callback as above. */
+struct transport_connect *transport_connect_local(struct worker *w, struct worker_pod *pod, const struct addr_port *peer,
+						  const struct addr_port *local, transport_connect_fn fn, void *arg);
 void transport_connect_cancel(struct transport_connect *c); /* NULL is fine; no callback then */
