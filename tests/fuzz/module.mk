@@ -3,6 +3,7 @@
 fuzz_text_USES := base
 fuzz_regex_USES := base
 fuzz_dns_USES := helper
+fuzz_sniff_USES := helper
 fuzz_link_USES := link
 fuzz_yaml_USES := config
 fuzz_yaml_store_USES := source
