@@ -71,17 +71,23 @@ static bool is_overdue(const struct hbone_stream *s, uint64_t now_ms)
 	return s->max_ms && (now_s - s->began_s) * 1000 >= s->max_ms;
 }
 
+static bool is_past(const struct hbone_stream *s, uint64_t now_ms)
+{
+	return (uint32_t)now_ms - s->deadline_ms < UINT32_MAX / 2;
+}
+
 static void tick_streams(struct hbone *h, uint64_t now_ms)
 {
 	struct hbone_stream *s, *next;
 	for (s = TAILQ_FIRST(&h->streams); s; s = next) {
 		next = TAILQ_NEXT(s, all);
 		if (s->state == STREAM_OPEN) {
-			if (is_overdue(s, now_ms))
+			if (is_overdue(s, now_ms) || (s->closing && is_past(s, now_ms)))
 				stream_abort(s, H2_CANCEL);
-		} else if (!s->inbound && (uint32_t)now_ms - s->deadline_ms < UINT32_MAX / 2) {
+		} else if (!s->inbound && is_past(s, now_ms)) {
+			s->error = -ETIMEDOUT;
 			outbound_fail(s, DROP_UPSTREAM_CONNECT);
-		} else if (s->inbound && (uint32_t)now_ms - s->deadline_ms < UINT32_MAX / 2) {
+		} else if (s->inbound && is_past(s, now_ms)) {
 			inbound_fail(s, 503, DROP_UPSTREAM_CONNECT, NULL);
 		}
 	}
@@ -138,6 +144,27 @@ void hbone_leave(struct hbone *h)
 	h->depth--;
 }
 
+static void on_later(void *arg)
+{
+	struct hbone *h = arg;
+	h->later = false;
+	if (h->freed) {
+		free(h);
+		return;
+	}
+	hbone_enter(h);
+	hbone_leave(h);
+}
+
+void hbone_later(struct hbone *h)
+{
+	h->depth--;
+	if (h->depth || h->later)
+		return;
+	h->later = true;
+	loop_defer(h->loop, on_later, h);
+}
+
 /* --- life --- */
 
 int hbone_new(struct worker *w, struct hbone **out)
@@ -189,7 +216,9 @@ void hbone_free(struct hbone *h)
 	tls_trust_unref(h->trust);
 	free(h->rx);
 	free(h->tx);
-	free(h);
+	h->freed = true;
+	if (!h->later)
+		free(h);
 }
 
 /* --- identities --- */

@@ -58,7 +58,7 @@ struct hbone {
 	struct hbone_streams streams;
 	size_t conn_count, stream_count, unsettled; /* unsettled: connections and streams with a near deadline */
 	unsigned int depth;
-	bool draining;
+	bool draining, later, freed;
 	uint64_t random[2];
 	uint8_t *rx, *tx; /* scratch, used within one call */
 	struct {
@@ -109,7 +109,11 @@ struct hbone_stream {
 	uint8_t state;
 	bool inbound, settled, app_eof, app_shut, blocked, eager, retried;
 	bool hung_up; /* the application has sent its last byte, as epoll says */
+	bool uncharged; /* does not count against the pod's limit */
+	bool closing;	/* its transport's user has closed it: not past deadline_ms */
 	int fd, events;
+	int error;			   /* for the transport's user; 0: -ECONNRESET */
+	struct hbone_transport *transport; /* in place of fd */
 	struct hbone *h;
 	struct hbone_conn *conn;
 	struct hbone_pool *pool;
@@ -132,6 +136,12 @@ static inline struct hbone_stream *stream_of(struct h2_stream *s)
 /* hbone.c */
 void hbone_enter(struct hbone *h);
 void hbone_leave(struct hbone *h);
+/* The same around what others call several times in a tick: what it makes dirty is flushed at the tick's end. */
+static inline void hbone_begin(struct hbone *h)
+{
+	h->depth++;
+}
+void hbone_later(struct hbone *h);
 uint64_t hbone_now_ms(const struct hbone *h);
 /* A context for handshakes as this identity; borrowed. -ENOENT: no certificate or no trust yet. */
 int hbone_context(struct hbone *h, const char *uri, struct tls_context **out, struct err *err);
@@ -149,6 +159,8 @@ void stream_settle(struct hbone_stream *s); /* open: no near deadline any more *
 void stream_close(struct hbone_stream *s);
 /* Ends it abruptly: the application sees a reset; the peer, when the stream is still open, RST_STREAM with code. */
 void stream_abort(struct hbone_stream *s, enum h2_code code);
+/* Bytes that nobody will take any more: their credit goes back to the connection. */
+void stream_discard(struct hbone_stream *s);
 
 /* relay.c: bytes between an open stream and its application. */
 int relay_start(struct hbone_stream *s);				   /* 0 or -errno */
@@ -156,6 +168,18 @@ void relay_data(struct hbone_stream *s, const uint8_t *bytes, size_t len); /* by
 void relay_flush(struct hbone *h);
 void relay_end(struct hbone_stream *s);	   /* the peer sends no more */
 void relay_resume(struct hbone_stream *s); /* a window or the tunnel opened */
+
+/* Keeps what lies behind the first `done` bytes in to_app. 0 or -ENOMEM. */
+int relay_keep(struct hbone_stream *s, const struct iovec *iov, int count, size_t done);
+
+/* transport_hbone.c: a stream whose application is a struct transport. */
+struct transport;
+struct transport *hbone_transport_new(struct hbone_stream *s); /* inbound; NULL: no memory */
+void hbone_transport_opened(struct hbone_stream *s);
+void hbone_transport_data(struct hbone_stream *s, const struct iovec *iov, int count, size_t bytes);
+void hbone_transport_end(struct hbone_stream *s);    /* the peer sends no more */
+void hbone_transport_resume(struct hbone_stream *s); /* a window or the tunnel opened */
+void hbone_transport_gone(struct hbone_stream *s);   /* the stream is */
 
 /* hbone_conn.c: a connection to another node. */
 int conn_new(struct hbone *h, struct worker_pod *pod, bool server, struct hbone_conn **out);
@@ -191,6 +215,9 @@ int conn_rekey(struct hbone_conn *c, bool request); /* 0 or -errno */
  * and app_eof set. Bytes sent, 0 at the end, -EAGAIN: nothing there, -EBUSY: the tunnel is full (the stream is queued
  * as blocked), -ENOBUFS: no window, or the socket's -errno. */
 ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s);
+/* Sends what lies behind the first `skip` bytes as DATA: a little goes to the output, much is sealed and sent at once.
+ * Bytes taken, or as conn_pull(). */
+ssize_t conn_push(struct hbone_conn *c, struct hbone_stream *s, const struct iovec *iov, int count, size_t skip);
 
 /* hbone_events.c */
 extern const struct h2_events conn_server_events, conn_client_events;
@@ -203,6 +230,7 @@ void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, c
 void outbound_opened(struct hbone_stream *s, int status);
 /* The stream can't be had: counted, reported, the application's connection reset. */
 void outbound_fail(struct hbone_stream *s, enum drop_reason reason);
+void outbound_join(struct hbone_stream *s, const struct endpoint_info *info); /* its pool; may fail it */
 
 /* pool.c */
 int pool_join(struct hbone_stream *s, const struct endpoint_info *info); /* 0 or -errno; the stream is queued */

@@ -24,6 +24,25 @@ static struct addr_port source_of(const struct worker_pod *pod)
 	return source;
 }
 
+static int error_of(enum drop_reason reason)
+{
+	switch (reason) {
+	case DROP_NO_MEMORY:
+		return -ENOMEM;
+	case DROP_NO_SOCKET:
+		return -ETIMEDOUT;
+	case DROP_NO_CERTIFICATE:
+	case DROP_TLS_HANDSHAKE:
+	case DROP_TLS_UNTRUSTED:
+	case DROP_TLS_IDENTITY:
+	case DROP_TLS_REVOKED:
+	case DROP_HBONE_REFUSED:
+		return -EPERM;
+	default:
+		return -ECONNREFUSED;
+	}
+}
+
 void outbound_fail(struct hbone_stream *s, enum drop_reason reason)
 {
 	if (s->state == STREAM_CLOSED)
@@ -32,9 +51,26 @@ void outbound_fail(struct hbone_stream *s, enum drop_reason reason)
 		struct addr_port source = source_of(s->pod);
 		hbone_refuse(s->h, s->pod, reason, false, &source, &s->destination, NULL, NULL);
 	}
+	if (!s->error)
+		s->error = error_of(reason);
 	if (reason == DROP_UPSTREAM_CONNECT)
 		worker_endpoint_result(s->h->w, &s->destination, false);
 	stream_abort(s, H2_CANCEL);
+}
+
+void outbound_join(struct hbone_stream *s, const struct endpoint_info *info)
+{
+	struct hbone *h = s->h;
+	uint32_t timeout_ms =
+		info->connect_timeout_ms ? info->connect_timeout_ms : worker_settings(h->w)->connect_timeout_ms;
+	s->deadline_ms = (uint32_t)(hbone_now_ms(h) + (timeout_ms ? timeout_ms : CONNECT_TIMEOUT_MS));
+	s->idle_ms = info->idle_timeout_ms;
+	s->max_ms = info->max_connection_duration_ms;
+	int rc = pool_join(s, info);
+	if (rc == -ENOMEM)
+		outbound_fail(s, DROP_NO_MEMORY);
+	else if (rc < 0)
+		outbound_fail(s, rc == -ENOENT ? DROP_NO_CERTIFICATE : DROP_CONNECTION_LIMIT);
 }
 
 static void on_endpoint(const struct endpoint_info *info, void *arg)
@@ -48,16 +84,7 @@ static void on_endpoint(const struct endpoint_info *info, void *arg)
 	} else if (!info->known || !info->hbone || info->identity_count == 0) {
 		outbound_fail(s, DROP_UNKNOWN_DESTINATION);
 	} else {
-		uint32_t timeout_ms =
-			info->connect_timeout_ms ? info->connect_timeout_ms : worker_settings(h->w)->connect_timeout_ms;
-		s->deadline_ms = (uint32_t)(hbone_now_ms(h) + (timeout_ms ? timeout_ms : CONNECT_TIMEOUT_MS));
-		s->idle_ms = info->idle_timeout_ms;
-		s->max_ms = info->max_connection_duration_ms;
-		int rc = pool_join(s, info);
-		if (rc == -ENOMEM)
-			outbound_fail(s, DROP_NO_MEMORY);
-		else if (rc < 0)
-			outbound_fail(s, rc == -ENOENT ? DROP_NO_CERTIFICATE : DROP_CONNECTION_LIMIT);
+		outbound_join(s, info);
 	}
 	hbone_leave(h);
 }
@@ -98,6 +125,13 @@ void outbound_opened(struct hbone_stream *s, int status)
 		return;
 	}
 	worker_endpoint_result(s->h->w, &s->destination, true);
+	if (s->transport) {
+		s->state = STREAM_OPEN;
+		s->began_s = s->active_s = (uint32_t)(hbone_now_ms(s->h) / 1000);
+		stream_settle(s);
+		hbone_transport_opened(s);
+		return;
+	}
 	if (relay_start(s) < 0)
 		stream_abort(s, H2_INTERNAL_ERROR);
 }

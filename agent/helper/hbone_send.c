@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+enum { PUSH_RECORDS = 8 << 10 }; /* from here on bytes are worth a write of their own */
+
 int conn_write(struct hbone_conn *c, const uint8_t *bytes, size_t len)
 {
 	size_t done = 0;
@@ -134,8 +136,13 @@ static bool is_last(struct hbone_stream *s, bool drained)
 	return s->app_eof;
 }
 
-ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
+/* How much may be sent as DATA now: > 0; else as conn_pull(). The output fits one record then. */
+static ssize_t conn_credit(struct hbone_conn *c, struct hbone_stream *s)
 {
+	if (h2_output(c->h2)->len > TLS_CONTENT_MAX || tls_record_is_worn(c->record))
+		conn_flush(c);
+	if (c->state != CONN_OPEN)
+		return -ECANCELED;
 	if (c->out.len) {
 		if (!s->blocked)
 			TAILQ_INSERT_TAIL(&c->blocked, s, queue);
@@ -143,17 +150,19 @@ ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
 		return -EBUSY;
 	}
 	size_t credit = h2_credit(c->h2, &s->h2);
-	if (credit == 0)
-		return -ENOBUFS;
-	if (h2_output(c->h2)->len > TLS_CONTENT_MAX || tls_record_is_worn(c->record)) {
-		conn_flush(c);
-		return c->state == CONN_OPEN ? conn_pull(c, s) : -ECANCELED;
-	}
+	return credit ? (ssize_t)credit : -ENOBUFS;
+}
+
+ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
+{
+	ssize_t credit = conn_credit(c, s);
+	if (credit < 0)
+		return credit;
 
 	/* What waits goes first, in the same write: the DATA may belong to a stream that it opens. */
 	ssize_t at = seal_output(c, c->h->tx, 1);
 	struct iovec iov[BATCH_RECORDS];
-	int count = at < 0 ? 0 : payload_slots(c->h->tx + at, credit, s->eager ? BATCH_RECORDS : 1, iov);
+	int count = at < 0 ? 0 : payload_slots(c->h->tx + at, (size_t)credit, s->eager ? BATCH_RECORDS : 1, iov);
 	size_t room = 0;
 	for (int i = 0; i < count; i++)
 		room += iov[i].iov_len;
@@ -170,5 +179,85 @@ ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
 		return -error;
 	s->eager = (size_t)n == room;
 	s->sent += (size_t)n;
+	return n;
+}
+
+/* Copies len bytes from behind `skip` into pieces of the sizes that `to` has. */
+static void gather(const struct iovec *iov, int count, size_t skip, const struct iovec *to, size_t len)
+{
+	size_t filled = 0;
+	for (int i = 0; i < count && len; i++) {
+		if (skip >= iov[i].iov_len) {
+			skip -= iov[i].iov_len;
+			continue;
+		}
+		const uint8_t *from = (const uint8_t *)iov[i].iov_base + skip;
+		size_t left = iov[i].iov_len - skip < len ? iov[i].iov_len - skip : len;
+		skip = 0;
+		len -= left;
+		while (left) {
+			size_t n = to->iov_len - filled < left ? to->iov_len - filled : left;
+			memcpy((uint8_t *)to->iov_base + filled, from, n);
+			from += n;
+			left -= n;
+			filled += n;
+			if (filled == to->iov_len) {
+				to++;
+				filled = 0;
+			}
+		}
+	}
+}
+
+/* One frame in the output: it shares a record and a write with what else the tick brings. */
+static ssize_t push_frame(struct hbone_conn *c, struct hbone_stream *s, const struct iovec *iov, int count, size_t skip,
+			  size_t len)
+{
+	struct buffer *output = h2_output(c->h2);
+	uint8_t *frame = buffer_reserve(output, H2_FRAME_HEADER + len);
+	if (!frame)
+		return -ENOBUFS;
+	gather(iov, count, skip, &(struct iovec){ frame + H2_FRAME_HEADER, len }, len);
+	h2_data_header(c->h2, &s->h2, len, false, frame);
+	buffer_added(output, H2_FRAME_HEADER + len);
+	conn_touch(c);
+	return (ssize_t)len;
+}
+
+static ssize_t push_records(struct hbone_conn *c, struct hbone_stream *s, const struct iovec *iov, int count,
+			    size_t skip, size_t len)
+{
+	struct iovec slots[BATCH_RECORDS];
+	ssize_t at = seal_output(c, c->h->tx, 1);
+	size_t room = 0;
+	if (at >= 0) {
+		int n = payload_slots(c->h->tx + at, len, BATCH_RECORDS, slots);
+		for (int i = 0; i < n; i++)
+			room += slots[i].iov_len;
+		gather(iov, count, skip, slots, room);
+		at = seal_data(c, s, (size_t)at, room, false);
+	}
+	if (at < 0 || conn_write(c, c->h->tx, (size_t)at) < 0) {
+		conn_close(c);
+		return -ECANCELED;
+	}
+	return (ssize_t)room;
+}
+
+ssize_t conn_push(struct hbone_conn *c, struct hbone_stream *s, const struct iovec *iov, int count, size_t skip)
+{
+	size_t len = 0;
+	for (int i = 0; i < count; i++)
+		len += iov[i].iov_len;
+	len -= skip;
+	ssize_t credit = conn_credit(c, s);
+	if (credit < 0)
+		return credit;
+	if (len > (size_t)credit)
+		len = (size_t)credit;
+	ssize_t n = len < PUSH_RECORDS ? push_frame(c, s, iov, count, skip, len) :
+					 push_records(c, s, iov, count, skip, len);
+	if (n > 0)
+		s->sent += (size_t)n;
 	return n;
 }

@@ -165,6 +165,10 @@ int relay_start(struct hbone_stream *s)
 
 void relay_resume(struct hbone_stream *s)
 {
+	if (s->transport) {
+		hbone_transport_resume(s);
+		return;
+	}
 	if (s->state == STREAM_OPEN && !s->app_eof && !(s->events & LOOP_READ) && s->io)
 		relay_arm(s, s->events | LOOP_READ | LOOP_HANGUP);
 }
@@ -179,8 +183,7 @@ void relay_data(struct hbone_stream *s, const uint8_t *bytes, size_t len)
 	h->batch.bytes += len;
 }
 
-/* Keeps what lies behind the first `done` bytes of the batch. 0 or -ENOMEM. */
-static int batch_keep(struct hbone_stream *s, const struct iovec *iov, int count, size_t done)
+int relay_keep(struct hbone_stream *s, const struct iovec *iov, int count, size_t done)
 {
 	uint32_t cap = s->to_app.cap;
 	int rc = 0;
@@ -209,6 +212,10 @@ void relay_flush(struct hbone *h)
 
 	s->received += bytes;
 	s->active_s = (uint32_t)(hbone_now_ms(h) / 1000);
+	if (s->transport) {
+		hbone_transport_data(s, h->batch.iov, count, bytes);
+		return;
+	}
 	if (s->to_app.len == 0 && s->state == STREAM_OPEN) {
 		struct msghdr msg = { .msg_iov = h->batch.iov, .msg_iovlen = (size_t)count };
 		ssize_t sent = sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -219,7 +226,7 @@ void relay_flush(struct hbone *h)
 		done = sent < 0 ? 0 : (size_t)sent;
 		consumed(s, done);
 	}
-	if (done < bytes && batch_keep(s, h->batch.iov, count, done) < 0) {
+	if (done < bytes && relay_keep(s, h->batch.iov, count, done) < 0) {
 		hbone_refuse(h, s->pod, DROP_NO_MEMORY, s->inbound, NULL, &s->destination, NULL, NULL);
 		stream_abort(s, H2_INTERNAL_ERROR);
 		return;
@@ -232,6 +239,8 @@ void relay_end(struct hbone_stream *s)
 {
 	if (s->h->batch.stream == s)
 		relay_flush(s->h);
-	if (s->state == STREAM_OPEN)
+	if (s->transport && s->state == STREAM_OPEN)
+		hbone_transport_end(s);
+	else if (s->state == STREAM_OPEN)
 		relay_progress(s);
 }

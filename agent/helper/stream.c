@@ -44,8 +44,7 @@ static void on_reap(void *arg)
 	free(s);
 }
 
-/* Bytes that the application will not take any more: their credit goes back to the connection. */
-static void stream_discard(struct hbone_stream *s)
+void stream_discard(struct hbone_stream *s)
 {
 	struct hbone *h = s->h;
 	size_t len = s->to_app.len;
@@ -98,13 +97,15 @@ void stream_close(struct hbone_stream *s)
 	stream_unlink(s);
 	s->state = STREAM_CLOSED;
 	s->conn = NULL;
+	hbone_transport_gone(s);
 	loop_io_free(TAKE(s->io));
 	if (s->fd >= 0)
 		close(s->fd);
 	s->fd = -1;
 	if (c)
 		conn_unused(c);
-	worker_pod_leave(h->w, s->pod);
+	if (!s->uncharged)
+		worker_pod_leave(h->w, s->pod);
 	worker_pod_unref(h->w, s->pod);
 	s->pod = NULL;
 	loop_defer(h->loop, on_reap, s);

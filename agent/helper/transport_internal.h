@@ -15,6 +15,8 @@ enum {
 	TRANSPORT_LINGER_MS = 5000,
 };
 
+struct endpoint_info;
+struct hbone;
 struct identity;
 struct loop_timer;
 struct transport_socket;
@@ -40,3 +42,11 @@ void transports_release(struct transports *ts, struct buffer *b); /* empties it 
 void transport_socket_charge(struct transport *t, struct worker_pod *pod);
 /* Its peer: takes the identity, which lives as long as the transport. */
 void transport_socket_identify(struct transport *t, struct identity *peer);
+
+/* An HBONE stream to info->endpoint through info->tunnel as the pod's identity; info is not kept. fn is called once, never
+ * from inside: with the transport, or NULL and -errno. Returns a handle for hbone_open_cancel() until then (no callback any
+ * more); NULL: no memory, and no callback. It does not count against the pod's limit. */
+typedef void (*hbone_opened_fn)(struct transport *t, int error, void *arg);
+struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const struct endpoint_info *info,
+			     hbone_opened_fn fn, void *arg);
+void hbone_open_cancel(struct transport *t);

@@ -142,8 +142,11 @@ static void on_tunnel_accept(struct loop_io *io, int events, void *arg)
 	struct worker *w = arg;
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof(sa);
-	(void)io;
 	(void)events;
+	if (w->withhold_tunnels) {
+		loop_io_set(io, 0);
+		return;
+	}
 	int fd = accept4(w->listener, (struct sockaddr *)&sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0)
 		return;

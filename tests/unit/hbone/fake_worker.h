@@ -20,6 +20,7 @@ struct worker {
 	size_t endpoint_count;
 	bool withhold_endpoints; /* worker_endpoint_get() answers never */
 	bool withhold_sockets;
+	bool withhold_tunnels; /* accepts none */
 	unsigned int drops[DROP_REASON_COUNT];
 	char drop_peer[256], drop_rule[64];
 	unsigned int results_ok, results_failed;

@@ -1,0 +1,450 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Streams whose user is a transport: towards an application behind the other worker, and between two transports. */
+#include "agent/base/loop.h"
+#include "agent/base/mem.h"
+#include "agent/helper/http/stream.h"
+#include "agent/helper/transport_internal.h"
+#include "agent/model/identity.h"
+#include "agent/model/policy.h"
+#include "tests/unit/hbone/world.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { MUCH = 10 << 20 };
+
+struct told {
+	struct transport *t;
+	unsigned int opened, failed, ends, rooms, broken;
+	int error;
+	uint8_t *data;
+	size_t len, cap, take; /* take: how much is taken in all */
+	bool close_on_data;
+	const uint8_t *out; /* sent as there is room */
+	size_t out_len, out_done;
+	bool end_after;
+};
+
+static size_t on_data(struct transport *t, const uint8_t *bytes, size_t len, void *arg)
+{
+	struct told *told = arg;
+	assert_ptr_equal(t, told->t);
+	size_t took = told->len + len > told->take ? told->take - told->len : len;
+	if (mem_reserve(&told->data, &told->cap, told->len + took + 1, 1) < 0)
+		abort();
+	memcpy(told->data + told->len, bytes, took);
+	told->len += took;
+	if (told->close_on_data) {
+		told->t = NULL;
+		transport_close(t, true);
+	}
+	return took;
+}
+
+static void pour(struct told *told)
+{
+	while (told->out_done < told->out_len) {
+		size_t n = told->out_len - told->out_done;
+		n = n > 50000 ? 50000 : n;
+		struct iovec iov[2] = { { (void *)(uintptr_t)(told->out + told->out_done), n / 3 },
+					{ (void *)(uintptr_t)(told->out + told->out_done + n / 3), n - n / 3 } };
+		size_t took = transport_write(told->t, iov, 2);
+		told->out_done += took;
+		assert_true(transport_queued(told->t) <= TRANSPORT_QUEUE);
+		if (took < n)
+			return;
+	}
+	if (told->end_after)
+		transport_end(told->t);
+	told->end_after = false;
+}
+
+static void on_end(struct transport *t, void *arg)
+{
+	struct told *told = arg;
+	assert_ptr_equal(t, told->t);
+	told->ends++;
+}
+
+static void on_room(struct transport *t, void *arg)
+{
+	struct told *told = arg;
+	assert_ptr_equal(t, told->t);
+	told->rooms++;
+	pour(told);
+}
+
+static void on_broken(struct transport *t, int error, void *arg)
+{
+	struct told *told = arg;
+	assert_ptr_equal(t, told->t);
+	told->broken++;
+	told->error = error;
+	told->t = NULL;
+	transport_close(t, false);
+}
+
+static const struct transport_events events = { on_data, on_end, on_room, on_broken };
+
+static void on_opened(struct transport *t, int error, void *arg)
+{
+	struct told *told = arg;
+	told->error = error;
+	if (!t) {
+		told->failed++;
+		return;
+	}
+	told->opened++;
+	told->t = t;
+	transport_on(t, &events, told);
+}
+
+static struct told told_new(void)
+{
+	return (struct told){ .take = SIZE_MAX };
+}
+
+static void told_done(struct told *told)
+{
+	if (told->t)
+		transport_close(told->t, true);
+	free(told->data);
+	*told = (struct told){ 0 };
+}
+
+static void open_transport(struct world *w, struct told *told)
+{
+	*told = told_new();
+	assert_non_null(hbone_open(w->client.hbone, &w->client.pod, &w->client.endpoints[0], on_opened, told));
+	assert_int_equal(told->opened + told->failed, 0); /* never from inside */
+}
+
+static int opened(struct world *w, struct told *told)
+{
+	open_transport(w, told);
+	int app = tcp_accept(w->loop, w->listener);
+	run_until_count(w->loop, &told->opened, 1);
+	return app;
+}
+
+static void put(struct told *told, const char *text)
+{
+	struct iovec iov = { (void *)(uintptr_t)text, strlen(text) };
+	assert_int_equal(transport_write(told->t, &iov, 1), strlen(text));
+}
+
+static bool has_len(void *arg)
+{
+	const size_t *x = (const size_t *)arg;
+	return *(const size_t *)x[0] >= x[1];
+}
+
+static void until_len(struct world *w, const struct told *told, size_t len)
+{
+	size_t x[2] = { (size_t)&told->len, len };
+	run_until(w->loop, has_len, x);
+}
+
+static uint8_t *pattern(size_t len)
+{
+	uint8_t *p = malloc(len);
+	for (size_t i = 0; i < len; i++)
+		p[i] = (uint8_t)(i * 31 + (i >> 11));
+	return p;
+}
+
+/* --- towards an application --- */
+
+static void test_transport_bytes_go_both_ways(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	char text[16];
+	int app = opened(w, &told);
+	assert_string_equal(told.t->peer->uri, BACKEND);
+	assert_true(told.t->tls);
+	assert_true(addr_port_eq(&told.t->remote, &w->app));
+	put(&told, "que");
+	put(&told, "stion");
+	app_recv(w->loop, app, text, 8);
+	assert_memory_equal(text, "question", 8);
+	app_send(w->loop, app, "answer", 6);
+	until_len(w, &told, 6);
+	assert_memory_equal(told.data, "answer", 6);
+	assert_int_equal(w->client.pod.connections, 0); /* not charged */
+	assert_int_equal(w->client.metrics.buffers_bytes, 0);
+	told_done(&told);
+	assert_int_equal(app_next(w->loop, app, text, 1), -ECONNRESET);
+	close(app);
+}
+
+static void test_transport_ends_are_halves(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	char text[16];
+	int app = opened(w, &told);
+	put(&told, "bye");
+	transport_end(told.t);
+	app_recv(w->loop, app, text, 3);
+	assert_int_equal(app_next(w->loop, app, text, 1), 0);
+	app_send(w->loop, app, "still here", 10);
+	until_len(w, &told, 10);
+	assert_int_equal(told.ends, 0);
+	shutdown(app, SHUT_WR);
+	run_until_count(w->loop, &told.ends, 1);
+	assert_int_equal(told.broken, 0);
+	transport_close(told.t, false);
+	told.t = NULL;
+	run_turns(w->loop, 3);
+	assert_int_equal(hbone_live(w->client.hbone), 0);
+	told_done(&told);
+	close(app);
+}
+
+static void test_transport_close_sends_what_is_queued_and_waits_for_the_end(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	int app = opened(w, &told);
+	uint8_t *out = pattern(MUCH), *in = malloc(MUCH);
+	size_t took = transport_write(told.t, &(struct iovec){ out, MUCH }, 1);
+	assert_true(took > TRANSPORT_QUEUE && took < MUCH);
+	transport_close(told.t, false);
+	told.t = NULL;
+	app_recv(w->loop, app, in, took);
+	assert_memory_equal(in, out, took);
+	assert_int_equal(app_next(w->loop, app, in, 1), 0);
+	assert_int_equal(hbone_live(w->client.hbone), 1);
+	app_send(w->loop, app, "too late", 8);
+	close(app);
+	run_turns(w->loop, 50);
+	assert_int_equal(hbone_live(w->client.hbone), 0);
+	free(out);
+	free(in);
+	told_done(&told);
+}
+
+static void test_transport_close_before_the_answer_is_safe(void **state)
+{
+	struct world *w = *state;
+	struct told told = told_new();
+	struct transport *t = hbone_open(w->client.hbone, &w->client.pod, &w->client.endpoints[0], on_opened, &told);
+	hbone_open_cancel(t);
+	run_turns(w->loop, 20);
+	assert_int_equal(told.opened + told.failed, 0);
+	assert_int_equal(hbone_live(w->client.hbone), 0);
+}
+
+static void test_transport_close_inside_on_data_is_safe(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	char byte;
+	int app = opened(w, &told);
+	told.close_on_data = true;
+	app_send(w->loop, app, "x", 1);
+	until_len(w, &told, 1);
+	assert_int_equal(app_next(w->loop, app, &byte, 1), -ECONNRESET);
+	told_done(&told);
+	close(app);
+}
+
+static void test_transport_what_is_not_taken_is_kept_and_bounded(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	int app = opened(w, &told);
+	uint8_t *out = pattern(MUCH);
+	told.take = 5;
+	size_t sent = 0;
+	for (int still = 0; still < 200;) {
+		ssize_t n = send(app, out + sent, MUCH - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent += n > 0 ? (size_t)n : 0;
+		still = n > 0 ? 0 : still + 1;
+		run_turns(w->loop, 1);
+	}
+	assert_true(sent < MUCH); /* the window holds it back */
+	assert_int_equal(told.len, 5);
+	assert_true(w->client.metrics.buffers_bytes >= 4 << 20 && w->client.metrics.buffers_bytes <= 8 << 20);
+	told.take = SIZE_MAX;
+	transport_resume(told.t);
+	app_send(w->loop, app, out + sent, MUCH - sent);
+	until_len(w, &told, MUCH);
+	assert_memory_equal(told.data, out, MUCH);
+	assert_int_equal(w->client.metrics.buffers_bytes, 0);
+	free(out);
+	told_done(&told);
+	close(app);
+}
+
+static void test_transport_much_goes_both_ways_at_once(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	int app = opened(w, &told);
+	uint8_t *out = pattern(MUCH), *in = malloc(MUCH);
+	told.out = out;
+	told.out_len = MUCH;
+	told.end_after = true;
+	pour(&told);
+	size_t sent = 0, got = 0;
+	while (sent < MUCH || got < MUCH || told.len < MUCH) {
+		ssize_t n = send(app, out + sent, MUCH - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+		sent += n > 0 ? (size_t)n : 0;
+		n = recv(app, in + got, MUCH - got, MSG_DONTWAIT);
+		got += n > 0 ? (size_t)n : 0;
+		run_turns(w->loop, 1);
+		assert_int_equal(told.broken, 0);
+	}
+	assert_memory_equal(in, out, MUCH);
+	assert_memory_equal(told.data, out, MUCH);
+	assert_int_equal(app_next(w->loop, app, in, 1), 0);
+	assert_true(told.rooms > 0);
+	free(in);
+	free(out);
+	told_done(&told);
+	close(app);
+}
+
+static void test_transport_many_share_a_tunnel(void **state)
+{
+	struct world *w = *state;
+	enum { N = 20 };
+	struct told told[N];
+	int apps[N];
+	char text[4];
+	for (int i = 0; i < N; i++)
+		apps[i] = opened(w, &told[i]);
+	assert_int_equal(w->server.tunnels_accepted, 1);
+	for (int i = 0; i < N; i++)
+		put(&told[i], "ping");
+	for (int i = 0; i < N; i++) {
+		app_recv(w->loop, apps[i], text, 4);
+		app_send(w->loop, apps[i], "pong", 4);
+	}
+	for (int i = 0; i < N; i++) {
+		until_len(w, &told[i], 4);
+		told_done(&told[i]);
+		close(apps[i]);
+	}
+}
+
+/* --- failures --- */
+
+static void test_transport_reset_by_the_application_breaks_it(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	int app = opened(w, &told);
+	struct linger linger = { .l_onoff = 1 };
+	setsockopt(app, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(app);
+	run_until_count(w->loop, &told.broken, 1);
+	assert_int_equal(told.error, -ECONNRESET);
+	told_done(&told);
+}
+
+static void test_transport_refused_by_policy_is_eperm(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	w->server.pod.policy->has_allow = true;
+	open_transport(w, &told);
+	run_until_count(w->loop, &told.failed, 1);
+	assert_int_equal(told.error, -EPERM);
+	assert_int_equal(w->client.drops[DROP_HBONE_REFUSED], 1);
+	told_done(&told);
+}
+
+static void test_transport_no_application_is_econnrefused(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	struct addr_port gone = w->app;
+	int fd = tcp_listen("127.0.0.2", &gone);
+	close(fd);
+	w->client.endpoints[0].endpoint = gone;
+	open_transport(w, &told);
+	run_until_count(w->loop, &told.failed, 1);
+	assert_int_equal(told.error, -ECONNREFUSED);
+	told_done(&told);
+}
+
+static void test_transport_wrong_identity_is_eperm(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	w->client.endpoints[0].identities[0] = (char *)FRONTEND;
+	open_transport(w, &told);
+	run_until_count(w->loop, &told.failed, 1);
+	assert_int_equal(told.error, -EPERM);
+	told_done(&told);
+}
+
+static void test_transport_silent_tunnel_is_etimedout(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	w->client.endpoints[0].connect_timeout_ms = 100;
+	w->server.withhold_tunnels = true;
+	open_transport(w, &told);
+	run_until_count(w->loop, &told.failed, 1);
+	assert_int_equal(told.error, -ETIMEDOUT);
+	told_done(&told);
+}
+
+static void test_transport_is_cut_by_a_changed_policy(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	char byte;
+	int app = opened(w, &told);
+	w->server.pod.policy->has_allow = true;
+	hbone_policy_changed(w->server.hbone, &w->server.pod);
+	run_until_count(w->loop, &told.broken, 1);
+	assert_int_equal(app_next(w->loop, app, &byte, 1), -ECONNRESET);
+	told_done(&told);
+	close(app);
+}
+
+static void test_transport_outlives_its_worker_parts(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	int app = opened(w, &told);
+	hbone_pod_removed(w->client.hbone, &w->client.pod);
+	put(&told, "into the void");
+	run_until_count(w->loop, &told.broken, 1);
+	told_done(&told);
+	close(app);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WORLD_TEST(test_transport_bytes_go_both_ways),
+		WORLD_TEST(test_transport_ends_are_halves),
+		WORLD_TEST(test_transport_close_sends_what_is_queued_and_waits_for_the_end),
+		WORLD_TEST(test_transport_close_before_the_answer_is_safe),
+		WORLD_TEST(test_transport_close_inside_on_data_is_safe),
+		WORLD_TEST(test_transport_what_is_not_taken_is_kept_and_bounded),
+		WORLD_TEST(test_transport_much_goes_both_ways_at_once),
+		WORLD_TEST_V6(test_transport_many_share_a_tunnel),
+		WORLD_TEST(test_transport_reset_by_the_application_breaks_it),
+		WORLD_TEST(test_transport_refused_by_policy_is_eperm),
+		WORLD_TEST(test_transport_no_application_is_econnrefused),
+		WORLD_TEST(test_transport_wrong_identity_is_eperm),
+		WORLD_TEST(test_transport_silent_tunnel_is_etimedout),
+		WORLD_TEST(test_transport_is_cut_by_a_changed_policy),
+		WORLD_TEST(test_transport_outlives_its_worker_parts),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
