@@ -112,7 +112,7 @@ static const struct shape_field http_redirect_fields[] = {
 	SHAPE_TEXT(http_redirect, scheme),	   SHAPE_TEXT(http_redirect, authority),
 	SHAPE_TEXT(http_redirect, path_full),	   SHAPE_TEXT(http_redirect, path_prefix),
 	SHAPE_U16(http_redirect, port),		   SHAPE_BOOL(http_redirect, keep_port),
-	SHAPE_NUMBER(http_redirect, status, 999),
+	SHAPE_NUMBER(http_redirect, status, 999),  SHAPE_BOOL(http_redirect, default_port),
 };
 static const struct shape shape_http_redirect = { SHAPE_OF(http_redirect) };
 

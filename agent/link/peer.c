@@ -185,10 +185,14 @@ int peer_start(struct supervisor *s, struct peer **out, struct err *err)
 		.process = { .pidfd = -1 },
 		.started_ns = loop_now_ns(s->loop),
 		.endpoints = table_new(free),
+		.targets = table_new(free),
+		.clusters = table_new(free),
 		.csrs = table_new(free),
 		.csr_rate = RATE(200, 2048), /* every identity anew after a restart */
 		.socket_rate = RATE(20000, 8192),
 		.endpoint_rate = RATE(5000, 10000),
+		.target_rate = RATE(2000, 8192),
+		.cluster_rate = RATE(5000, 16384),
 		.dns_rate = RATE(5000, 5000),
 		.drop_rate = RATE(1000, 2000),
 		.result_rate = RATE(1000, 2000),
@@ -197,8 +201,9 @@ int peer_start(struct supervisor *s, struct peer **out, struct err *err)
 		.message_rate = RATE(50000, 200000), /* of all kinds: far above any load that makes sense */
 	};
 	AUTO(fd_closep) int metrics_fd = -1;
-	int rc = peer->endpoints && peer->csrs ? metrics_make(&peer->metrics, &metrics_fd, err) :
-						 err_set(err, -ENOMEM, "start weft-helper: out of memory");
+	bool tables = peer->endpoints && peer->targets && peer->clusters && peer->csrs;
+	int rc = tables ? metrics_make(&peer->metrics, &metrics_fd, err) :
+			  err_set(err, -ENOMEM, "start weft-helper: out of memory");
 	if (rc == 0)
 		rc = peer_spawn(peer, err);
 	if (rc < 0) {
@@ -220,6 +225,8 @@ void peer_free(struct peer *peer)
 	if (peer->metrics)
 		munmap(peer->metrics, sizeof(*peer->metrics));
 	table_free(peer->endpoints);
+	table_free(peer->targets);
+	table_free(peer->clusters);
 	table_free(peer->csrs);
 	free(peer);
 }

@@ -25,7 +25,7 @@ enum {
 	CSR_IDENTITY_BURST = 10,
 };
 
-static bool peer_within(struct peer *peer, struct rate *rate, uint32_t count)
+bool peer_within(struct peer *peer, struct rate *rate, uint32_t count)
 {
 	if (rate_take(rate, loop_now_ns(peer->s->loop), count))
 		return true;
@@ -310,6 +310,14 @@ static void peer_dispatch(struct peer *peer, const Weft__Link__ToAgent *m)
 		return on_log(peer, m->log);
 	case WEFT__LINK__TO_AGENT__MSG_DUMP:
 		return supervisor_dump_piece(peer, m->dump->id, m->dump->json, m->dump->more);
+	case WEFT__LINK__TO_AGENT__MSG_TARGET_QUERY:
+		return peer_on_target_query(peer, m->target_query);
+	case WEFT__LINK__TO_AGENT__MSG_TARGET_FORGET:
+		return peer_on_target_forget(peer, m->target_forget);
+	case WEFT__LINK__TO_AGENT__MSG_CLUSTER_QUERY:
+		return peer_on_cluster_query(peer, m->cluster_query);
+	case WEFT__LINK__TO_AGENT__MSG_CLUSTER_FORGET:
+		return peer_on_cluster_forget(peer, m->cluster_forget);
 	case WEFT__LINK__TO_AGENT__MSG__NOT_SET:
 	default:	/* protobuf-c versions name differently the constant that gives the enum its size */
 		return; /* a newer helper's message: nothing that this agent has asked for */

@@ -390,6 +390,8 @@ void supervisor_status(const struct supervisor *s, struct supervisor_status *out
 		out->ready = s->current->ready;
 		out->started_ns = s->current->started_ns;
 		out->endpoints = table_count(s->current->endpoints);
+		out->targets = table_count(s->current->targets);
+		out->clusters = table_count(s->current->clusters);
 	}
 	for (const struct peer *p = s->peers; p; p = p->next)
 		out->draining += p->outgoing;

@@ -18,6 +18,8 @@
 #include <sys/types.h>
 
 struct err;
+struct http_cluster;
+struct l7_target;
 struct loop;
 struct mesh_settings;
 struct supervisor;
@@ -63,6 +65,13 @@ struct supervisor_events {
 	/* Sockets in the pod's network namespace, as kernel_pod_sockets(): how many (the supervisor takes them), or -errno. */
 	int (*open_sockets)(uint64_t cookie, enum pod_socket kind, int *fds, size_t count, struct err *err, void *arg);
 	void (*endpoint)(const struct addr_port *endpoint, struct link_endpoint *out, void *arg);
+	/* What a call of the pod's to an address means above L4; host: of a request, when it is not the address's own, else
+	 * NULL. *out: a new reference, or NULL when nothing is known (of the host: what is true of the address holds).
+	 * May be NULL. Asked again at each supervisor_refresh() for all that helpers follow: it has to be cheap. */
+	void (*target)(uint64_t cookie, const struct addr_port *original, const char *host, struct l7_target **out,
+		       void *arg);
+	/* A cluster by name, the same way. */
+	void (*cluster)(const char *name, struct http_cluster **out, void *arg);
 	/* name: lower case, no final dot */
 	void (*dns)(uint64_t cookie, const char *name, struct link_dns_answer *out, void *arg);
 	/* The identity is that of a pod that was set. Answer now or later with supervisor_certificate(request, ...). */
@@ -99,7 +108,8 @@ int supervisor_trust(struct supervisor *s, const char *const *roots_pem, size_t 
 void supervisor_certificate(struct supervisor *s, uint64_t request, const char *identity, const char *chain_pem,
 			    uint64_t not_after_s, const char *error);
 void supervisor_rotate(struct supervisor *s, const char *identity); /* NULL: all */
-/* The plan changed: asks `endpoint` again for all that the helper uses, sends what differs, and has it forget names. */
+/* The plan changed: asks `endpoint`, `target` and `cluster` again for all that the helper follows, sends what differs, and
+ * has it forget names. */
 void supervisor_refresh(struct supervisor *s);
 void supervisor_log_level(struct supervisor *s, enum log_level level);
 /* Once the new agent's listeners are in force everywhere: what was left behind finishes what it carries and exits. */
@@ -121,6 +131,6 @@ struct supervisor_status {
 	uint64_t protocol_errors; /* messages refused, or that cost a helper its life */
 	uint64_t rate_limited;	  /* messages beyond their rate */
 	size_t draining, orphans; /* older helpers that still carry connections */
-	size_t pods, endpoints;
+	size_t pods, endpoints, targets, clusters; /* the last three: that the current helper follows */
 };
 void supervisor_status(const struct supervisor *s, struct supervisor_status *out);

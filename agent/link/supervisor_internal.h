@@ -34,14 +34,34 @@ struct peer {
 	uint64_t started_ns;
 	bool ready, outgoing, draining, condemned;
 	struct table *endpoints; /* packed endpoint -> struct sent_endpoint */
+	struct table *targets;	 /* packed pod, address and host -> struct sent_target */
+	struct table *clusters;	 /* name -> struct sent_cluster */
 	struct table *csrs;	 /* identity -> struct rate */
-	struct rate csr_rate, socket_rate, endpoint_rate, dns_rate, drop_rate, result_rate, log_rate, bad_rate,
+	struct rate csr_rate, socket_rate, endpoint_rate, target_rate, cluster_rate, dns_rate, drop_rate, result_rate, log_rate, bad_rate,
 		message_rate;
 };
 
 struct sent_endpoint {
 	struct addr_port endpoint;
 	uint64_t hash; /* of what was sent last */
+};
+
+/* What was said last of a target or cluster. */
+struct sent_object {
+	enum { SENT_NOTHING, SENT_NONE, SENT_OWN, SENT_OBJECT } what;
+	uint64_t id;
+};
+
+struct sent_target {
+	struct sent_object sent;
+	uint64_t cookie;
+	struct addr_port original;
+	char host[]; /* "": the address alone */
+};
+
+struct sent_cluster {
+	struct sent_object sent;
+	char name[];
 };
 
 struct orphan {
@@ -103,6 +123,16 @@ bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with
 /* --- peer_messages.c */
 void peer_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *peer);
 int peer_endpoint_send(struct peer *peer, struct sent_endpoint *sent);
+
+/* Counted against `rate`; false: beyond it. */
+bool peer_within(struct peer *peer, struct rate *rate, uint32_t count);
+
+/* --- peer_targets.c */
+void peer_on_target_query(struct peer *peer, const Weft__Link__TargetQuery *m);
+void peer_on_target_forget(struct peer *peer, const Weft__Link__TargetForget *m);
+void peer_on_cluster_query(struct peer *peer, const Weft__Link__ClusterQuery *m);
+void peer_on_cluster_forget(struct peer *peer, const Weft__Link__ClusterForget *m);
+void peer_targets_refresh(struct peer *peer); /* all that it follows: sends what differs */
 
 /* --- supervisor.c */
 void supervisor_peer_ready(struct peer *peer);

@@ -196,5 +196,6 @@ void supervisor_refresh(struct supervisor *s)
 		struct table_iter it = { 0 };
 		while (p->channel && table_next(p->endpoints, &it))
 			peer_endpoint_send(p, it.value);
+		peer_targets_refresh(p);
 	}
 }

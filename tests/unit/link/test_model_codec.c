@@ -198,6 +198,7 @@ static void walk_redirect(struct walk *w, struct http_redirect *r)
 	TEXT(r, path_prefix);
 	NUMBER(r, port, 65535);
 	BOOL(r, keep_port);
+	BOOL(r, default_port);
 	NUMBER(r, status, 999);
 }
 
