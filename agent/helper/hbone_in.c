@@ -5,11 +5,11 @@
 
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/helper/transport_dial.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -64,32 +64,6 @@ static void inbound_open(struct hbone_stream *s)
 	relay_end(s); /* the peer may have ended already */
 }
 
-static int connect_app(const struct hbone_stream *s)
-{
-	int domain = AF_INET6;
-	socklen_t domain_len = sizeof(domain), len = sizeof(struct sockaddr_in6);
-	getsockopt(s->fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len);
-	struct sockaddr_storage from, to;
-	if (domain == AF_INET6) {
-		addr_to_sockaddr6(&s->conn->remote, (struct sockaddr_in6 *)&from);
-		addr_to_sockaddr6(&s->destination, (struct sockaddr_in6 *)&to);
-	} else {
-		len = addr_to_sockaddr(&s->conn->remote, &from);
-		addr_to_sockaddr(&s->destination, &to);
-	}
-	int one = 1;
-	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	/* The kernel takes this as the peer that the application is to see (POD_CONNECT_LOCAL). */
-	if (bind(s->fd, (struct sockaddr *)&from, len) < 0)
-		return -errno;
-	if (connect(s->fd, (struct sockaddr *)&to, len) == 0)
-		return 0;
-	if (errno != EINPROGRESS)
-		return -errno;
-	/* In one network namespace the handshake is over by now: asking again saves a turn of the loop. */
-	return connect(s->fd, (struct sockaddr *)&to, len) == 0 ? 0 : -errno;
-}
-
 static void on_app_connected(struct loop_io *io, int events, void *arg)
 {
 	struct hbone_stream *s = arg;
@@ -123,10 +97,11 @@ static void on_socket(int fd, void *arg)
 		return;
 	}
 	s->fd = fd;
-	int rc = connect_app(s);
+	/* The kernel takes the peer as what the application is to see (POD_CONNECT_LOCAL). */
+	int rc = transport_dial(fd, &s->conn->remote, &s->destination, true);
 	if (rc == 0) {
 		inbound_open(s);
-	} else if (rc != -EALREADY && rc != -EINPROGRESS) {
+	} else if (rc != -EINPROGRESS) {
 		inbound_fail(s, 503, DROP_UPSTREAM_CONNECT, NULL);
 	} else {
 		rc = loop_io_open(h->loop, fd, LOOP_WRITE, on_app_connected, s, &s->io);

@@ -5,6 +5,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/helper/tls_credentials.h"
+#include "agent/helper/transport.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
 #include "tests/unit/hbone/certs.h"
@@ -51,6 +52,16 @@ const struct helper_settings *worker_settings(const struct worker *w)
 struct link_shard *worker_metrics(struct worker *w)
 {
 	return &w->metrics;
+}
+
+struct hbone *worker_hbone(struct worker *w)
+{
+	return w->hbone;
+}
+
+struct transports *worker_transports(struct worker *w)
+{
+	return w->transports;
 }
 
 struct worker_pod *worker_pod_ref(struct worker_pod *pod)
@@ -190,6 +201,7 @@ void fake_worker_init(struct worker *w, struct loop *loop, struct test_ca *ca, c
 	w->pod.addrs = calloc(1, sizeof(struct addr));
 	w->pod.addr_count = 1;
 	assert_int_equal(addr_parse(address, &w->pod.addrs[0]), 0);
+	assert_int_equal(transports_new(w, &w->transports), 0);
 	assert_int_equal(hbone_new(w, &w->hbone), 0);
 	hbone_credentials(w->hbone, test_credentials_for(ca, uri));
 	hbone_trust(w->hbone, test_trust(ca, NULL));
@@ -203,6 +215,7 @@ void fake_worker_done(struct worker *w)
 	loop_io_free(w->listener_io);
 	close(w->listener);
 	hbone_free(w->hbone);
+	transports_free(w->transports);
 	assert_int_equal(w->pod.refs, 0);
 	assert_int_equal(w->pod.connections, 0);
 	assert_int_equal(w->metrics.buffers_bytes, 0);

@@ -15,6 +15,7 @@ struct worker {
 	struct helper_settings settings;
 	struct link_shard metrics;
 	struct hbone *hbone;
+	struct transports *transports;
 	struct worker_pod pod; /* each has one pod */
 	struct endpoint_info endpoints[8];
 	size_t endpoint_count;

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/base/loop.h"
+#include "agent/helper/transport.h"
+#include "agent/model/cluster.h"
+#include "agent/model/policy.h"
+#include "tests/unit/hbone/world.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct got {
+	struct transport *t;
+	unsigned int calls, bytes, broken;
+	int error;
+};
+
+static size_t on_data(struct transport *t, const uint8_t *bytes, size_t len, void *arg)
+{
+	struct got *got = arg;
+	(void)t;
+	(void)bytes;
+	got->bytes += (unsigned int)len;
+	return len;
+}
+
+static void on_nothing(struct transport *t, void *arg)
+{
+	(void)t;
+	(void)arg;
+}
+
+static void on_broken(struct transport *t, int error, void *arg)
+{
+	struct got *got = arg;
+	got->broken++;
+	got->error = error;
+	got->t = NULL;
+	transport_close(t, true);
+}
+
+static const struct transport_events events = { on_data, on_nothing, on_nothing, on_broken };
+
+static void on_connect(struct transport *t, int error, void *arg)
+{
+	struct got *got = arg;
+	got->calls++;
+	got->error = error;
+	got->t = t;
+	if (t)
+		transport_on(t, &events, got);
+}
+
+/* A connection to the world's application, as the cluster has it. */
+static struct transport_connect *begin(struct world *w, struct http_cluster *cluster, struct cluster_endpoint *endpoint,
+				       struct got *got)
+{
+	*got = (struct got){ 0 };
+	struct transport_connect *c = transport_connect(&w->client, &w->client.pod, cluster, endpoint, NULL, NULL,
+							 on_connect, got);
+	assert_int_equal(got->calls, 0); /* never from inside */
+	return c;
+}
+
+static struct cluster_endpoint plain(const struct addr_port *to)
+{
+	return (struct cluster_endpoint){ .addr = *to, .weight = 1, .healthy = true };
+}
+
+static void check_speaks(struct world *w, struct got *got)
+{
+	char text[8];
+	assert_non_null(got->t);
+	int app = tcp_accept(w->loop, w->listener);
+	transport_write(got->t, &(struct iovec){ (char[]){ "hello" }, 5 }, 1);
+	app_recv(w->loop, app, text, 5);
+	assert_memory_equal(text, "hello", 5);
+	app_send(w->loop, app, "you", 3);
+	run_until_count(w->loop, &got->bytes, 3);
+	transport_close(got->t, true);
+	close(app);
+}
+
+static void test_connect_plain_speaks(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	cluster->tcp.keepalive_time_s = 60;
+	for (int local = 0; local < 2; local++) {
+		struct cluster_endpoint e = plain(&w->app);
+		struct got got;
+		e.local = local;
+		begin(w, cluster, &e, &got);
+		run_until_count(w->loop, &got.calls, 1);
+		assert_false(got.t->tls);
+		assert_null(got.t->peer);
+		assert_true(addr_port_eq(&got.t->remote, &w->app));
+		assert_int_not_equal(got.t->local.port, 0);
+		check_speaks(w, &got);
+	}
+	http_cluster_unref(cluster);
+}
+
+static void test_connect_hbone_speaks(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	struct cluster_endpoint e = plain(&w->app);
+	struct got got;
+	e.tunnel = ENDPOINT_HBONE;
+	e.tunnel_addr = w->server.tunnel;
+	e.identities = w->client.endpoints[0].identities;
+	e.identity_count = 1;
+	begin(w, cluster, &e, &got);
+	run_until_count(w->loop, &got.calls, 1);
+	assert_true(got.t->tls);
+	assert_non_null(got.t->peer);
+	check_speaks(w, &got);
+	http_cluster_unref(cluster);
+}
+
+static void test_connect_hbone_without_identity_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	struct cluster_endpoint e = plain(&w->app);
+	struct got got;
+	e.tunnel = ENDPOINT_HBONE;
+	e.tunnel_addr = w->server.tunnel;
+	begin(w, cluster, &e, &got);
+	run_until_count(w->loop, &got.calls, 1);
+	assert_null(got.t);
+	assert_int_equal(got.error, -EPERM);
+	http_cluster_unref(cluster);
+}
+
+static void test_connect_refused_is_told(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	struct addr_port gone;
+	struct got got;
+	close(tcp_listen("127.0.0.1", &gone));
+	for (int local = 0; local < 2; local++) {
+		struct cluster_endpoint e = plain(&gone);
+		e.local = local;
+		begin(w, cluster, &e, &got);
+		run_until_count(w->loop, &got.calls, 1);
+		assert_int_equal(got.error, -ECONNREFUSED);
+	}
+	w->client.withhold_sockets = true;
+	struct cluster_endpoint e = plain(&gone);
+	begin(w, cluster, &e, &got);
+	run_until_count(w->loop, &got.calls, 1);
+	assert_int_equal(got.error, -ETIMEDOUT);
+	http_cluster_unref(cluster);
+}
+
+static void test_connect_takes_no_longer_than_it_may(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	cluster->tcp.connect_timeout_ms = 50;
+	/* A listener whose queue is full answers no SYN. */
+	struct addr_port at;
+	int listener = tcp_listen("127.0.0.1", &at);
+	listen(listener, 0);
+	struct sockaddr_storage sa;
+	socklen_t len = addr_to_sockaddr(&at, &sa);
+	int fill[3];
+	for (int i = 0; i < 3; i++) {
+		fill[i] = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		connect(fill[i], (struct sockaddr *)&sa, len);
+	}
+	struct cluster_endpoint e = plain(&at);
+	struct got got;
+	begin(w, cluster, &e, &got);
+	run_until_count(w->loop, &got.calls, 1);
+	assert_int_equal(got.error, -ETIMEDOUT);
+	for (int i = 0; i < 3; i++)
+		close(fill[i]);
+	close(listener);
+	http_cluster_unref(cluster);
+}
+
+static void test_connect_cancel_calls_nobody(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	for (int kind = 0; kind < 3; kind++) {
+		struct cluster_endpoint e = plain(&w->app);
+		struct got got;
+		e.local = kind == 1; /* done, but not told */
+		if (kind == 2) {
+			e.tunnel = ENDPOINT_HBONE;
+			e.tunnel_addr = w->server.tunnel;
+			e.identities = w->client.endpoints[0].identities;
+			e.identity_count = 1;
+		}
+		transport_connect_cancel(begin(w, cluster, &e, &got));
+		run_turns(w->loop, 10);
+		assert_int_equal(got.calls, 0);
+	}
+	transport_connect_cancel(NULL);
+	http_cluster_unref(cluster);
+}
+
+static void test_connect_tls_is_never_in_the_clear(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	struct cluster_endpoint e = plain(&w->app);
+	struct got got;
+	cluster->tls = CLUSTER_TLS_SIMPLE; /* and no roots */
+	begin(w, cluster, &e, &got);
+	run_until_count(w->loop, &got.calls, 1);
+	assert_null(got.t);
+	assert_int_equal(got.error, -EPERM);
+	http_cluster_unref(cluster);
+}
+
+static void test_connect_local_shows_the_peer(void **state)
+{
+	struct world *w = *state;
+	struct addr_port peer = { .port = 4242 };
+	struct got got = { 0 };
+	addr_parse("10.1.2.3", &peer.addr);
+	transport_connect_local(&w->client, &w->client.pod, &peer, &w->app, on_connect, &got);
+	assert_int_equal(got.calls, 0);
+	run_until_count(w->loop, &got.calls, 1);
+	assert_true(addr_port_eq(&w->client.last_bind, &peer));
+	check_speaks(w, &got);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		WORLD_TEST(test_connect_plain_speaks),
+		WORLD_TEST_V6(test_connect_plain_speaks),
+		WORLD_TEST(test_connect_hbone_speaks),
+		WORLD_TEST(test_connect_hbone_without_identity_is_refused),
+		WORLD_TEST(test_connect_refused_is_told),
+		WORLD_TEST(test_connect_takes_no_longer_than_it_may),
+		WORLD_TEST(test_connect_cancel_calls_nobody),
+		WORLD_TEST(test_connect_tls_is_never_in_the_clear),
+		WORLD_TEST(test_connect_local_shows_the_peer),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
