@@ -30,7 +30,20 @@ enum { LINK_SHARDS_MAX = 16, LINK_HANDSHAKE_BUCKETS = 10 }; /* us: 250 500 1k 2.
 	X(dns_answered, counter, "dns_answered_total", "DNS queries answered by the mesh")                             \
 	X(dns_forwarded, counter, "dns_forwarded_total", "DNS queries forwarded")                                      \
 	X(dns_failed, counter, "dns_failed_total", "DNS queries that could not be answered or forwarded")              \
-	X(rotations, counter, "certificate_rotations_total", "Certificates put in force")
+	X(rotations, counter, "certificate_rotations_total", "Certificates put in force")                              \
+	X(http_connections, gauge, "http_connections", "Connections that the HTTP engine serves")                      \
+	X(http_requests, counter, "http_requests_total", "Requests that the HTTP engine began")                        \
+	X(http_retries, counter, "http_retries_total", "Further attempts at requests")                                 \
+	X(http_bad_request_line, counter, "http_bad_request_line_total", "Requests refused: request line")             \
+	X(http_bad_field, counter, "http_bad_field_total", "Requests refused: a header field")                         \
+	X(http_bad_framing, counter, "http_bad_framing_total", "Requests refused: contradictory framing")              \
+	X(http_bad_chunk, counter, "http_bad_chunk_total", "Requests refused: chunked coding")                         \
+	X(http_bad_host, counter, "http_bad_host_total", "Requests refused: Host")                                     \
+	X(http_too_large, counter, "http_head_too_large_total", "Requests refused: head too large")                    \
+	X(http_timeout, counter, "http_head_timeout_total", "Requests refused: head too slow")                         \
+	X(http2_protocol, counter, "http2_protocol_errors_total", "HTTP/2 connections ended: protocol broken")         \
+	X(http2_flood, counter, "http2_floods_total", "HTTP/2 connections ended: floods of frames or resets")          \
+	X(http_bad_version, counter, "http_bad_version_total", "Requests refused: HTTP version")
 
 struct link_shard {
 #define LINK_METRIC_FIELD(field, kind, suffix, help) uint64_t field;
