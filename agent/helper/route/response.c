@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An endpoint's response on its way to the client. */
+#include "agent/helper/route/internal.h"
+
+#include <stdio.h>
+
+#include "agent/base/loop.h"
+#include "agent/helper/worker.h"
+
+/* The status that says how the endpoint did: gRPC's own when there is one. */
+static uint16_t outcome_status(const struct exchange_private *e, const struct http_head *head, uint16_t status)
+{
+	int grpc = e->x.record.grpc ? grpc_status(head) : -1;
+	return grpc < 0 ? status : grpc_to_http(grpc);
+}
+
+static void response_done(struct exchange_private *e)
+{
+	e->down.sent_end = true;
+	attempt_end(e, OUTCOME_RESPONSE, e->response_outcome);
+	downstream_response_done(e);
+}
+
+static void service_time(struct exchange_private *e, struct http_head *head)
+{
+	char text[24];
+	uint64_t ms = (e->x.record.response_begin_ns - e->x.record.upstream_ns) / 1000000;
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)ms);
+	http_set(head, "x-envoy-upstream-service-time", text);
+}
+
+void response_from_upstream(struct exchange_private *e, struct http_head *head, bool end)
+{
+	struct exchange *x = &e->x;
+	struct request_record *r = &x->record;
+	if (e->state != EX_UPSTREAM) {
+		http_head_free(head);
+		return;
+	}
+	uint16_t outcome = outcome_status(e, head, head->status);
+	bool wanted = x->route && e->retries_may && retry_on_response(&x->route->retry, head);
+	if (retry_try(e, wanted, OUTCOME_RESPONSE, outcome)) {
+		http_head_free(head);
+		return;
+	}
+	deadline_clear(&x->proxy->deadlines, &e->alarm);
+	e->response = head;
+	e->response_outcome = outcome;
+	r->response = head;
+	r->status = head->status;
+	r->details = "via_upstream";
+	r->response_begin_ns = loop_now_ns(x->proxy->loop);
+	r->response_header_bytes = head->text_bytes;
+	if (r->grpc)
+		r->grpc_status = grpc_status(head);
+	if (head->status == 101) {
+		e->upgraded = true; /* as long as it lives: the route's timeout was for the answer */
+		deadline_clear(&x->proxy->deadlines, &e->total);
+	}
+	http_remove_hop_by_hop(head);
+	service_time(e, head);
+	if (e->destination)
+		header_ops_apply(&e->destination->response, head, r);
+	if (x->route)
+		header_ops_apply(&x->route->response, head, r);
+	response_finish_fields(e, head);
+	exchange_state(e, EX_RESPONSE);
+	e->head_sent = true;
+	if (stream_send_head(e->down.s, head, end) == 0 && end)
+		response_done(e);
+}
+
+void response_informational(struct exchange_private *e, struct http_head *head)
+{
+	bool pass = e->state == EX_UPSTREAM && e->down.s && e->x.head->version != HTTP_1_0 && head->status != 101;
+	if (pass) {
+		http_remove_hop_by_hop(head);
+		stream_send_head(e->down.s, head, false);
+	}
+	http_head_free(head);
+}
+
+size_t response_body(struct exchange_private *e, const uint8_t *bytes, size_t len, bool end)
+{
+	struct request_record *r = &e->x.record;
+	if (e->state != EX_RESPONSE || !e->down.s)
+		return len;
+	size_t n = stream_send_body(e->down.s, bytes, len, end);
+	r->response_bytes += n;
+	if (r->grpc)
+		grpc_count(&e->grpc_response, bytes, n);
+	if (n < len) {
+		e->up.refused = true; /* the client's on_room resumes it */
+		return n;
+	}
+	if (end) {
+		e->up.got_end = true;
+		leg_forget(&e->up);
+		response_done(e);
+	}
+	return len;
+}
+
+void response_trailers(struct exchange_private *e, struct http_head *trailers)
+{
+	if (e->state != EX_RESPONSE || !e->down.s) {
+		http_head_free(trailers);
+		return;
+	}
+	http_remove_hop_by_hop(trailers);
+	e->response_trailers = trailers;
+	if (e->x.record.grpc)
+		e->x.record.grpc_status = grpc_status(trailers);
+	e->response_outcome = outcome_status(e, trailers, e->response_outcome);
+	if (stream_send_trailers(e->down.s, trailers) == 0)
+		response_done(e);
+}
+
+/* HTTPRoute's session persistence: the endpoint's address, which means nothing to the client. */
+static void affinity_cookie(struct exchange_private *e, struct http_head *head)
+{
+	const struct http_route *route = e->x.route;
+	const struct cluster_endpoint *endpoint = e->x.record.endpoint;
+	if (!route || !route->affinity_cookie || !endpoint || addr_port_eq(&e->pinned, &endpoint->addr))
+		return;
+	char text[2 * sizeof(endpoint->addr.addr.b) + 5], age[32] = "", value[512];
+	for (size_t i = 0; i < sizeof(endpoint->addr.addr.b); i++)
+		snprintf(text + 2 * i, 3, "%02x", endpoint->addr.addr.b[i]);
+	snprintf(text + 32, 5, "%04x", endpoint->addr.port);
+	if (route->affinity_cookie_ttl_s)
+		snprintf(age, sizeof(age), "; Max-Age=%u", route->affinity_cookie_ttl_s);
+	int n = snprintf(value, sizeof(value), "%s=\"%s\"%s; Path=/; HttpOnly", route->affinity_cookie, text, age);
+	if (n > 0 && (size_t)n < sizeof(value))
+		http_add_id(head, HTTP_SET_COOKIE, value, (size_t)n);
+}
+
+static void fields_add(struct http_head *to, const struct http_head *from)
+{
+	for (size_t i = 0; i < from->field_count; i++) {
+		const struct http_field *f = &from->fields[i];
+		struct http_string name = http_head_text(to, f->name.p, f->name.n);
+		struct http_string value = http_head_text(to, f->value.p, f->value.n);
+		if (name.p && value.p)
+			http_add_ref(to, name, value);
+	}
+}
+
+void response_finish_fields(struct exchange_private *e, struct http_head *head)
+{
+	cors_response(e, head);
+	if (e->x.response_extra)
+		fields_add(head, e->x.response_extra);
+	if (e->upstream && e->upstream->cookie[0])
+		http_add(head, "set-cookie", e->upstream->cookie);
+	affinity_cookie(e, head);
+}

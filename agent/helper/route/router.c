@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From a request to its route, and what the route does: redirect, answer, or forward to one of its destinations. The host
+ * that the request names decides among the services of the port that was called, as in a sidecar. */
+#include "agent/helper/route/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "agent/base/mem.h"
+#include "agent/base/str.h"
+#include "agent/helper/worker.h"
+#include "agent/model/l7.h"
+
+/* --- which virtual host, which route --- */
+
+static enum stage_result find_route(struct exchange_private *e)
+{
+	struct exchange *x = &e->x;
+	if (!x->vhost && e->registry_only) {
+		exchange_respond(x, 502, 0, "direct_response", NULL, NULL);
+		return STAGE_ANSWERED;
+	}
+	/* CONNECT without a protocol asks for a tunnel: routes don't give any. */
+	bool tunnel = http_is(x->head->method, "CONNECT") && !x->head->upgrade;
+	x->route = NULL;
+	if (x->vhost && !tunnel) {
+		struct http_request_view view = exchange_view(x);
+		x->route = http_route_find(x->vhost, &view, &x->match);
+		x->record.route = x->route;
+	}
+	if (x->route)
+		return STAGE_CONTINUE;
+	exchange_respond(x, 404, FLAG(NR), "route_not_found", NULL, NULL);
+	return STAGE_ANSWERED;
+}
+
+static void target_use(struct exchange_private *e, struct l7_target *target)
+{
+	struct exchange *x = &e->x;
+	struct http_vhost *vhost = target ? target->vhost : e->conn->vhost;
+	x->vhost = vhost ? http_vhost_ref(vhost) : NULL;
+	e->registry_only = target && target->registry_only;
+	e->target_known = true;
+}
+
+static void on_target(struct l7_target *target, void *arg)
+{
+	struct exchange_private *e = arg;
+	bool waited = e->stage_waits;
+	e->target_wait = NULL;
+	target_use(e, target);
+	if (waited && find_route(e) == STAGE_CONTINUE)
+		exchange_continue(&e->x);
+}
+
+enum stage_result stage_route(struct exchange *x)
+{
+	struct exchange_private *e = exchange_of(x);
+	struct http_string host = authority_host(x->head->authority);
+	const struct http_vhost *own = e->conn->vhost;
+	const char *other = NULL;
+	if (host.n && !(own && own->host && strlen(own->host) == host.n && !strncasecmp(own->host, host.p, host.n)))
+		other = request_host(e);
+	struct worker_wait *wait = worker_target_get(x->w, x->pod, &e->target, other, on_target, e);
+	if (!e->target_known) {
+		e->target_wait = wait;
+		return STAGE_WAIT;
+	}
+	return find_route(e);
+}
+
+enum stage_result stage_reroute(struct exchange *x)
+{
+	/* Scripts and tokens may have changed what routes look at. */
+	if (!x->filters->script_count && !x->filters->jwt_count)
+		return STAGE_CONTINUE;
+	return find_route(exchange_of(x));
+}
+
+/* --- redirect and direct response --- */
+
+static bool is_default_port(const char *scheme, size_t n, uint32_t port)
+{
+	return (n == 4 && !strncasecmp(scheme, "http", 4) && port == 80) ||
+	       (n == 5 && !strncasecmp(scheme, "https", 5) && port == 443);
+}
+
+/* The path of the new location; NULL: no memory. */
+static char *redirect_path(struct exchange_private *e, const struct http_redirect *redirect)
+{
+	struct exchange *x = &e->x;
+	struct http_string whole = x->head->path;
+	if (redirect->path_full) {
+		bool query = strchr(redirect->path_full, '?') || !x->query.p;
+		return str_format("%s%s%.*s", redirect->path_full, query ? "" : "?", query ? 0 : (int)x->query.n,
+				  query ? "" : x->query.p);
+	}
+	if (redirect->path_prefix) {
+		struct http_rewrite rewrite = { .path_prefix = redirect->path_prefix };
+		struct http_route route = *x->route;
+		route.rewrite = &rewrite;
+		bool failed = false;
+		struct http_view path = { x->path.p, x->path.n }, query = { x->query.p, x->query.n };
+		char *text = http_rewrite_path(&route, x->match, path, query, &failed);
+		if (text || failed)
+			return text;
+	}
+	return str_format("%.*s", (int)whole.n, whole.p ? whole.p : "");
+}
+
+static char *redirect_location(struct exchange_private *e, const struct http_redirect *redirect)
+{
+	struct exchange *x = &e->x;
+	AUTO(mem_freep) char *path = redirect_path(e, redirect);
+	if (!path)
+		return NULL;
+	struct http_view old = exchange_view(x).scheme;
+	const char *scheme = redirect->scheme ? redirect->scheme : old.p;
+	size_t scheme_len = redirect->scheme ? strlen(redirect->scheme) : old.n;
+	struct http_string authority = x->head->authority, host = authority_host(authority);
+	uint32_t port = 0; /* the request's, as it said */
+	for (uint32_t i = host.n + 1; i < authority.n; i++)
+		port = authority.p[i] >= '0' && authority.p[i] <= '9' && port < 65536 ?
+			       port * 10 + (uint32_t)(authority.p[i] - '0') : 65536;
+	if (redirect->port)
+		port = redirect->port;
+	else if (redirect->keep_port)
+		port = port ? port : x->destination.port;
+	else if (redirect->authority || redirect->scheme)
+		port = redirect->authority || is_default_port(old.p, old.n, port) ? 0 : port;
+	if (port > 65535 || is_default_port(scheme, scheme_len, port))
+		port = 0;
+	char digits[8] = "";
+	if (port)
+		snprintf(digits, sizeof(digits), ":%u", port);
+	const char *name = redirect->authority ? redirect->authority : host.p ? host.p : "";
+	int name_len = redirect->authority ? (int)strlen(redirect->authority) : (int)host.n;
+	return str_format("%.*s://%.*s%s%s", (int)scheme_len, scheme, name_len, name, digits, path);
+}
+
+/* Our answer instead of an endpoint's: the route's header operations hold for it. */
+static void answer(struct exchange_private *e, uint16_t status, const char *body, struct http_head *extra)
+{
+	header_ops_apply(&e->x.route->response, extra, &e->x.record);
+	exchange_respond(&e->x, status, 0, "direct_response", body, extra);
+}
+
+static enum stage_result redirect(struct exchange_private *e, const struct http_redirect *to)
+{
+	AUTO(mem_freep) char *location = redirect_location(e, to);
+	struct http_head *extra = location ? http_head_new() : NULL;
+	if (!extra || http_add_id(extra, HTTP_LOCATION, location, strlen(location)) < 0)
+		exchange_respond(&e->x, 503, FLAG(LR), "out_of_memory", NULL, NULL);
+	else
+		answer(e, (uint16_t)(to->status ? to->status : 301), NULL, extra);
+	http_head_free(extra);
+	return STAGE_ANSWERED;
+}
+
+static enum stage_result direct(struct exchange_private *e, const struct http_direct_response *response)
+{
+	struct http_head *extra = http_head_new();
+	if (!extra) {
+		exchange_respond(&e->x, 503, FLAG(LR), "out_of_memory", NULL, NULL);
+		return STAGE_ANSWERED;
+	}
+	if (response->content_type)
+		http_add_id(extra, HTTP_CONTENT_TYPE, response->content_type, strlen(response->content_type));
+	answer(e, (uint16_t)response->status, response->body, extra);
+	http_head_free(extra);
+	return STAGE_ANSWERED;
+}
+
+/* --- forwarding --- */
+
+/* As Istio configures Envoy (max_grpc_timeout is the route's timeout): the caller's deadline, bounded by the route's. */
+static uint32_t timeout_of(const struct exchange *x)
+{
+	uint64_t grpc = 0;
+	uint32_t route = x->route->timeout_ms;
+	if (!x->record.grpc || !grpc_timeout(x->head, &grpc) || !grpc)
+		return route;
+	if (route && grpc > route)
+		return route;
+	return grpc > UINT32_MAX ? UINT32_MAX : (uint32_t)grpc;
+}
+
+static int hex_digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* "name="<16 bytes of address><port>"" in hexadecimal, as response.c makes it. */
+static bool pin_parse(const char *p, const char *end, struct addr_port *out)
+{
+	uint8_t bytes[18];
+	if (p < end && *p == '"')
+		p++;
+	if (end - p < (ptrdiff_t)(2 * sizeof(bytes)))
+		return false;
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		int high = hex_digit(p[2 * i]), low = hex_digit(p[2 * i + 1]);
+		if (high < 0 || low < 0)
+			return false;
+		bytes[i] = (uint8_t)(high << 4 | low);
+	}
+	memcpy(out->addr.b, bytes, sizeof(out->addr.b));
+	out->port = (uint16_t)(bytes[16] << 8 | bytes[17]);
+	return out->port != 0;
+}
+
+static void pin(struct exchange_private *e)
+{
+	const char *name = e->x.route->affinity_cookie;
+	struct http_string cookies = name ? http_get_joined(e->x.head, "cookie") : (struct http_string){ 0 };
+	size_t n = name ? strlen(name) : 0;
+	const char *end = cookies.p + cookies.n;
+	for (const char *p = cookies.p; p && p < end;) {
+		while (p < end && (*p == ' ' || *p == ';'))
+			p++;
+		if ((size_t)(end - p) > n && !memcmp(p, name, n) && p[n] == '=' && pin_parse(p + n + 1, end, &e->pinned))
+			return;
+		p = p < end ? memchr(p, ';', (size_t)(end - p)) : NULL;
+	}
+}
+
+static enum stage_result forward(struct exchange_private *e)
+{
+	struct exchange *x = &e->x;
+	if (request_prepare(e) < 0) {
+		exchange_respond(x, 503, FLAG(LR), "out_of_memory", NULL, NULL);
+		return STAGE_ANSWERED;
+	}
+	e->body_kept = e->retries_may && e->body_len <= BODY_KEPT_MAX;
+	if (x->side == SIDE_CLIENT)
+		mirrors_start(e);
+	attempt_start(e);
+	return STAGE_ANSWERED; /* it is the endpoint's now, or answered */
+}
+
+enum stage_result stage_forward(struct exchange *x)
+{
+	struct exchange_private *e = exchange_of(x);
+	const struct http_route *route = x->route;
+	if (x->side == SIDE_SERVER)
+		return forward(e);
+	if (route->redirect)
+		return redirect(e, route->redirect);
+	if (route->direct)
+		return direct(e, route->direct);
+	if (!route->destination_count && !route->invalid_backend) {
+		exchange_respond(x, 404, FLAG(NR), "route_not_found", NULL, NULL);
+		return STAGE_ANSWERED;
+	}
+	uint32_t total = route->total_weight + route->invalid_weight;
+	if (total)
+		e->destination = http_route_pick(route, (uint32_t)(proxy_random(x->proxy) % total));
+	if (!e->destination) {
+		exchange_respond(x, 500, 0, "direct_response", NULL, NULL);
+		return STAGE_ANSWERED;
+	}
+	e->timeout_ms = timeout_of(x);
+	e->retries_left = route->retry.attempts < ATTEMPTS_MAX ? route->retry.attempts : ATTEMPTS_MAX;
+	e->retries_may = e->retries_left && !x->head->upgrade;
+	pin(e);
+	return forward(e);
+}
