@@ -34,7 +34,9 @@
 	X(NO_MEMORY, "no_memory", "Out of memory or over the connection's buffer budget.")                             \
 	X(DRAINING, "draining", "The helper is shutting down and takes no new connection.")                            \
 	X(DNS_MALFORMED, "dns_malformed", "A DNS message could not be parsed.")                                        \
-	X(INTERNAL, "internal", "An internal error; the log has details.")
+	X(INTERNAL, "internal", "An internal error; the log has details.")                                             \
+	X(JWT_INVALID, "jwt_invalid", "A RequestAuthentication applies and the request's token is not valid.")         \
+	X(EXT_AUTHZ_DENIED, "ext_authz_denied", "The external authorizer of a CUSTOM rule denied it, or failed.")
 
 enum drop_reason {
 #define DROP_REASON_VALUE(symbol, name, help) DROP_##symbol,

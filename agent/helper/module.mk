@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 helper_USES := link model base
-helper_PKGS := libssl libcrypto libnghttp2 libseccomp libcap
+helper_PKGS := libssl libcrypto libnghttp2 libseccomp libcap cjose jansson
 # Not a module: lets tests/unit/hbone have a fake worker of their own.
 hbone_USES := helper
 # The tests of the process start the real one.
@@ -11,3 +11,8 @@ worker_USES := helper
 transport_USES := helper
 # Codecs and what is above them, over a fake transport: tests/unit/http.
 http_USES := helper
+# Filters over a worker and an engine that only take notes: tests/unit/filter.
+filter_USES := helper
+# HTTP/2 over the same fake transport: tests/unit/http2.
+http2_USES := helper
+$(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/http2/test_*.c)): $(BUILD)/obj/tests/unit/http/fake_transport.o
