@@ -43,7 +43,11 @@ enum { LINK_SHARDS_MAX = 16, LINK_HANDSHAKE_BUCKETS = 10 }; /* us: 250 500 1k 2.
 	X(http_timeout, counter, "http_head_timeout_total", "Requests refused: head too slow")                         \
 	X(http2_protocol, counter, "http2_protocol_errors_total", "HTTP/2 connections ended: protocol broken")         \
 	X(http2_flood, counter, "http2_floods_total", "HTTP/2 connections ended: floods of frames or resets")          \
-	X(http_bad_version, counter, "http_bad_version_total", "Requests refused: HTTP version")
+	X(http_bad_version, counter, "http_bad_version_total", "Requests refused: HTTP version")                       \
+	X(upstream_connections, gauge, "upstream_connections", "Pooled HTTP connections to endpoints")                 \
+	X(upstream_overflows, counter, "upstream_overflows_total", "Requests refused by a limit of connectionPool")    \
+	X(outlier_ejections, counter, "outlier_ejections_total", "Endpoints ejected by outlier detection")             \
+	X(outlier_ejected, gauge, "outlier_ejected_endpoints", "Endpoints that are ejected now")
 
 struct link_shard {
 #define LINK_METRIC_FIELD(field, kind, suffix, help) uint64_t field;
