@@ -336,6 +336,10 @@ static void control_dispatch(struct helper *h, const Weft__Link__ToHelper *m, in
 		return reports_dump(h, m->dump->id, m->dump->what);
 	case WEFT__LINK__TO_HELPER__MSG_DNS_FLUSH:
 		return helper_order_all(h, flush_order, NULL);
+	case WEFT__LINK__TO_HELPER__MSG_TARGET:
+		return control_on_target(h, m->target);
+	case WEFT__LINK__TO_HELPER__MSG_CLUSTER:
+		return control_on_cluster(h, m->cluster);
 	default:
 		return; /* a newer agent's: additive by the protocol's rule */
 	}

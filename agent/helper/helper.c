@@ -173,6 +173,7 @@ void helper_agent_gone(struct helper *h, const char *why)
 	log_warn("%s: carrying on alone", why);
 	helper_order_plain(h, ORDER_ALONE);
 	endpoint_hub_alone(h->endpoints);
+	target_hub_alone(h->targets);
 }
 
 static void on_link_closed(const struct err *err, void *arg)
@@ -194,7 +195,8 @@ static int helper_prepare(struct helper *h, int link_fd, struct err *err)
 		return rc;
 	h->pods = table_new(pod_spec_release);
 	h->endpoints = endpoint_hub_new(h);
-	rc = h->pods && h->endpoints ? identities_new(h, &h->identities) : -ENOMEM;
+	h->targets = target_hub_new(h);
+	rc = h->pods && h->endpoints && h->targets ? identities_new(h, &h->identities) : -ENOMEM;
 	if (rc == 0)
 		rc = mailbox_new(h->loop, REPORTS_MAX, reports_on_report, h, &h->reports);
 	if (rc == 0)
@@ -229,6 +231,7 @@ static void helper_done(struct helper *h)
 	reports_dumps_done(h);
 	identities_free(h->identities);
 	endpoint_hub_free(h->endpoints);
+	target_hub_free(h->targets);
 	table_free(h->pods);
 	tls_trust_unref(h->trust);
 	channel_free(h->channel);

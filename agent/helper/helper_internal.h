@@ -18,6 +18,7 @@ struct loop_timer;
 struct mailbox;
 struct sb;
 struct table;
+struct target_hub;
 struct tls_trust;
 
 enum { HELPER_DUMPS_MAX = 16 };
@@ -41,6 +42,7 @@ struct helper {
 	struct table *pods;	   /* cookie -> struct pod_spec */
 	struct identities *identities;
 	struct endpoint_hub *endpoints;
+	struct target_hub *targets;
 	struct tls_trust *trust;
 	struct helper_dump dumps[HELPER_DUMPS_MAX];
 	struct loop_signal *sigterm;
@@ -64,6 +66,10 @@ void helper_order_all(struct helper *h, struct order *(*make)(void *arg), void *
 /* --- control.c */
 void control_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *helper);
 void control_fail(struct helper *h, const char *what); /* the agent sent something that makes no sense: the helper ends */
+
+/* --- control_http.c */
+void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m);
+void control_on_cluster(struct helper *h, const Weft__Link__ClusterAnswer *m);
 
 /* --- control_pod.c */
 int control_pod_spec(const Weft__Link__PodSet *m, struct pod_spec **out); /* 0, -EINVAL or -ENOMEM */
@@ -91,3 +97,14 @@ void endpoint_hub_query(struct endpoint_hub *hub, unsigned int worker, const str
 void endpoint_hub_forget(struct endpoint_hub *hub, unsigned int worker, const struct addr_port *at);
 void endpoint_hub_alone(struct endpoint_hub *hub); /* what is still being asked for will not be answered */
 void endpoint_hub_info(struct endpoint_hub *hub, struct endpoint_shared *shared); /* takes it */
+
+/* --- target_hub.c */
+struct target_hub *target_hub_new(struct helper *h);
+void target_hub_free(struct target_hub *hub);
+/* What a worker reports of kind REPORT_TARGET_* and REPORT_CLUSTER_*. */
+void target_hub_on_report(struct target_hub *hub, const struct report *report);
+void target_hub_alone(struct target_hub *hub);
+/* The agent's answers. The object, NULL unless what is NEWS_OBJECT, is taken. */
+void target_hub_target(struct target_hub *hub, uint64_t cookie, const struct addr_port *original, const char *host,
+		       enum news what, struct l7_target *target);
+void target_hub_cluster(struct target_hub *hub, const char *name, enum news what, struct http_cluster *cluster);

@@ -2,11 +2,14 @@
 #include "agent/helper/orders.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/base/mem.h"
 #include "agent/helper/tls_credentials.h"
+#include "agent/model/cluster.h"
 #include "agent/model/filters.h"
 #include "agent/model/identity.h"
+#include "agent/model/l7.h"
 #include "agent/model/policy.h"
 #include "agent/model/telemetry.h"
 #include "agent/model/workload.h"
@@ -64,6 +67,43 @@ void endpoint_shared_unref(struct endpoint_shared *e)
 	free(e);
 }
 
+struct target_news *target_news_new(uint64_t cookie, const struct addr_port *original, const char *host)
+{
+	size_t len = strlen(host) + 1;
+	struct target_news *news = calloc(1, sizeof(*news) + len);
+	if (!news)
+		return NULL;
+	news->cookie = cookie;
+	news->original = *original;
+	memcpy(news->host, host, len);
+	return news;
+}
+
+void target_news_free(struct target_news *news)
+{
+	if (!news)
+		return;
+	l7_target_unref(news->target);
+	free(news);
+}
+
+struct cluster_news *cluster_news_new(const char *name)
+{
+	size_t len = strlen(name) + 1;
+	struct cluster_news *news = calloc(1, sizeof(*news) + len);
+	if (news)
+		memcpy(news->name, name, len);
+	return news;
+}
+
+void cluster_news_free(struct cluster_news *news)
+{
+	if (!news)
+		return;
+	http_cluster_unref(news->cluster);
+	free(news);
+}
+
 void dns_answer_free(struct dns_answer *a)
 {
 	if (!a)
@@ -97,6 +137,12 @@ void order_free(struct order *order)
 		break;
 	case ORDER_ENDPOINT:
 		endpoint_shared_unref(order->endpoint);
+		break;
+	case ORDER_TARGET:
+		target_news_free(order->target);
+		break;
+	case ORDER_CLUSTER:
+		cluster_news_free(order->cluster);
 		break;
 	case ORDER_CREDENTIALS:
 		tls_credentials_unref(order->credentials);

@@ -46,6 +46,27 @@ struct endpoint_shared {
 struct endpoint_shared *endpoint_shared_ref(struct endpoint_shared *e);
 void endpoint_shared_unref(struct endpoint_shared *e);
 
+/* What a call above L4 means, or goes to, as the agent says. */
+enum news { NEWS_ABSENT, /* nobody can say any more */ NEWS_NONE, NEWS_OWN, /* as the address alone */ NEWS_OBJECT };
+
+struct target_news {
+	uint64_t cookie;
+	struct addr_port original;
+	enum news what;
+	struct l7_target *target;
+	char host[]; /* "": the address alone */
+};
+struct target_news *target_news_new(uint64_t cookie, const struct addr_port *original, const char *host);
+void target_news_free(struct target_news *news);
+
+struct cluster_news {
+	enum news what;
+	struct http_cluster *cluster;
+	char name[];
+};
+struct cluster_news *cluster_news_new(const char *name);
+void cluster_news_free(struct cluster_news *news);
+
 struct dns_answer {
 	char *name; /* lower case */
 	bool known;
@@ -61,6 +82,8 @@ enum order_kind {
 	ORDER_POD_REMOVE,  /* cookie */
 	ORDER_SOCKETS,	   /* cookie, socket, fds; none: refused */
 	ORDER_ENDPOINT,	   /* endpoint */
+	ORDER_TARGET,	   /* target */
+	ORDER_CLUSTER,	   /* cluster */
 	ORDER_CREDENTIALS, /* credentials */
 	ORDER_TRUST,	   /* trust */
 	ORDER_DNS,	   /* cookie, answer */
@@ -79,6 +102,8 @@ struct order {
 	union {
 		struct pod_spec *spec;
 		struct endpoint_shared *endpoint;
+		struct target_news *target;
+		struct cluster_news *cluster;
 		struct tls_credentials *credentials;
 		struct tls_trust *trust;
 		struct dns_answer *answer;
@@ -96,6 +121,10 @@ enum report_kind {
 	REPORT_ENDPOINT_QUERY, /* destination */
 	REPORT_ENDPOINT_FORGET,
 	REPORT_ENDPOINT_RESULT, /* ok */
+	REPORT_TARGET_QUERY,	/* cookie, destination, text: host or "" */
+	REPORT_TARGET_FORGET,
+	REPORT_CLUSTER_QUERY, /* text: name */
+	REPORT_CLUSTER_FORGET,
 	REPORT_DNS_QUERY,	/* cookie, text */
 	REPORT_DROPPED,		/* cookie, reason, inbound, source, destination, text: peer, rule */
 	REPORT_DUMP,		/* id, text: JSON array, NULL when there was no memory */

@@ -239,6 +239,12 @@ void reports_on_report(void *message, void *arg)
 	case REPORT_ENDPOINT_RESULT:
 		send_result(h, r);
 		break;
+	case REPORT_TARGET_QUERY:
+	case REPORT_TARGET_FORGET:
+	case REPORT_CLUSTER_QUERY:
+	case REPORT_CLUSTER_FORGET:
+		target_hub_on_report(h->targets, r);
+		break;
 	case REPORT_DNS_QUERY:
 		send_dns_query(h, r);
 		break;

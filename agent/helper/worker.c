@@ -18,7 +18,7 @@
 
 enum {
 	WORKER_STACK_BYTES = 256 << 10,
-	WORKER_ORDERS_MAX = 65536,
+	WORKER_ORDERS_MAX = 262144, /* a change of everything: all endpoints, targets and clusters, several times */
 	DRAIN_ACCEPT_MS = 2000, /* handshakes that were under way when the new listeners took over still arrive */
 	DRAIN_REPORT_MS = 200,
 };
@@ -173,6 +173,12 @@ void worker_handle(struct worker *w, struct order *order)
 	case ORDER_ENDPOINT:
 		worker_endpoint_arrived(w, TAKE(order->endpoint));
 		break;
+	case ORDER_TARGET:
+		worker_target_arrived(w, TAKE(order->target));
+		break;
+	case ORDER_CLUSTER:
+		worker_cluster_arrived(w, TAKE(order->cluster));
+		break;
 	case ORDER_CREDENTIALS:
 		worker_credentials(w, TAKE(order->credentials));
 		break;
@@ -244,6 +250,10 @@ int worker_new(unsigned int index, unsigned int count, const struct helper_setti
 	if (rc == 0)
 		rc = worker_endpoints_init(w);
 	if (rc == 0)
+		rc = worker_targets_init(w);
+	if (rc == 0)
+		rc = worker_clusters_init(w);
+	if (rc == 0)
 		rc = worker_listeners_init(w);
 	if (rc == 0)
 		rc = dns_new(w, &w->dns);
@@ -277,6 +287,8 @@ void worker_free(struct worker *w)
 	transports_free(w->transports);
 	dns_free(w->dns);
 	worker_endpoints_free(w);
+	worker_targets_free(w);
+	worker_clusters_free(w);
 	mailbox_free(w->orders, order_left);
 	loop_timer_free(w->endpoint_timer);
 	loop_timer_free(w->wait_timer);

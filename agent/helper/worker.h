@@ -91,13 +91,15 @@ struct worker_wait *worker_endpoint_get(struct worker *w, const struct addr_port
 					void *arg);
 void worker_wait_cancel(struct worker_wait *wait); /* NULL is fine */
 /* What a call of the pod's to an address means above L4. host: of the request, when it is not the address's own; NULL: the
- * address alone. NULL: no answer within 2 s; a host that is not known gets the address's own target. Valid during the
- * callback; may call back at once, as the others. */
+ * address alone. NULL: nothing is known of the address, no answer within 2 s, or the pod has asked for too many hosts; a host
+ * that is not known gets the address's own target. Valid during the callback; may call back at once, as the others. Answers
+ * are kept and change with the configuration: cheap enough to ask for each request. */
 typedef void (*worker_target_fn)(struct l7_target *target, void *arg);
 struct worker_wait *worker_target_get(struct worker *w, struct worker_pod *pod, const struct addr_port *original,
 				      const char *host, worker_target_fn fn, void *arg);
-/* A cluster by name; NULL: there is none, or no answer. Its later versions, and its end (NULL), go to `changed` as long as
- * the watch is not ended. */
+/* A cluster by name; NULL: there is none, or no answer within 2 s (a late one still comes). Its later versions, and its end
+ * (NULL), go to `changed` as long as the watch is not ended. What is known is told before this returns. NULL: no memory, and
+ * nothing is called back. A callback may end its own watch, and make and end others. */
 struct cluster_watch;
 typedef void (*worker_cluster_fn)(struct http_cluster *cluster, void *arg);
 struct cluster_watch *worker_cluster_watch(struct worker *w, const char *name, worker_cluster_fn changed, void *arg);

@@ -28,10 +28,11 @@ struct worker_wait {
 	TAILQ_ENTRY(worker_wait) by_owner; /* in *owner: what it waits for */
 	struct wait_list *owner;
 	struct worker *w;
-	struct worker_pod *pod; /* whose socket; NULL for an endpoint. A reference */
+	struct worker_pod *pod; /* whose socket or call; NULL for an endpoint. A reference */
 	uint64_t deadline_ns;
-	worker_socket_fn on_socket;
+	worker_socket_fn on_socket; /* one of the three */
 	worker_endpoint_fn on_endpoint;
+	worker_target_fn on_target;
 	void *arg;
 };
 
@@ -53,6 +54,14 @@ struct listener {
 	struct addr_port local;
 };
 
+/* What a pod's calls mean: worker_targets.c. */
+struct pod_targets {
+	struct table *all; /* packed address and host -> struct cached_target; NULL: none yet */
+	TAILQ_HEAD(, cached_target) hosts; /* those for a host, least recently used first */
+	size_t host_count;
+	struct rate rate; /* of hosts that are new */
+};
+
 struct pod_entry {
 	struct worker_pod pod; /* first: hbone's pointers to it are ours */
 	struct worker *w;
@@ -60,6 +69,7 @@ struct pod_entry {
 	bool armed; /* connections are accepted */
 	struct listener listeners[POD_LISTENERS];
 	struct socket_pool pools[POD_POOLS];
+	struct pod_targets targets;
 	struct dns_pod *dns; /* on the one worker that answers the pod's names, else NULL */
 };
 
@@ -78,6 +88,14 @@ struct worker {
 	struct table *endpoints;			/* packed endpoint -> struct cached_endpoint */
 	TAILQ_HEAD(, cached_endpoint) endpoints_by_use; /* least recently used first */
 	struct loop_timer *endpoint_timer;
+	TAILQ_HEAD(, cached_target) targets_by_use; /* least recently used first */
+	size_t target_count;
+	struct table *clusters;			     /* name -> struct cached_cluster */
+	TAILQ_HEAD(, cached_cluster) clusters_idle;  /* not watched, longest first */
+	TAILQ_HEAD(, cached_cluster) clusters_asked; /* not answered, longest first */
+	size_t clusters_dynamic;
+	struct rate cluster_rate; /* of dynamic ones that are new */
+	struct loop_timer *target_timer, *cluster_timer;
 	struct wait_list waits;
 	struct table *credentialed; /* identity -> (any): has a certificate */
 	struct loop_timer *wait_timer, *accept_timer, *arm_timer, *drain_timer;
@@ -120,9 +138,23 @@ struct worker_wait *worker_wait_add(struct worker *w, struct wait_list *owner, s
 /* Out of its lists; then calls back and frees. */
 void worker_wait_socket(struct worker_wait *wait, int fd);
 void worker_wait_endpoint(struct worker_wait *wait, const struct endpoint_info *info);
+void worker_wait_target(struct worker_wait *wait, struct l7_target *target);
+void worker_wait_move(struct worker_wait *wait, struct wait_list *owner);
 void worker_waits_fail(struct wait_list *owner, int error); /* all of them */
 
 /* --- worker_endpoints.c */
 int worker_endpoints_init(struct worker *w);
 void worker_endpoints_free(struct worker *w);
 void worker_endpoint_arrived(struct worker *w, struct endpoint_shared *shared); /* takes a reference */
+
+/* --- worker_targets.c */
+int worker_targets_init(struct worker *w);
+void worker_targets_free(struct worker *w);
+void worker_target_arrived(struct worker *w, struct target_news *news); /* takes it */
+void worker_pod_targets_init(struct pod_entry *entry);
+void worker_pod_targets_done(struct pod_entry *entry); /* the pod is gone: forgets them all */
+
+/* --- worker_clusters.c */
+int worker_clusters_init(struct worker *w);
+void worker_clusters_free(struct worker *w);
+void worker_cluster_arrived(struct worker *w, struct cluster_news *news); /* takes it */

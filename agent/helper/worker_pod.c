@@ -234,6 +234,7 @@ static struct pod_entry *entry_new(struct worker *w, uint64_t cookie)
 	for (size_t i = 0; i < POD_LISTENERS; i++)
 		entry->listeners[i] = (struct listener){ .fd = -1, .kind = (enum pod_socket)i, .entry = entry };
 	worker_pools_init(entry);
+	worker_pod_targets_init(entry);
 	return entry;
 }
 
@@ -309,6 +310,7 @@ static void entry_retire(struct worker *w, struct pod_entry *entry)
 		hbone_pod_removed(w->hbone, &entry->pod);
 	if (w->http)
 		http_proxy_pod_removed(w->http, &entry->pod);
+	worker_pod_targets_done(entry); /* who still waits is told */
 	worker_pod_unref(w, &entry->pod);
 }
 

@@ -20,17 +20,23 @@ static void waits_arm(struct worker *w)
 	loop_timer_start(w->wait_timer, left / 1000000 + 1, 0);
 }
 
+static void wait_fail(struct worker_wait *wait, int error)
+{
+	if (wait->on_socket)
+		worker_wait_socket(wait, error);
+	else if (wait->on_target)
+		worker_wait_target(wait, NULL);
+	else
+		worker_wait_endpoint(wait, NULL);
+}
+
 static void on_wait_timer(struct loop_timer *timer, void *arg)
 {
 	struct worker *w = arg;
 	struct worker_wait *wait;
 	(void)timer;
-	while ((wait = TAILQ_FIRST(&w->waits)) && wait->deadline_ns <= loop_now_ns(w->loop)) {
-		if (wait->pod)
-			worker_wait_socket(wait, -ETIMEDOUT);
-		else
-			worker_wait_endpoint(wait, NULL);
-	}
+	while ((wait = TAILQ_FIRST(&w->waits)) && wait->deadline_ns <= loop_now_ns(w->loop))
+		wait_fail(wait, -ETIMEDOUT);
 	waits_arm(w);
 }
 
@@ -85,6 +91,20 @@ void worker_wait_endpoint(struct worker_wait *wait, const struct endpoint_info *
 	wait_free(wait);
 }
 
+void worker_wait_target(struct worker_wait *wait, struct l7_target *target)
+{
+	wait_remove(wait);
+	wait->on_target(target, wait->arg);
+	wait_free(wait);
+}
+
+void worker_wait_move(struct worker_wait *wait, struct wait_list *owner)
+{
+	TAILQ_REMOVE(wait->owner, wait, by_owner);
+	wait->owner = owner;
+	TAILQ_INSERT_TAIL(owner, wait, by_owner);
+}
+
 void worker_wait_cancel(struct worker_wait *wait)
 {
 	if (!wait)
@@ -96,10 +116,6 @@ void worker_wait_cancel(struct worker_wait *wait)
 void worker_waits_fail(struct wait_list *owner, int error)
 {
 	struct worker_wait *wait;
-	while ((wait = TAILQ_FIRST(owner))) {
-		if (wait->pod)
-			worker_wait_socket(wait, error);
-		else
-			worker_wait_endpoint(wait, NULL);
-	}
+	while ((wait = TAILQ_FIRST(owner)))
+		wait_fail(wait, error);
 }
