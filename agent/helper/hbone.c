@@ -208,7 +208,7 @@ void hbone_free(struct hbone *h)
 		stream_abort(s, H2_CANCEL);
 	struct hbone_conn *c;
 	while ((c = TAILQ_FIRST(&h->conns)))
-		conn_close(c);
+		hbone_conn_close(c);
 	if (h->tick)
 		loop_timer_free(h->tick);
 	table_free(h->identities);

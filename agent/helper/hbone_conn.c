@@ -19,7 +19,7 @@ enum { READS_PER_WAKE = 4 };
 
 static void on_tunnel(struct loop_io *io, int events, void *arg);
 
-int conn_new(struct hbone *h, struct worker_pod *pod, bool server, struct hbone_conn **out)
+int hbone_conn_new(struct hbone *h, struct worker_pod *pod, bool server, struct hbone_conn **out)
 {
 	struct hbone_conn *c = calloc(1, sizeof(*c));
 	if (!c)
@@ -66,7 +66,7 @@ int conn_use_fd(struct hbone_conn *c, int fd)
 
 static void on_writable(struct hbone_conn *c)
 {
-	if (conn_drain(c) < 1)
+	if (hbone_conn_drain(c) < 1)
 		return;
 	conn_arm(c);
 	conn_flush(c);
@@ -205,7 +205,7 @@ static void conn_end(struct hbone_conn *c, enum drop_reason reason)
 	loop_defer(h->loop, on_reap, c);
 }
 
-void conn_close(struct hbone_conn *c)
+void hbone_conn_close(struct hbone_conn *c)
 {
 	conn_end(c, DROP_UPSTREAM_CONNECT);
 }
@@ -236,7 +236,7 @@ void conn_shutdown(struct hbone_conn *c)
 		if (n > 0)
 			conn_write(c, alert, (size_t)n);
 	}
-	conn_close(c);
+	hbone_conn_close(c);
 }
 
 void conn_unused(struct hbone_conn *c)

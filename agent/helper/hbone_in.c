@@ -26,7 +26,7 @@ void hbone_inbound(struct hbone *h, struct worker_pod *pod, int fd, const struct
 		return;
 	}
 	struct hbone_conn *c;
-	if (conn_new(h, pod, true, &c) < 0) {
+	if (hbone_conn_new(h, pod, true, &c) < 0) {
 		hbone_refuse(h, pod, DROP_NO_MEMORY, true, peer, local, NULL, NULL);
 		worker_pod_leave(h->w, pod);
 		close(fd);

@@ -182,12 +182,12 @@ void hbone_transport_resume(struct hbone_stream *s); /* a window or the tunnel o
 void hbone_transport_gone(struct hbone_stream *s);   /* the stream is */
 
 /* hbone_conn.c: a connection to another node. */
-int conn_new(struct hbone *h, struct worker_pod *pod, bool server, struct hbone_conn **out);
+int hbone_conn_new(struct hbone *h, struct worker_pod *pod, bool server, struct hbone_conn **out);
 int conn_use_fd(struct hbone_conn *c, int fd); /* 0 or -errno; paused until conn_arm() */
 void conn_arm(struct hbone_conn *c);
 void conn_settle(struct hbone_conn *c); /* it has no near deadline any more */
 /* Takes it down; its streams are reset or tried again elsewhere. */
-void conn_close(struct hbone_conn *c);
+void hbone_conn_close(struct hbone_conn *c);
 /* The same for a reason that is counted and reported. */
 void conn_fail(struct hbone_conn *c, enum drop_reason reason, const char *why);
 void conn_shutdown(struct hbone_conn *c); /* GOAWAY, close_notify, close */
@@ -209,7 +209,7 @@ void conn_touch(struct hbone_conn *c); /* it has output: hbone_leave() flushes i
 void conn_flush(struct hbone_conn *c); /* may end the connection */
 /* Sends sealed bytes, keeping what the socket does not take. 0 or -errno. */
 int conn_write(struct hbone_conn *c, const uint8_t *bytes, size_t len);
-int conn_drain(struct hbone_conn *c); /* sends what was kept: 1 all, 0 not yet, -1 the connection is gone */
+int hbone_conn_drain(struct hbone_conn *c); /* sends what was kept: 1 all, 0 not yet, -1 the connection is gone */
 int conn_rekey(struct hbone_conn *c, bool request); /* 0 or -errno */
 /* Reads from the stream's application and sends it as DATA; when that was the last of it, as a whole with END_STREAM
  * and app_eof set. Bytes sent, 0 at the end, -EAGAIN: nothing there, -EBUSY: the tunnel is full (the stream is queued

@@ -17,7 +17,7 @@ static bool on_plain(struct hbone_conn *c, const struct tls_plain *plain)
 	case TLS_OPENED_UPDATE:
 		if (conn_rekey(c, false) == 0)
 			return true;
-		conn_close(c);
+		hbone_conn_close(c);
 		return false;
 	case TLS_OPENED_DATA:
 		if (h2_input(c->h2, plain->data, plain->len, hbone_now_ms(c->h) / 1000) == 0) {
@@ -37,7 +37,7 @@ static bool on_plain(struct hbone_conn *c, const struct tls_plain *plain)
 		conn_fail(c, DROP_TLS_HANDSHAKE, "the peer ended TLS with an alert");
 		return false;
 	case TLS_OPENED_CLOSE:
-		conn_close(c);
+		hbone_conn_close(c);
 		return false;
 	}
 	return false;
@@ -82,7 +82,7 @@ bool conn_read(struct hbone_conn *c)
 	if (n <= 0) {
 		bool again = n < 0 && (errno == EAGAIN || errno == EINTR);
 		if (!again || keep_rest(c, rx, have) < 0)
-			conn_close(c);
+			hbone_conn_close(c);
 		return false;
 	}
 

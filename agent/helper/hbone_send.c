@@ -63,14 +63,14 @@ static ssize_t seal_output(struct hbone_conn *c, uint8_t *to, size_t records)
 }
 
 /* Sends what `out` holds. 1: all of it; 0: not yet; -1: the connection is gone. */
-int conn_drain(struct hbone_conn *c)
+int hbone_conn_drain(struct hbone_conn *c)
 {
 	while (c->out.len) {
 		ssize_t n = send(c->fd, buffer_head(&c->out), c->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return 0;
 		if (n < 0) {
-			conn_close(c);
+			hbone_conn_close(c);
 			return -1;
 		}
 		uint32_t cap = c->out.cap;
@@ -85,13 +85,13 @@ void conn_flush(struct hbone_conn *c)
 	if (c->state != CONN_OPEN)
 		return;
 	if (tls_record_is_worn(c->record) && c->out.len == 0 && conn_rekey(c, false) < 0) {
-		conn_close(c);
+		hbone_conn_close(c);
 		return;
 	}
 	while (h2_output(c->h2)->len && c->out.len == 0) {
 		ssize_t n = seal_output(c, c->h->tx, BATCH_RECORDS);
 		if (n < 0 || conn_write(c, c->h->tx, (size_t)n) < 0) {
-			conn_close(c);
+			hbone_conn_close(c);
 			return;
 		}
 	}
@@ -172,7 +172,7 @@ ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
 	if (n > 0)
 		end = seal_data(c, s, (size_t)at, (size_t)n, is_last(s, (size_t)n < room));
 	if (end < 0 || (end > 0 && conn_write(c, c->h->tx, (size_t)end) < 0)) {
-		conn_close(c);
+		hbone_conn_close(c);
 		return -ECANCELED;
 	}
 	if (n < 0)
@@ -238,7 +238,7 @@ static ssize_t push_records(struct hbone_conn *c, struct hbone_stream *s, const 
 		at = seal_data(c, s, (size_t)at, room, false);
 	}
 	if (at < 0 || conn_write(c, c->h->tx, (size_t)at) < 0) {
-		conn_close(c);
+		hbone_conn_close(c);
 		return -ECANCELED;
 	}
 	return (ssize_t)room;

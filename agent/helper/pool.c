@@ -194,7 +194,7 @@ static void on_socket(int fd, void *arg)
 static int pool_connect(struct hbone_pool *p)
 {
 	struct hbone_conn *c;
-	int rc = conn_new(p->h, p->pod, false, &c);
+	int rc = hbone_conn_new(p->h, p->pod, false, &c);
 	if (rc < 0)
 		return rc;
 
