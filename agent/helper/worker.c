@@ -13,8 +13,10 @@
 #include "agent/base/table.h"
 #include "agent/helper/dns.h"
 #include "agent/helper/route/exchange.h"
+#include "agent/helper/route/tcp.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/helper/transport.h"
+#include "agent/helper/worker_accept.h"
 
 enum {
 	WORKER_STACK_BYTES = 256 << 10,
@@ -51,6 +53,11 @@ struct hbone *worker_hbone(struct worker *w)
 struct http_proxy *worker_http(struct worker *w)
 {
 	return w->http;
+}
+
+struct tcp_proxy *worker_tcp(struct worker *w)
+{
+	return w->tcp;
 }
 
 bool worker_report(struct worker *w, const struct report *report)
@@ -98,7 +105,8 @@ void worker_drop(struct worker *w, const struct worker_drop *drop)
 
 static uint32_t worker_live(const struct worker *w)
 {
-	return (uint32_t)(hbone_live(w->hbone) + http_proxy_live(w->http) + dns_live(w->dns));
+	size_t above = http_proxy_live(w->http) + tcp_proxy_live(w->tcp) + acceptor_live(w->acceptor);
+	return (uint32_t)(hbone_live(w->hbone) + above + dns_live(w->dns));
 }
 
 static void on_drain_report(struct loop_timer *timer, void *arg)
@@ -114,6 +122,7 @@ static void on_drain_closed(struct loop_timer *timer, void *arg)
 	struct worker *w = arg;
 	worker_listeners_close(w);
 	hbone_drain(w->hbone);
+	acceptor_drain(w->acceptor);
 	http_proxy_drain(w->http);
 	loop_timer_free(timer);
 	w->drain_timer = NULL;
@@ -132,13 +141,35 @@ static void worker_drain(struct worker *w)
 
 /* --- orders --- */
 
+static void worker_dump_text(struct worker *w, const char *what, struct sb *out)
+{
+	if (str_eq(what, "http-connections")) {
+		http_proxy_dump(w->http, what, out);
+		return;
+	}
+	if (str_eq(what, "clusters") || str_eq(what, "http-pools")) {
+		struct upstreams *u = http_proxy_upstreams(w->http);
+		if (u)
+			upstreams_dump(u, what, out);
+		else
+			sb_add(out, "[]");
+		return;
+	}
+	hbone_dump(w->hbone, what, out);
+	if (!str_eq(what, "connections") || !tcp_proxy_live(w->tcp) || !out->len)
+		return;
+	/* One array of both. */
+	out->len--;
+	if (out->len > 1)
+		sb_add(out, ",");
+	tcp_proxy_dump(w->tcp, out);
+	sb_add(out, "]");
+}
+
 static void worker_dump(struct worker *w, uint32_t id, const char *what)
 {
 	struct sb text = { 0 };
-	if (str_eq(what, "http-connections"))
-		http_proxy_dump(w->http, what, &text);
-	else
-		hbone_dump(w->hbone, what, &text);
+	worker_dump_text(w, what, &text);
 	struct report dump = { .kind = REPORT_DUMP, .id = id, .text = sb_take(&text) };
 	worker_report(w, &dump);
 }
@@ -263,6 +294,10 @@ int worker_new(unsigned int index, unsigned int count, const struct helper_setti
 		rc = hbone_new(w, &w->hbone);
 	if (rc == 0)
 		rc = http_proxy_new(w, &w->http);
+	if (rc == 0)
+		rc = tcp_proxy_new(w, &w->tcp);
+	if (rc == 0)
+		rc = acceptor_new(w, &w->acceptor);
 	if (rc < 0) {
 		worker_free(w);
 		return err_sys(err, rc, "worker %u: prepare", index);
@@ -282,6 +317,8 @@ void worker_free(struct worker *w)
 		return;
 	if (w->pods)
 		worker_pods_free(w);
+	acceptor_free(w->acceptor);
+	tcp_proxy_free(w->tcp);
 	http_proxy_free(w->http);
 	hbone_free(w->hbone);
 	transports_free(w->transports);

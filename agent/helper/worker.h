@@ -26,6 +26,7 @@ struct loop;
 struct identity;
 struct observe;
 struct policy;
+struct tcp_proxy;
 struct telemetry;
 struct transports;
 struct worker;
@@ -108,6 +109,7 @@ struct http_proxy *worker_http(struct worker *w);
 struct observe *worker_observe(struct worker *w);
 struct hbone *worker_hbone(struct worker *w);
 struct transports *worker_transports(struct worker *w);
+struct tcp_proxy *worker_tcp(struct worker *w);
 /* Whether a destination could be reached, for outlier detection. Every failure is reported, and the first success after. */
 void worker_endpoint_result(struct worker *w, const struct addr_port *endpoint, bool ok);
 

@@ -9,12 +9,14 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
+struct acceptor;
 struct hbone;
 struct http_proxy;
 struct loop_io;
 struct loop_timer;
 struct mailbox;
 struct table;
+struct tcp_proxy;
 struct dns;
 struct dns_pod;
 struct err;
@@ -84,6 +86,8 @@ struct worker {
 	struct transports *transports;
 	struct hbone *hbone;
 	struct http_proxy *http;
+	struct tcp_proxy *tcp;
+	struct acceptor *acceptor;
 	struct table *pods;				/* cookie -> struct pod_entry */
 	struct table *endpoints;			/* packed endpoint -> struct cached_endpoint */
 	TAILQ_HEAD(, cached_endpoint) endpoints_by_use; /* least recently used first */

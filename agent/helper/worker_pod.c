@@ -16,6 +16,8 @@
 #include "agent/base/table.h"
 #include "agent/helper/dns.h"
 #include "agent/helper/route/exchange.h"
+#include "agent/helper/route/tcp.h"
+#include "agent/helper/worker_accept.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
 
@@ -45,6 +47,10 @@ static void on_outbound(struct listener *l, int fd, const struct addr_port *peer
 	int rc = socket_addr(fd, getsockname, &endpoint);
 	/* The kernel had no note of where it was going (somebody called the listener itself): the address is ours. */
 	bool own = endpoint.port == l->local.port && addr_is_loopback(&endpoint.addr);
+	if (rc == 0 && endpoint.port == 0) {
+		acceptor_outbound(w->acceptor, &l->entry->pod, fd, peer); /* the kernel left the choice to us */
+		return;
+	}
 	if (rc < 0 || own || addr_is_zero(&endpoint.addr)) {
 		close(fd);
 		struct worker_drop drop = { .pod = &l->entry->pod,
@@ -64,6 +70,16 @@ static void on_hbone(struct listener *l, int fd, const struct addr_port *peer)
 		return;
 	}
 	hbone_inbound(l->entry->w->hbone, &l->entry->pod, fd, peer, &local);
+}
+
+static void on_inbound(struct listener *l, int fd, const struct addr_port *peer)
+{
+	struct addr_port local = { 0 };
+	if (socket_addr(fd, getsockname, &local) < 0) {
+		close(fd); /* it is gone already */
+		return;
+	}
+	acceptor_inbound(l->entry->w->acceptor, &l->entry->pod, fd, peer, &local, l->kind == POD_LISTEN_ATTESTED);
 }
 
 /* One connection a wake-up: an accept() that finds none costs more than being told again. */
@@ -90,6 +106,8 @@ static void listener_accept(struct listener *l)
 		on_outbound(l, fd, &peer);
 	else if (l->kind == POD_LISTEN_HBONE)
 		on_hbone(l, fd, &peer);
+	else if (l->kind == POD_LISTEN_ATTESTED || l->kind == POD_LISTEN_ANONYMOUS)
+		on_inbound(l, fd, &peer);
 	else
 		dns_accept(l->entry->dns, fd, &peer);
 }
@@ -167,8 +185,7 @@ static void listener_open(struct pod_entry *entry, enum pod_socket kind, int fd)
 {
 	struct listener *l = &entry->listeners[kind];
 	struct worker *w = entry->w;
-	bool wanted =
-		kind == POD_LISTEN_OUTBOUND || kind == POD_LISTEN_HBONE || (kind == POD_DNS_TCP && entry->dns != NULL);
+	bool wanted = kind <= POD_LISTEN_ANONYMOUS || (kind == POD_DNS_TCP && entry->dns != NULL);
 	listener_close(l);
 	if (!wanted || w->closed || socket_addr(fd, getsockname, &l->local) < 0) {
 		close(fd);
@@ -293,8 +310,12 @@ void worker_pod_set(struct worker *w, struct pod_spec *spec, int *fds, size_t fd
 	entry_listeners(entry, fds, fd_count);
 	if (added)
 		worker_pools_prefill(entry);
-	if (changed)
+	if (changed) {
 		hbone_policy_changed(w->hbone, &entry->pod);
+		tcp_proxy_policy_changed(w->tcp, &entry->pod);
+	}
+	if (!added)
+		http_proxy_pod_changed(w->http, &entry->pod);
 	if (!added && w->http)
 		http_proxy_pod_changed(w->http, &entry->pod);
 }
@@ -308,6 +329,10 @@ static void entry_retire(struct worker *w, struct pod_entry *entry)
 	worker_pools_done(entry);
 	if (w->hbone)
 		hbone_pod_removed(w->hbone, &entry->pod);
+	if (w->acceptor)
+		acceptor_pod_removed(w->acceptor, &entry->pod);
+	if (w->tcp)
+		tcp_proxy_pod_removed(w->tcp, &entry->pod);
 	if (w->http)
 		http_proxy_pod_removed(w->http, &entry->pod);
 	worker_pod_targets_done(entry); /* who still waits is told */

@@ -11,6 +11,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/helper/tls_credentials.h"
+#include "agent/helper/transport_internal.h"
 #include "agent/model/identity.h"
 
 struct worker_fixture *worker_fixture;
@@ -104,6 +105,22 @@ void hbone_dump(struct hbone *h, const char *what, struct sb *out)
 {
 	(void)h;
 	sb_addf(out, "[\"%s\"]", what);
+}
+
+struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const struct endpoint_info *info,
+			     hbone_opened_fn fn, void *arg)
+{
+	(void)h;
+	(void)pod;
+	(void)info;
+	(void)fn;
+	(void)arg;
+	return NULL;
+}
+
+void hbone_open_cancel(struct transport *t)
+{
+	(void)t;
 }
 
 /* --- the worker --- */

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections that the helper must see and that are not HTTP: outbound by TCP and TLS routes, or to the cluster that
+ * stands for the address; inbound by the L4 rules of the pod's policy. Bytes go between two transports, as they are.
+ * One a worker; everything on its thread. */
+#pragma once
+
+#include "agent/base/addr.h"
+
+#include <stddef.h>
+
+struct identity;
+struct l7_target;
+struct sb;
+struct tcp_proxy;
+struct worker;
+struct worker_pod;
+
+int tcp_proxy_new(struct worker *w, struct tcp_proxy **out);
+void tcp_proxy_free(struct tcp_proxy *p); /* cuts what it carries */
+
+/* A pod's call to `original`. Takes fd, of which nothing was read, and its place in the pod's limit (worker_pod_admit()).
+ * name: of the client's TLS; "": none. */
+void tcp_proxy_outbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *original,
+			const struct l7_target *target, const char *name);
+/* A connection to the pod at `local` from `peer`, which is the caller as authenticated (NULL: anonymous; a reference is
+ * taken). Takes fd and its place. */
+void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *peer,
+		       const struct addr_port *local, struct identity *caller);
+
+void tcp_proxy_policy_changed(struct tcp_proxy *p, struct worker_pod *pod); /* cuts what it forbids now */
+void tcp_proxy_pod_removed(struct tcp_proxy *p, struct worker_pod *pod);
+size_t tcp_proxy_live(const struct tcp_proxy *p);
+void tcp_proxy_dump(struct tcp_proxy *p, struct sb *out); /* objects of a JSON array, each after a comma but the first */
