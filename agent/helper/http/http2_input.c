@@ -397,9 +397,13 @@ void http2_calm(struct http2_conn *c)
 void http2_input(struct http2_conn *c, const uint8_t *bytes, size_t len)
 {
 	enum http2_scanned scanned = http2_scan(c, bytes, len);
-	ssize_t rc = scanned == SCAN_OK ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+	if (scanned == SCAN_PROTOCOL || scanned == SCAN_CLOSED) {
+		terminate(c, scanned == SCAN_CLOSED ? NGHTTP2_STREAM_CLOSED : NGHTTP2_PROTOCOL_ERROR);
+		return;
+	}
+	ssize_t rc = NGHTTP2_ERR_CALLBACK_FAILURE;
 	c->busy = true;
-	if (rc == 0)
+	if (scanned == SCAN_OK)
 		rc = nghttp2_session_mem_recv(c->session, bytes, len);
 	c->busy = false;
 	if (c->closed)

@@ -37,6 +37,13 @@ struct http2_scan {
 	uint8_t bytes[13];
 	uint8_t have, continuations;
 	bool headers, last; /* in a header block, whose last frame this is */
+	uint32_t newest;    /* server: the highest id that the client has used */
+	/* Streams that the peer itself has ended of late, and ids that it has skipped: nothing may come on them. */
+	uint32_t ended[16];
+	struct {
+		uint32_t above, below;
+	} skipped[2];
+	uint8_t ended_at, skipped_at;
 };
 
 struct http2_stream {
@@ -179,7 +186,7 @@ bool http2_head_request(struct http2_stream *s);
 bool http2_head_response(struct http2_stream *s); /* 1xx too */
 
 /* http2_ration.c. The others: false is a flood, and flooded is set. */
-enum http2_scanned { SCAN_OK, SCAN_FLOOD, SCAN_PROTOCOL };
+enum http2_scanned { SCAN_OK, SCAN_FLOOD, SCAN_PROTOCOL, SCAN_CLOSED };
 void http2_scan_begin(struct http2_conn *c);
 enum http2_scanned http2_scan(struct http2_conn *c, const uint8_t *p, size_t len);
 bool http2_ration_reset(struct http2_conn *c);

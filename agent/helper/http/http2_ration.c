@@ -3,7 +3,7 @@
  * that it ignores. Rates as for HBONE (helper/h2_control.c). */
 #include "agent/helper/http/http2_internal.h"
 
-#include <string.h>
+#include "agent/base/mem.h"
 
 /* Peers send a few SETTINGS and PINGs in a connection's life; those that measure bandwidth with PINGs some a second. */
 enum { NOISE_BURST = 1000, NOISE_PER_S = 100 };
@@ -112,6 +112,72 @@ static void frame_over(struct http2_scan *scan)
 		scan->headers = scan->last = false;
 }
 
+/* --- frames on streams that are closed */
+
+/* RFC 9113 5.1: after END_STREAM or RST_STREAM of the peer's own nothing comes on a stream. (What we reset is another
+ * matter: frames may be on their way. nghttp2 ignores those, and knows no other closed streams.) */
+static bool is_ended(const struct http2_scan *scan, uint32_t id)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(scan->ended); i++)
+		if (scan->ended[i] == id)
+			return true;
+	return false;
+}
+
+static void note_ended(struct http2_scan *scan, uint32_t id)
+{
+	scan->ended[scan->ended_at++ % ARRAY_SIZE(scan->ended)] = id;
+}
+
+/* RFC 9113 5.1.1: a new stream closes those below it that were not used. */
+static bool is_skipped(const struct http2_scan *scan, uint32_t id)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(scan->skipped); i++)
+		if (id > scan->skipped[i].above && id < scan->skipped[i].below)
+			return true;
+	return false;
+}
+
+static void note_request(struct http2_scan *scan, uint32_t id)
+{
+	if (id > scan->newest + 2) {
+		size_t at = scan->skipped_at++ % ARRAY_SIZE(scan->skipped);
+		scan->skipped[at].above = scan->newest;
+		scan->skipped[at].below = id;
+	}
+	scan->newest = id;
+}
+
+static enum http2_scanned on_stream_frame(struct http2_conn *c, uint8_t type, uint8_t flags, uint32_t id)
+{
+	struct http2_scan *scan = &c->scan;
+	if (type == RST_STREAM) {
+		note_ended(scan, id);
+		return SCAN_OK;
+	}
+	if (type > HEADERS || id == 0)
+		return SCAN_OK;
+	if (is_ended(scan, id))
+		return SCAN_CLOSED;
+	if (c->server && is_skipped(scan, id))
+		return SCAN_PROTOCOL;
+	if (c->server && type == HEADERS && id > scan->newest)
+		note_request(scan, id);
+	if (flags & FLAG_END_STREAM)
+		note_ended(scan, id);
+	return SCAN_OK;
+}
+
+/* --- */
+
+static enum http2_scanned on_header(struct http2_conn *c, uint32_t length)
+{
+	const uint8_t *frame = c->scan.bytes;
+	if (!on_frame(c, frame[3], frame[4], length))
+		return SCAN_FLOOD;
+	return on_stream_frame(c, frame[3], frame[4], u32(frame + 5) & INT32_MAX);
+}
+
 void http2_scan_begin(struct http2_conn *c)
 {
 	c->scan.skip = c->server ? PREFACE : 0;
@@ -135,8 +201,9 @@ enum http2_scanned http2_scan(struct http2_conn *c, const uint8_t *p, size_t len
 			continue;
 		uint32_t length = u32(scan->bytes) >> 8;
 		bool look = scan->bytes[3] == PRIORITY && length == PRIORITY_LEN;
-		if (scan->have == FRAME_HEADER && !on_frame(c, scan->bytes[3], scan->bytes[4], length))
-			return SCAN_FLOOD;
+		enum http2_scanned rc = scan->have == FRAME_HEADER ? on_header(c, length) : SCAN_OK;
+		if (rc != SCAN_OK)
+			return rc;
 		if (look && scan->have < FRAME_HEADER + 4)
 			continue;
 		if (look && !priority_ok(scan))

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP/2 codec's server over real sockets, for h2spec and others who speak HTTP/2: GET is answered with a short body,
+ * everything else with what it sent. The worker is only a loop.
+ *
+ *   h2spec_server PORT [SECONDS]     on 127.0.0.1; prints "ready" */
+#include "agent/base/err.h"
+#include "agent/base/loop.h"
+#include "agent/helper/http/stream.h"
+#include "agent/helper/transport_internal.h"
+#include "agent/helper/worker.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct worker {
+	struct loop *loop;
+	struct transports *transports;
+	struct link_shard metrics;
+	struct helper_settings settings;
+	int listener;
+};
+
+struct loop *worker_loop(struct worker *w)
+{
+	return w->loop;
+}
+
+struct link_shard *worker_metrics(struct worker *w)
+{
+	return &w->metrics;
+}
+
+const struct helper_settings *worker_settings(const struct worker *w)
+{
+	return &w->settings;
+}
+
+struct transports *worker_transports(struct worker *w)
+{
+	return w->transports;
+}
+
+struct worker_pod *worker_pod_ref(struct worker_pod *pod)
+{
+	return pod;
+}
+
+void worker_pod_unref(struct worker *w, struct worker_pod *pod)
+{
+	(void)w;
+	(void)pod;
+}
+
+bool worker_pod_admit(struct worker *w, struct worker_pod *pod)
+{
+	(void)w;
+	return pod == NULL;
+}
+
+void worker_pod_leave(struct worker *w, struct worker_pod *pod)
+{
+	(void)w;
+	(void)pod;
+}
+
+void worker_drop(struct worker *w, const struct worker_drop *drop)
+{
+	(void)w;
+	(void)drop;
+}
+
+/* --- requests */
+
+static void on_head(struct http_stream *s, struct http_head *head, bool end)
+{
+	static const char body[] = "an answer for h2spec\n";
+	bool get = end || http_is(head->method, "GET");
+	struct http_head *answer = http_head_new();
+	if (!answer)
+		abort();
+	answer->status = 200;
+	http_add(answer, "content-type", "text/plain");
+	if (get)
+		answer->content_length = sizeof(body) - 1;
+	http_head_free(head);
+	s->user = get ? s : NULL; /* echoed or not */
+	int rc = stream_send_head(s, answer, false);
+	http_head_free(answer);
+	if (rc == 0 && get)
+		stream_send_body(s, body, sizeof(body) - 1, true);
+}
+
+static size_t on_body(struct http_stream *s, const uint8_t *bytes, size_t len, bool end)
+{
+	return s->user ? len : stream_send_body(s, bytes, len, end);
+}
+
+static void on_trailers(struct http_stream *s, struct http_head *trailers)
+{
+	if (!s->user)
+		stream_send_trailers(s, trailers);
+	http_head_free(trailers);
+}
+
+static void on_room(struct http_stream *s)
+{
+	stream_resume(s);
+}
+
+static void on_reset(struct http_stream *s, enum http_reset why)
+{
+	(void)s;
+	(void)why;
+}
+
+static const struct http_stream_events stream_events = { on_head, on_body, on_trailers, on_room, on_reset };
+
+static void on_stream(struct http_conn *c, struct http_stream *s, void *arg)
+{
+	(void)c;
+	(void)arg;
+	s->events = &stream_events;
+}
+
+static void on_closed(struct http_conn *c, void *arg)
+{
+	(void)c;
+	(void)arg;
+}
+
+static const struct http_conn_events conn_events = { .on_stream = on_stream, .on_closed = on_closed };
+
+/* --- connections */
+
+static void on_accept(struct loop_io *io, int events, void *arg)
+{
+	struct worker *w = arg;
+	struct transport *t;
+	struct http_conn *c;
+	(void)io;
+	(void)events;
+	int fd = accept4(w->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0 && transport_socket_new(w, fd, NULL, 0, &t) == 0)
+		http2_server_new(w->loop, t, &http_limits_default, &conn_events, w, &c);
+}
+
+static void on_deadline(struct loop_timer *timer, void *arg)
+{
+	(void)timer;
+	loop_stop(arg);
+}
+
+static int listen_on(uint16_t port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons(port),
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 1024) < 0)
+		return -1;
+	return fd;
+}
+
+int main(int argc, char **argv)
+{
+	struct worker *w = calloc(1, sizeof(*w));
+	struct loop_io *io;
+	struct loop_timer *timer;
+	struct err err;
+	int port = argc > 1 ? atoi(argv[1]) : 0, seconds = argc > 2 ? atoi(argv[2]) : 600;
+
+	if (!w || port <= 0 || port > 65535 || (w->listener = listen_on((uint16_t)port)) < 0) {
+		fprintf(stderr, "usage: %s PORT [SECONDS]: %s\n", argv[0], strerror(errno));
+		return 2;
+	}
+	if (loop_new(&w->loop, &err) < 0 || transports_new(w, &w->transports) < 0 ||
+	    loop_io_new(w->loop, w->listener, on_accept, w, &io) < 0 ||
+	    loop_timer_new(w->loop, on_deadline, w->loop, &timer) < 0)
+		return 1;
+	loop_io_set(io, LOOP_READ);
+	loop_timer_start(timer, (uint64_t)seconds * 1000, 0);
+	puts("ready");
+	fflush(stdout);
+	loop_run(w->loop);
+	return 0;
+}
