@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/helper/filter/authorize.h"
+
+#include <string.h>
+
+#include "agent/helper/filter/jwt.h"
+#include "agent/helper/filter/refuse.h"
+
+void authorize_eval(struct exchange *x, struct policy_http_verdict *out)
+{
+	struct http_request_view view = exchange_view(x);
+	const char *principal = x->request_principal;
+	const struct policy_http_input in = {
+		.peer = x->peer,
+		.source = x->source.addr,
+		.remote = x->source.addr, /* no proxy before us is trusted: Istio's numTrustedProxies 0 */
+		.destination = x->destination.addr,
+		.port = x->destination.port,
+		.request = &view,
+		.request_principal = { principal, principal ? strlen(principal) : 0 },
+		.claim = x->claims ? jwt_claims_visit : NULL,
+		.claims = x->claims,
+	};
+
+	policy_eval_http(x->policy, &in, out);
+}
+
+/* "rbac_access_denied_matched_policy[ns[shop]-policy[no-strangers]-rule[0]]", as Istio names what matched. */
+static const char *denial_details(struct exchange *x, const struct policy_rule *rule)
+{
+	const char *slash = rule ? strchr(rule->name, '/') : NULL;
+	if (!slash)
+		return "rbac_access_denied_matched_policy[none]";
+	struct http_string text =
+		http_head_textf(x->head, "rbac_access_denied_matched_policy[ns[%.*s]-policy[%s]-rule[%u]]",
+				(int)(slash - rule->name), rule->name, slash + 1, rule->index);
+	return text.p ? text.p : "rbac_access_denied_matched_policy";
+}
+
+enum stage_result authorize_deny(struct exchange *x, enum drop_reason reason, const struct policy_rule *rule)
+{
+	x->record.authz_rule = rule ? rule->name : NULL;
+	refuse_count(x, reason, x->record.authz_rule);
+	exchange_respond(x, 403, 0, denial_details(x, rule), "RBAC: access denied", NULL);
+	return STAGE_ANSWERED;
+}
+
+static enum stage_result verdict_apply(struct exchange *x, const struct policy_http_verdict *v)
+{
+	if (v->reason != DROP_NONE)
+		return authorize_deny(x, v->reason, v->rule);
+	if (v->audit)
+		x->record.authz_rule = v->audit->name;
+	return STAGE_CONTINUE;
+}
+
+enum stage_result authorize_decide(struct exchange *x)
+{
+	struct policy_http_verdict v;
+
+	authorize_eval(x, &v);
+	return verdict_apply(x, &v);
+}
+
+enum stage_result stage_authorize(struct exchange *x)
+{
+	struct policy_http_verdict v;
+
+	if (x->side != SIDE_SERVER)
+		return STAGE_CONTINUE;
+	if (!x->policy) /* a pod whose policy is not known yet takes nothing */
+		return authorize_deny(x, DROP_NOT_READY, NULL);
+	authorize_eval(x, &v);
+	return v.custom_count ? ext_authz_ask(x, v.custom, v.custom_count) : verdict_apply(x, &v);
+}

@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* envoyExtAuthzGrpc: one unary call of envoy.service.auth.v3.Authorization/Check. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/loop.h"
+#include "agent/base/mem.h"
+#include "agent/helper/filter/ext_authz.pb-c.h"
+#include "agent/helper/filter/ext_authz_internal.h"
+#include "agent/helper/route/grpc.h"
+#include "agent/helper/worker.h"
+#include "agent/model/identity.h"
+
+enum { FRAME_PREFIX = 5, ADD_IF_ABSENT = 1 };
+
+/* --- asking: all text lies in a head that is freed when the message is packed */
+
+struct check {
+	struct http_head *text;
+	bool failed;
+	Weft__Authz__Pair *pairs, **pair_list;
+	size_t pair_count;
+};
+
+/* NUL-terminated; what is not ASCII becomes "?", because a string of protobuf must be UTF-8. */
+static char *text_of(struct check *c, struct http_string s)
+{
+	char *p = http_head_room(c->text, (size_t)s.n + 1);
+	if (!p) {
+		c->failed = true;
+		return (char *)"";
+	}
+	for (uint32_t i = 0; i < s.n; i++)
+		p[i] = (unsigned char)s.p[i] < 0x80 ? s.p[i] : '?';
+	p[s.n] = '\0';
+	return p;
+}
+
+static void pair_add(struct check *c, const char *key, char *value)
+{
+	Weft__Authz__Pair *pair = &c->pairs[c->pair_count];
+
+	weft__authz__pair__init(pair);
+	pair->key = (char *)(uintptr_t)key;
+	pair->value = value;
+	c->pair_list[c->pair_count++] = pair;
+}
+
+/* Names once, values joined: it is a map. */
+static void headers_add(struct check *c, struct exchange *x)
+{
+	struct http_head *h = x->head;
+
+	pair_add(c, ":authority", text_of(c, h->authority));
+	pair_add(c, ":method", text_of(c, h->method));
+	pair_add(c, ":path", text_of(c, h->path));
+	pair_add(c, ":scheme", text_of(c, h->scheme));
+	for (size_t i = 0; i < h->field_count; i++) {
+		struct http_string name = h->fields[i].name;
+		bool seen = false;
+		for (size_t k = 0; k < i && !seen; k++)
+			seen = h->fields[k].name.n == name.n && memcmp(h->fields[k].name.p, name.p, name.n) == 0;
+		if (seen)
+			continue;
+		char *key = text_of(c, name);
+		pair_add(c, key, text_of(c, http_get_joined(h, key)));
+	}
+}
+
+struct peer_messages {
+	Weft__Authz__Peer peer;
+	Weft__Authz__Address address;
+	Weft__Authz__SocketAddress socket;
+	char text[ADDR_TEXT_MAX];
+};
+
+static void peer_fill(struct peer_messages *m, const struct addr_port *at, const struct identity *who)
+{
+	weft__authz__peer__init(&m->peer);
+	weft__authz__address__init(&m->address);
+	weft__authz__socket_address__init(&m->socket);
+	addr_text(&at->addr, m->text);
+	m->socket.address = m->text;
+	m->socket.port_value = at->port;
+	m->address.socket_address = &m->socket;
+	m->peer.address = &m->address;
+	if (who)
+		m->peer.principal = who->uri;
+}
+
+static void http_fill(struct check *c, Weft__Authz__HttpRequest *r, struct exchange *x, const struct ext_authz *p,
+		      const struct ext_body *body)
+{
+	const struct http_head *h = x->head;
+
+	weft__authz__http_request__init(r);
+	r->id = text_of(c, http_get_id(h, HTTP_X_REQUEST_ID));
+	r->method = text_of(c, h->method);
+	r->path = text_of(c, h->path);
+	r->host = text_of(c, h->authority);
+	r->scheme = text_of(c, h->scheme);
+	r->size = h->content_length;
+	r->protocol = (char *)(uintptr_t)(h->version == HTTP_2 ? "HTTP/2" : h->version == HTTP_1_0 ? "HTTP/1.0" : "HTTP/1.1");
+	headers_add(c, x);
+	if (body->p && !body->whole)
+		pair_add(c, "x-envoy-auth-partial-body", (char *)(uintptr_t)"true");
+	r->headers = c->pair_list;
+	r->n_headers = c->pair_count;
+	if (body->p && p->pack_as_bytes) {
+		r->raw_body.data = (uint8_t *)(uintptr_t)body->p;
+		r->raw_body.len = body->n;
+	} else if (body->p) {
+		r->body = text_of(c, (struct http_string){ (const char *)body->p, (uint32_t)body->n });
+	}
+}
+
+static int check_pack(struct check *c, struct exchange *x, const struct ext_authz *p, const struct ext_body *body,
+		      uint8_t **bytes, size_t *len)
+{
+	Weft__Authz__CheckRequest m = WEFT__AUTHZ__CHECK_REQUEST__INIT;
+	Weft__Authz__AttributeContext attributes = WEFT__AUTHZ__ATTRIBUTE_CONTEXT__INIT;
+	Weft__Authz__Request request = WEFT__AUTHZ__REQUEST__INIT;
+	Weft__Authz__Timestamp time = WEFT__AUTHZ__TIMESTAMP__INIT;
+	Weft__Authz__HttpRequest http;
+	struct peer_messages source, destination;
+	uint64_t now_ns = clock_wall_ns();
+
+	peer_fill(&source, &x->source, x->peer);
+	peer_fill(&destination, &x->destination, x->pod ? x->pod->identity : NULL);
+	http_fill(c, &http, x, p, body);
+	time.seconds = (int64_t)(now_ns / 1000000000);
+	time.nanos = (int32_t)(now_ns % 1000000000);
+	request.time = &time;
+	request.http = &http;
+	attributes.source = &source.peer;
+	attributes.destination = &destination.peer;
+	attributes.request = &request;
+	m.attributes = &attributes;
+
+	size_t n = weft__authz__check_request__get_packed_size(&m);
+	uint8_t *out = c->failed ? NULL : malloc(FRAME_PREFIX + n);
+	if (!out)
+		return -1;
+	out[0] = 0; /* not compressed */
+	for (size_t i = 0; i < 4; i++)
+		out[1 + i] = (uint8_t)(n >> (24 - 8 * i));
+	weft__authz__check_request__pack(&m, out + FRAME_PREFIX);
+	*bytes = out;
+	*len = FRAME_PREFIX + n;
+	return 0;
+}
+
+/* "outbound|9000||authz.shop.svc.cluster.local": the host is the last part. */
+static const char *cluster_host(const char *cluster)
+{
+	const char *bar = strrchr(cluster, '|');
+
+	return bar ? bar + 1 : cluster;
+}
+
+static struct http_head *call_head(const struct ext_authz *p, size_t len)
+{
+	static const char path[] = "/envoy.service.auth.v3.Authorization/Check";
+	const char *host = cluster_host(p->cluster);
+	struct http_head *h = http_head_new();
+	if (!h)
+		return NULL;
+	h->version = HTTP_2;
+	h->method = http_head_text(h, "POST", 4);
+	h->scheme = http_head_text(h, "http", 4);
+	h->path = http_head_text(h, path, sizeof(path) - 1);
+	h->authority = http_head_text(h, host, strlen(host));
+	h->content_length = (int64_t)len;
+	struct http_string timeout = http_head_textf(h, "%um", p->timeout_ms ? p->timeout_ms : 600);
+	if (!h->authority.p || !timeout.p || http_add(h, "content-type", "application/grpc") < 0 ||
+	    http_add(h, "te", "trailers") < 0 || http_add_id(h, http_name_id("grpc-timeout", 12), timeout.p, timeout.n) < 0) {
+		http_head_free(h);
+		return NULL;
+	}
+	return h;
+}
+
+struct http_head *ext_authz_grpc_request(struct exchange *x, const struct ext_authz *p, const struct ext_body *body,
+					 uint8_t **bytes, size_t *len)
+{
+	size_t most = x->head->field_count + 5;
+	struct check c = { .text = http_head_new(),
+			   .pairs = calloc(most, sizeof(*c.pairs)),
+			   .pair_list = calloc(most, sizeof(Weft__Authz__Pair *)) };
+	int rc = c.text && c.pairs && c.pair_list ? check_pack(&c, x, p, body, bytes, len) : -1;
+
+	http_head_free(c.text);
+	free(c.pairs);
+	free(c.pair_list);
+	if (rc < 0)
+		return NULL;
+	struct http_head *h = call_head(p, *len);
+	if (!h) {
+		free(*bytes);
+		*bytes = NULL;
+	}
+	return h;
+}
+
+/* --- the answer */
+
+static int head_apply(struct http_head *to, const Weft__Authz__HeaderValueOption *option)
+{
+	const Weft__Authz__HeaderValue *h = option->header;
+	if (!h || !*h->key)
+		return 0;
+	struct http_string name = http_head_text(to, h->key, strlen(h->key));
+	struct http_string value = h->raw_value.len ?
+		http_head_text(to, (const char *)h->raw_value.data, h->raw_value.len) :
+		http_head_text(to, h->value, strlen(h->value));
+	if (!name.p || !value.p)
+		return -1;
+	char *lower = (char *)(uintptr_t)name.p;
+	for (uint32_t i = 0; i < name.n; i++)
+		lower[i] = lower[i] >= 'A' && lower[i] <= 'Z' ? (char)(lower[i] + 32) : lower[i];
+	if (!ext_authz_field_ok(name, value))
+		return 0;
+	bool there = http_get(to, h->key).p != NULL;
+	if (option->append_action == ADD_IF_ABSENT && there)
+		return 0;
+	if (!option->append || !option->append->value)
+		http_remove(to, h->key);
+	return http_add_ref(to, name, value);
+}
+
+static int heads_apply(struct http_head **to, size_t count, Weft__Authz__HeaderValueOption *const *options)
+{
+	if (count && !*to)
+		*to = http_head_new();
+	for (size_t i = 0; i < count; i++) {
+		if (!*to)
+			return -1;
+		for (char *c = options[i]->header ? options[i]->header->key : (char *)""; *c; c++)
+			*c = *c >= 'A' && *c <= 'Z' ? (char)(*c + 32) : *c;
+		if (head_apply(*to, options[i]) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static enum ext_outcome allow(struct exchange *x, const Weft__Authz__OkHttpResponse *ok)
+{
+	if (!ok)
+		return EXT_ALLOW;
+	for (size_t i = 0; i < ok->n_headers_to_remove; i++) {
+		const char *name = ok->headers_to_remove[i];
+		struct http_string text = { name, (uint32_t)strlen(name) };
+		if (ext_authz_field_ok(text, (struct http_string){ "", 0 }))
+			http_remove(x->head, name);
+	}
+	if (heads_apply(&x->head, ok->n_headers, ok->headers) < 0 ||
+	    heads_apply(&x->response_extra, ok->n_response_headers_to_add, ok->response_headers_to_add) < 0)
+		return EXT_ERROR;
+	return EXT_ALLOW;
+}
+
+static enum ext_outcome deny(const Weft__Authz__DeniedHttpResponse *d, struct ext_denial *denial)
+{
+	int32_t code = d && d->status ? d->status->code : 0;
+
+	denial->status = code >= 200 && code < 600 ? (uint16_t)code : 403;
+	if (d && *d->body)
+		denial->body = strdup(d->body);
+	if (d)
+		heads_apply(&denial->extra, d->n_headers, d->headers);
+	return EXT_DENY;
+}
+
+enum ext_outcome ext_authz_grpc_response(struct exchange *x, const struct http_head *response, const uint8_t *body,
+					 size_t len, const struct http_head *trailers, struct ext_denial *denial)
+{
+	if (response->status != 200 || grpc_status(trailers ? trailers : response) != GRPC_OK || len < FRAME_PREFIX || body[0])
+		return EXT_ERROR;
+	size_t n = (size_t)body[1] << 24 | (size_t)body[2] << 16 | (size_t)body[3] << 8 | body[4];
+	if (n != len - FRAME_PREFIX)
+		return EXT_ERROR;
+	Weft__Authz__CheckResponse *m = weft__authz__check_response__unpack(NULL, n, body + FRAME_PREFIX);
+	if (!m)
+		return EXT_ERROR;
+	/* No status is OK, as a message of zeros would be: Envoy reads it so. */
+	enum ext_outcome outcome = m->status && m->status->code ? deny(m->denied_response, denial) :
+								  allow(x, m->ok_response);
+	weft__authz__check_response__free_unpacked(m, NULL);
+	return outcome;
+}
