@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is told of a workload's requests. Telemetry resources of the root namespace, the workload's namespace and those that
+ * select it, each more particular one over the one before, as Istio merges them: of tracing each field, of access logs
+ * the whole list, of metrics every override. Providers are looked up in the MeshConfig's extensionProviders; "prometheus"
+ * and "envoy" are built in. */
+#include "agent/compile/telemetry.h"
+
+#include "agent/base/mem.h"
+#include "agent/base/str.h"
+#include "agent/config/kinds_http.h"
+#include "agent/config/node.h"
+#include "agent/model/telemetry.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CLIENT = 1 << REPORTER_CLIENT, SERVER = 1 << REPORTER_SERVER, BOTH = CLIENT | SERVER, LOGS_MAX = 16, TAGS_MAX = 64 };
+
+struct building {
+	const struct compiler *c;
+	struct telemetry *t;
+	const struct resource *r; /* whose words these are; NULL: the MeshConfig's */
+	struct notes *notes;
+};
+
+#define FIRST(list) ((list) && (list)->type == NODE_LIST ? (list)->first : NULL)
+
+static unsigned int modes_of(const struct node *match)
+{
+	const char *mode = node_get_text(match, "mode");
+	if (str_eq(mode, "CLIENT"))
+		return CLIENT;
+	return str_eq(mode, "SERVER") ? SERVER : BOTH;
+}
+
+static bool is_true(const struct node *map, const char *key)
+{
+	const struct node *n = node_get(map, key);
+	return n && n->type == NODE_BOOL && n->b;
+}
+
+static double number_of(const struct node *n, double otherwise)
+{
+	if (!n)
+		return otherwise;
+	return n->type == NODE_DOUBLE ? n->d : n->type == NODE_INT ? (double)n->i : otherwise;
+}
+
+static int text_set(char **to, const char *text)
+{
+	char *copy = text ? strdup(text) : NULL;
+	if (text && !copy)
+		return -ENOMEM;
+	free(*to);
+	*to = copy;
+	return 0;
+}
+
+/* The entry of extensionProviders with this name, or NULL. */
+static const struct node *provider_find(const struct compiler *c, const char *name)
+{
+	const struct node *all = c->mesh_config ? c->mesh_config->extension_providers : NULL;
+	for (const struct node *p = FIRST(all); p; p = p->next)
+		if (str_eq(node_get_text(p, "name"), name))
+			return p;
+	return NULL;
+}
+
+/* --- metrics */
+
+static const char *const metric_names[REQUEST_METRIC_COUNT] = {
+	[METRIC_REQUEST_COUNT] = "REQUEST_COUNT",
+	[METRIC_REQUEST_DURATION] = "REQUEST_DURATION",
+	[METRIC_REQUEST_SIZE] = "REQUEST_SIZE",
+	[METRIC_RESPONSE_SIZE] = "RESPONSE_SIZE",
+	[METRIC_GRPC_REQUEST_MESSAGES] = "GRPC_REQUEST_MESSAGES",
+	[METRIC_GRPC_RESPONSE_MESSAGES] = "GRPC_RESPONSE_MESSAGES",
+	[METRIC_TCP_OPENED] = "TCP_OPENED_CONNECTIONS",
+	[METRIC_TCP_CLOSED] = "TCP_CLOSED_CONNECTIONS",
+	[METRIC_TCP_SENT] = "TCP_SENT_BYTES",
+	[METRIC_TCP_RECEIVED] = "TCP_RECEIVED_BYTES",
+};
+
+static struct tag_override *tag_get(struct metric_override *o, const char *name)
+{
+	for (size_t i = 0; i < o->tag_count; i++)
+		if (str_eq(o->tags[i].tag, name))
+			return &o->tags[i];
+	if (o->tag_count == TAGS_MAX)
+		return NULL;
+	struct tag_override *more = realloc(o->tags, (o->tag_count + 1) * sizeof(*more));
+	if (!more)
+		return NULL;
+	o->tags = more;
+	more[o->tag_count] = (struct tag_override){ .tag = strdup(name) };
+	return more[o->tag_count].tag ? &more[o->tag_count++] : NULL;
+}
+
+static int override_apply(struct metric_override *o, const struct node *override)
+{
+	const struct node *disabled = node_get(override, "disabled"), *tags = node_get(override, "tagOverrides");
+	if (disabled)
+		o->disabled = is_true(override, "disabled");
+	for (const struct node *tag = tags && tags->type == NODE_MAP ? tags->first : NULL; tag; tag = tag->next) {
+		struct tag_override *to = tag_get(o, tag->key);
+		if (!to)
+			return -ENOMEM;
+		to->remove = str_eq(node_get_text(tag, "operation"), "REMOVE");
+		if (text_set(&to->value, to->remove ? NULL : node_get_text(tag, "value")) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int metrics_apply(struct building *b, const struct node *metrics)
+{
+	for (const struct node *m = FIRST(metrics); m; m = m->next) {
+		for (const struct node *o = FIRST(node_get(m, "overrides")); o; o = o->next) {
+			const struct node *match = node_get(o, "match");
+			const char *metric = node_get_text(match, "metric");
+			unsigned int modes = modes_of(match);
+			for (int i = 0; i < REPORTER_COUNT * REQUEST_METRIC_COUNT; i++) {
+				int reporter = i / REQUEST_METRIC_COUNT, which = i % REQUEST_METRIC_COUNT;
+				bool all = !metric || str_eq(metric, "ALL_METRICS");
+				if (!(modes & (1u << reporter)) || (!all && !str_eq(metric, metric_names[which])))
+					continue;
+				if (override_apply(&b->t->overrides[reporter][which], o) < 0)
+					return -ENOMEM;
+			}
+		}
+	}
+	return 0;
+}
+
+/* --- access logs */
+
+static void log_done(struct access_log *log)
+{
+	free(log->provider);
+	free(log->path);
+	free(log->format);
+	free(log->filter);
+	*log = (struct access_log){ 0 };
+}
+
+static int log_add(struct building *b, unsigned int modes, const char *provider, const char *path, bool json,
+		   const char *format, const char *filter)
+{
+	for (int reporter = 0; reporter < REPORTER_COUNT; reporter++) {
+		size_t n = b->t->log_count[reporter];
+		if (!(modes & (1u << reporter)) || n == LOGS_MAX)
+			continue;
+		struct access_log *more = realloc(b->t->logs[reporter], (n + 1) * sizeof(*more));
+		if (!more)
+			return -ENOMEM;
+		b->t->logs[reporter] = more;
+		more[n] = (struct access_log){ .json = json };
+		b->t->log_count[reporter]++;
+		if (text_set(&more[n].provider, provider) < 0 || text_set(&more[n].path, path) < 0 ||
+		    text_set(&more[n].format, format) < 0 || text_set(&more[n].filter, filter) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static void logs_clear(struct telemetry *t, unsigned int modes)
+{
+	for (int reporter = 0; reporter < REPORTER_COUNT; reporter++) {
+		if (!(modes & (1u << reporter)))
+			continue;
+		for (size_t i = 0; i < t->log_count[reporter]; i++)
+			log_done(&t->logs[reporter][i]);
+		t->log_count[reporter] = 0;
+	}
+}
+
+/* {"a": "%X%", ...} as text: values stay what they are, operators and all. */
+static void json_write(const struct node *n, struct sb *out)
+{
+	switch (n->type) {
+	case NODE_MAP:
+	case NODE_LIST:
+		sb_add(out, n->type == NODE_MAP ? "{" : "[");
+		for (const struct node *child = n->first; child; child = child->next) {
+			if (child->key)
+				sb_addf(out, "\"%s\":", child->key);
+			json_write(child, out);
+			sb_add(out, child->next ? "," : "");
+		}
+		sb_add(out, n->type == NODE_MAP ? "}" : "]");
+		break;
+	case NODE_STRING:
+		sb_add(out, "\"");
+		for (const char *p = n->text; *p; p++) {
+			if ((unsigned char)*p < 0x20)
+				sb_addf(out, "\\u%04x", *p);
+			else
+				sb_addf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+		}
+		sb_add(out, "\"");
+		break;
+	case NODE_INT:
+		sb_addf(out, "%lld", (long long)n->i);
+		break;
+	case NODE_DOUBLE:
+		sb_addf(out, "%.17g", n->d);
+		break;
+	case NODE_BOOL:
+		sb_add(out, n->b ? "true" : "false");
+		break;
+	case NODE_NULL:
+		sb_add(out, "null");
+	}
+}
+
+static int mesh_log_add(struct building *b, unsigned int modes, const char *name, const char *filter)
+{
+	const struct mesh_config_spec *mesh = b->c->mesh_config;
+	const char *file = mesh && mesh->access_log_file && *mesh->access_log_file ? mesh->access_log_file : "/dev/stdout";
+	bool json = mesh && mesh->access_log_encoding == ACCESS_LOG_JSON;
+	const char *format = mesh && mesh->access_log_format && *mesh->access_log_format ? mesh->access_log_format : NULL;
+	return log_add(b, modes, name, file, json, format, filter);
+}
+
+static int provider_log_add(struct building *b, unsigned int modes, const char *name, const char *filter)
+{
+	const struct node *p = provider_find(b->c, name);
+	const struct node *file = node_get(p, "envoyFileAccessLog");
+	if (!p && str_eq(name, "envoy"))
+		return mesh_log_add(b, modes, name, filter);
+	if (!file) {
+		if (b->r)
+			NOTE(b->notes, FINDING_WARNING, b->r,
+			     "accessLogging names the provider \"%s\", which the MeshConfig's extensionProviders %s", name,
+			     p ? "have, but not as envoyFileAccessLog: only files are supported" : "do not have");
+		return 0;
+	}
+	const struct node *format = node_get(file, "logFormat"), *labels = node_get(format, "labels");
+	struct sb text = { 0 };
+	if (labels) {
+		json_write(labels, &text);
+		sb_add(&text, "\n");
+	} else if (node_get_text(format, "text")) {
+		sb_add(&text, node_get_text(format, "text"));
+	}
+	const char *path = node_get_text(file, "path");
+	int rc = text.failed ? -ENOMEM :
+			       log_add(b, modes, name, path ? path : "/dev/stdout", labels != NULL,
+				       text.len ? text.p : NULL, filter);
+	sb_done(&text);
+	return rc;
+}
+
+static int logging_apply(struct building *b, const struct node *logging)
+{
+	unsigned int cleared = 0;
+	for (const struct node *l = FIRST(logging); l; l = l->next) {
+		unsigned int modes = modes_of(node_get(l, "match"));
+		const char *filter = node_get_text(node_get(l, "filter"), "expression");
+		const struct node *providers = FIRST(node_get(l, "providers"));
+		/* The first element of a resource that speaks of a side replaces what others said of it. */
+		logs_clear(b->t, modes & ~cleared);
+		cleared |= modes;
+		if (is_true(l, "disabled")) {
+			logs_clear(b->t, modes);
+			continue;
+		}
+		if (!providers && mesh_log_add(b, modes, "envoy", filter) < 0)
+			return -ENOMEM;
+		for (const struct node *p = providers; p; p = p->next) {
+			const char *name = node_get_text(p, "name");
+			if (name && provider_log_add(b, modes, name, filter) < 0)
+				return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* --- tracing */
+
+static void tags_clear(struct tracing *t)
+{
+	for (size_t i = 0; i < t->tag_count; i++) {
+		free(t->tags[i].name);
+		free(t->tags[i].value);
+		free(t->tags[i].default_value);
+	}
+	free(t->tags);
+	t->tags = NULL;
+	t->tag_count = 0;
+}
+
+static int tag_add(struct tracing *t, const struct node *tag)
+{
+	const struct node *literal = node_get(tag, "literal"), *header = node_get(tag, "header");
+	const struct node *environment = node_get(tag, "environment");
+	const char *value = literal ? node_get_text(literal, "value") :
+			    header  ? node_get_text(header, "name") :
+				      /* Of the proxy's environment, of which a workload has none here. */
+				      node_get_text(environment, "defaultValue");
+	if (!value || t->tag_count == TAGS_MAX)
+		return 0;
+	struct custom_tag *more = realloc(t->tags, (t->tag_count + 1) * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	t->tags = more;
+	struct custom_tag *to = &more[t->tag_count++];
+	*to = (struct custom_tag){ .kind = header ? TAG_HEADER : TAG_LITERAL };
+	return text_set(&to->name, tag->key) < 0 || text_set(&to->value, value) < 0 ||
+			       text_set(&to->default_value, header ? node_get_text(header, "defaultValue") : NULL) < 0 ?
+		       -ENOMEM :
+		       0;
+}
+
+static int tracing_provider(struct building *b, struct tracing *t, const char *name)
+{
+	const struct node *p = provider_find(b->c, name);
+	if (!node_get(p, "opentelemetry") && !node_get(p, "zipkin")) {
+		if (b->r)
+			NOTE(b->notes, FINDING_WARNING, b->r,
+			     "tracing names the provider \"%s\", which the MeshConfig's extensionProviders %s", name,
+			     p ? "have, but neither as opentelemetry nor as zipkin" : "do not have");
+		return text_set(&t->provider, NULL);
+	}
+	return text_set(&t->provider, name);
+}
+
+static int tracing_one(struct building *b, struct tracing *t, const struct node *n)
+{
+	const struct node *provider = FIRST(node_get(n, "providers")), *tags = node_get(n, "customTags");
+	const char *name = provider ? node_get_text(provider, "name") : NULL;
+	double percent = number_of(node_get(n, "randomSamplingPercentage"), -1);
+	if (name && tracing_provider(b, t, name) < 0)
+		return -ENOMEM;
+	if (percent >= 0)
+		t->sampling_ppm = (uint32_t)(percent > 100 ? 1000000 : percent * 10000 + 0.5);
+	if (tags)
+		tags_clear(t);
+	for (const struct node *tag = tags && tags->type == NODE_MAP ? tags->first : NULL; tag; tag = tag->next)
+		if (tag_add(t, tag) < 0)
+			return -ENOMEM;
+	if (node_get(n, "disableSpanReporting"))
+		t->client = t->server = !is_true(n, "disableSpanReporting");
+	return 0;
+}
+
+static int tracing_apply(struct building *b, const struct node *tracing)
+{
+	for (const struct node *n = FIRST(tracing); n; n = n->next) {
+		unsigned int modes = modes_of(node_get(n, "match"));
+		for (int reporter = 0; reporter < REPORTER_COUNT; reporter++)
+			if ((modes & (1u << reporter)) && tracing_one(b, &b->t->tracing[reporter], n) < 0)
+				return -ENOMEM;
+	}
+	return 0;
+}
+
+/* --- all */
+
+static int mesh_apply(struct building *b)
+{
+	const struct mesh_config_spec *mesh = b->c->mesh_config;
+	const struct node *defaults = mesh ? mesh->default_providers : NULL;
+	const struct node *sampling = mesh ? node_get(node_get(mesh->default_config, "tracing"), "sampling") : NULL;
+	int rc = 0;
+
+	for (int reporter = 0; reporter < REPORTER_COUNT; reporter++) {
+		struct tracing *t = &b->t->tracing[reporter];
+		const struct node *p = FIRST(node_get(defaults, "tracing"));
+		t->client = t->server = true;
+		t->sampling_ppm = (uint32_t)(number_of(sampling, 1) * 10000 + 0.5);
+		if (p && p->type == NODE_STRING && tracing_provider(b, t, p->text) < 0)
+			return -ENOMEM;
+	}
+	for (const struct node *p = FIRST(node_get(defaults, "accessLogging")); p && rc == 0; p = p->next)
+		if (p->type == NODE_STRING)
+			rc = provider_log_add(b, BOTH, p->text, NULL);
+	if (rc == 0 && mesh && mesh->access_log_file && *mesh->access_log_file && !b->t->log_count[REPORTER_CLIENT])
+		rc = mesh_log_add(b, BOTH, "envoy", NULL);
+	return rc;
+}
+
+static bool is_for(const struct compiler *c, const struct resource *r, const char *ns, const struct label *labels, size_t n,
+		   int level)
+{
+	const struct telemetry_spec *spec = r->spec.telemetry;
+	const struct string_map *selector = spec->selector ? &spec->selector->match_labels : NULL;
+	bool selects = selector && selector->n;
+	if (spec->target_ref || spec->target_refs.n) /* gateways' and waypoints' */
+		return false;
+	if (level == 0)
+		return !selects && str_eq(r->ns, c->mesh.root_namespace);
+	if (!str_eq(r->ns, ns) || (level == 1 && str_eq(ns, c->mesh.root_namespace)))
+		return false;
+	return level == 1 ? !selects : selects && labels_selected(selector, labels, n);
+}
+
+int telemetry_build(const struct compiler *c, const char *ns, const struct label *labels, size_t n, struct telemetry **out,
+		    struct notes *notes)
+{
+	struct building b = { .c = c, .t = telemetry_new(), .notes = notes };
+	int rc = b.t ? mesh_apply(&b) : -ENOMEM;
+	const struct inventory *all = &c->inventory[KIND_TELEMETRY];
+
+	for (int level = 0; level < 3 && rc == 0; level++) {
+		for (size_t i = 0; i < all->n && rc == 0; i++) {
+			const struct telemetry_spec *spec = all->v[i]->spec.telemetry;
+			if (!is_for(c, all->v[i], ns, labels, n, level))
+				continue;
+			b.r = all->v[i];
+			rc = tracing_apply(&b, spec->tracing);
+			if (rc == 0)
+				rc = metrics_apply(&b, spec->metrics);
+			if (rc == 0)
+				rc = logging_apply(&b, spec->access_logging);
+		}
+	}
+	if (rc < 0) {
+		telemetry_unref(b.t);
+		return rc;
+	}
+	telemetry_seal(b.t);
+	*out = b.t;
+	return 0;
+}
