@@ -79,6 +79,8 @@ static void head_came(struct http1 *c, struct http_head *head)
 	bool tunnel = c->tunnel && next == IN_STREAM && (c->connect ? head->status < 300 : head->status == 101);
 	if (tunnel)
 		c->persist = false;
+	if (tunnel || head->status == 204)
+		head->content_length = -1; /* of nothing: RFC 9110 8.6 */
 	c->chunks = (struct http1_chunks){ 0 };
 	/* The state of a whole message is set after its event, so that nothing is over from inside it. */
 	if (next != IN_ENDED)
