@@ -12,6 +12,7 @@
 #include "agent/base/str.h"
 #include "agent/base/table.h"
 #include "agent/helper/dns.h"
+#include "agent/helper/observe/record.h"
 #include "agent/helper/route/exchange.h"
 #include "agent/helper/route/tcp.h"
 #include "agent/helper/tls_credentials.h"
@@ -48,6 +49,11 @@ struct transports *worker_transports(struct worker *w)
 struct hbone *worker_hbone(struct worker *w)
 {
 	return w->hbone;
+}
+
+struct observe *worker_observe(struct worker *w)
+{
+	return w->observe;
 }
 
 struct http_proxy *worker_http(struct worker *w)
@@ -293,6 +299,8 @@ int worker_new(unsigned int index, unsigned int count, const struct helper_setti
 	if (rc == 0)
 		rc = hbone_new(w, &w->hbone);
 	if (rc == 0)
+		rc = observe_new(w, &w->observe);
+	if (rc == 0)
 		rc = http_proxy_new(w, &w->http);
 	if (rc == 0)
 		rc = tcp_proxy_new(w, &w->tcp);
@@ -320,6 +328,7 @@ void worker_free(struct worker *w)
 	acceptor_free(w->acceptor);
 	tcp_proxy_free(w->tcp);
 	http_proxy_free(w->http);
+	observe_free(w->observe);
 	hbone_free(w->hbone);
 	transports_free(w->transports);
 	dns_free(w->dns);

@@ -86,6 +86,7 @@ struct worker {
 	struct transports *transports;
 	struct hbone *hbone;
 	struct http_proxy *http;
+	struct observe *observe;
 	struct tcp_proxy *tcp;
 	struct acceptor *acceptor;
 	struct table *pods;				/* cookie -> struct pod_entry */
