@@ -16,3 +16,8 @@ filter_USES := helper
 # HTTP/2 over the same fake transport: tests/unit/http2.
 http2_USES := helper
 $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/http2/test_*.c)): $(BUILD)/obj/tests/unit/http/fake_transport.o
+# The engine between a fake client and fake endpoints, over the codecs' fake transport: tests/unit/route.
+route_USES := helper
+$(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/route/test_*.c)): $(BUILD)/obj/tests/unit/http/fake_transport.o
+# Balancing over a fake loop, worker, transport and codecs: tests/unit/balance.
+balance_USES := helper

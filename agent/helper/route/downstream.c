@@ -6,10 +6,7 @@
 #include <string.h>
 
 #include "agent/base/loop.h"
-#include "agent/base/mem.h"
 #include "agent/helper/worker.h"
-
-enum { DISCARD_MS = 1000, DISCARD_MAX = 64 << 10 };
 
 static uint64_t now_ns(const struct exchange_private *e)
 {
@@ -54,15 +51,6 @@ static void on_head(struct http_stream *s, struct http_head *head, bool end)
 	exchange_run(e);
 }
 
-static void discard(struct exchange_private *e, size_t len, bool end)
-{
-	e->discarded += (uint32_t)len;
-	if (end)
-		request_ended(e);
-	if (e->state == EX_DISCARD && (end || e->discarded > DISCARD_MAX))
-		exchange_finish(e);
-}
-
 /* One round: what the present state takes. */
 static size_t body_take(struct exchange_private *e, const uint8_t *bytes, size_t len, bool end)
 {
@@ -88,8 +76,9 @@ static size_t on_body(struct http_stream *s, const uint8_t *bytes, size_t len, b
 {
 	struct exchange_private *e = s->user;
 	size_t taken = 0;
-	if (e->state == EX_LOCAL || e->state == EX_DISCARD) {
-		discard(e, len, end);
+	if (e->state == EX_LOCAL) { /* answered: the rest is not needed */
+		if (end)
+			request_ended(e);
 		return len;
 	}
 	e->in_body = true;
@@ -98,25 +87,23 @@ static size_t on_body(struct http_stream *s, const uint8_t *bytes, size_t len, b
 		taken += body_take(e, bytes + taken, len - taken, end);
 	} while (e->pulled && taken < len && e->state != EX_DONE);
 	e->in_body = false;
-	if (taken < len)
-		e->down.refused = true;
-	/* It was answered meanwhile: the rest is not needed. */
-	if (taken < len && (e->state == EX_LOCAL || e->state == EX_DISCARD)) {
-		e->down.refused = false;
-		discard(e, len - taken, end);
-		taken = len;
+	if (taken == len || e->state == EX_DONE)
+		return len;
+	if (e->state == EX_LOCAL) { /* answered meanwhile */
+		if (end)
+			request_ended(e);
+		return len;
 	}
-	return e->state == EX_DONE ? len : taken;
+	e->down.refused = true;
+	return taken;
 }
 
 static void on_trailers(struct http_stream *s, struct http_head *trailers)
 {
 	struct exchange_private *e = s->user;
 	request_ended(e);
-	if (e->state == EX_LOCAL || e->state == EX_DISCARD) {
+	if (e->state == EX_LOCAL) {
 		http_head_free(trailers);
-		if (e->state == EX_DISCARD)
-			exchange_finish(e);
 		return;
 	}
 	http_remove_hop_by_hop(trailers);
@@ -159,13 +146,8 @@ static void on_reset(struct http_stream *s, enum http_reset why)
 {
 	struct exchange_private *e = s->user;
 	bool protocol = why == HTTP_RESET_PROTOCOL || why == HTTP_RESET_TOO_LARGE;
-	bool answered = e->state == EX_DISCARD;
 	e->down.s = NULL;
-	if (answered)
-		exchange_finish(e);
-	else
-		exchange_abort(e, protocol ? FLAG(DPE) : why == HTTP_RESET_TIMEOUT ? FLAG(SI) : FLAG(DC),
-			       gone_details(why), why);
+	exchange_abort(e, protocol ? FLAG(DPE) : why == HTTP_RESET_TIMEOUT ? FLAG(SI) : FLAG(DC), gone_details(why), why);
 }
 
 /* --- our own answer --- */
@@ -228,27 +210,12 @@ static void on_room(struct http_stream *s)
 	}
 }
 
-static void on_discard_timeout(struct deadline *d)
-{
-	exchange_finish(container_of(d, struct exchange_private, alarm));
-}
-
-/* All of the answer is out. What is left of an HTTP/1 request is read for a moment, so that its connection lives on; a
- * client that waits for 100 Continue will not send it. */
+/* All of the answer is out. What is left of the request is the codec's to get rid of. */
 void downstream_response_done(struct exchange_private *e)
 {
 	e->x.record.end_ns = now_ns(e);
-	deadline_clear(&e->x.proxy->deadlines, &e->total);
 	leg_forget(&e->down);
-	if (e->request_ended || !e->down.s || e->upgraded || e->x.head->expect_continue ||
-	    e->down.s->conn->protocol == HTTP_PROTO_2) {
-		exchange_finish(e);
-		return;
-	}
-	exchange_state(e, EX_DISCARD);
-	attempt_end(e, OUTCOME_CANCELLED, 0);
-	deadline_set(&e->x.proxy->deadlines, &e->alarm, DISCARD_MS, on_discard_timeout);
-	downstream_pull(e);
+	exchange_finish(e);
 }
 
 const struct http_stream_events downstream_events = {

@@ -26,6 +26,8 @@ static const struct stage {
 	int when;
 } stages[] = {
 	{ "route", stage_route, FOR_CLIENT },
+	{ "jwt", stage_jwt, FOR_SERVER | WITH_FILTERS },
+	{ "authorize", stage_authorize, FOR_SERVER },
 	{ "reroute", stage_reroute, FOR_CLIENT | WITH_FILTERS },
 	{ "cors", stage_cors, FOR_CLIENT },
 	{ "fault", stage_fault, FOR_CLIENT },
@@ -76,9 +78,8 @@ static const uint32_t transitions[EX_STATES] = {
 	[EX_CONNECTING] = TO(EX_UPSTREAM) | TO(EX_BACKOFF) | TO(EX_LOCAL) | TO(EX_DONE),
 	[EX_BACKOFF] = TO(EX_CONNECTING) | TO(EX_LOCAL) | TO(EX_DONE),
 	[EX_UPSTREAM] = TO(EX_BACKOFF) | TO(EX_RESPONSE) | TO(EX_LOCAL) | TO(EX_DONE),
-	[EX_RESPONSE] = TO(EX_DISCARD) | TO(EX_DONE),
-	[EX_LOCAL] = TO(EX_DISCARD) | TO(EX_DONE),
-	[EX_DISCARD] = TO(EX_DONE),
+	[EX_RESPONSE] = TO(EX_DONE),
+	[EX_LOCAL] = TO(EX_DONE),
 };
 
 void exchange_state(struct exchange_private *e, enum exchange_state to)
@@ -307,7 +308,7 @@ void exchange_respond(struct exchange *x, uint16_t status, uint32_t flags, const
 {
 	struct exchange_private *e = exchange_of(x);
 	assert(x->magic == EXCHANGE_MAGIC);
-	if (e->state == EX_DONE || e->state == EX_LOCAL || e->state == EX_DISCARD)
+	if (e->state == EX_DONE || e->state == EX_LOCAL)
 		return;
 	if (e->head_sent) { /* too late for another */
 		exchange_abort(e, flags, details, HTTP_RESET_INTERNAL);

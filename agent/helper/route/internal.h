@@ -80,7 +80,6 @@ enum exchange_state {
 	EX_UPSTREAM,   /* the request goes out; no response yet */
 	EX_RESPONSE,   /* the endpoint's response has begun to be passed on */
 	EX_LOCAL,      /* our own answer is being sent */
-	EX_DISCARD,    /* the answer is out, the rest of the request is read and thrown away, for a moment */
 	EX_DONE,       /* recorded; freed at the end of the tick */
 	EX_STATES
 };
@@ -124,7 +123,6 @@ struct exchange_private {
 	uint64_t attempt_ns, attempt_end_ns;
 	bool prepared, upgraded;
 	bool in_body, pulled; /* within on_body; and there is room for more of it */
-	uint32_t discarded;
 
 	struct http_head *response, *response_trailers;
 	bool head_sent; /* the final one, to the client */
