@@ -151,11 +151,13 @@ static void note_request(struct http2_scan *scan, uint32_t id)
 static enum http2_scanned on_stream_frame(struct http2_conn *c, uint8_t type, uint8_t flags, uint32_t id)
 {
 	struct http2_scan *scan = &c->scan;
+	if (id == 0) /* nghttp2 does not look at PRIORITY */
+		return type == PRIORITY ? SCAN_PROTOCOL : SCAN_OK;
 	if (type == RST_STREAM) {
 		note_ended(scan, id);
 		return SCAN_OK;
 	}
-	if (type > HEADERS || id == 0)
+	if (type > HEADERS)
 		return SCAN_OK;
 	if (is_ended(scan, id))
 		return SCAN_CLOSED;
