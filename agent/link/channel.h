@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One end of the link: whole messages with descriptors over a SOCK_SEQPACKET socketpair, never blocking. What does not
- * fit in the socket waits in a bounded queue. It knows nothing of what the messages say. On its loop's thread only. */
+ * fit in the socket waits in a bounded queue. A message longer than a record goes in fragments, which the other end puts
+ * together again. It knows nothing of what the messages say. On its loop's thread only. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,7 +13,8 @@ struct err;
 struct loop;
 
 enum {
-	CHANNEL_MESSAGE_MAX = 1 << 20, /* bytes */
+	CHANNEL_MESSAGE_MAX = 8 << 20, /* bytes */
+	CHANNEL_RECORD_MAX = 64 << 10, /* of a message in one record */
 	CHANNEL_FDS_MAX = 64,	       /* per message; the kernel's limit is 253 */
 	CHANNEL_QUEUE_MESSAGES = 16384,
 	CHANNEL_QUEUE_BYTES = 32 << 20,
@@ -24,12 +26,13 @@ typedef void (*channel_message_fn)(const uint8_t *bytes, size_t len, int *fds, s
  * channel_send(); the owner frees the channel, in the callback if it likes. */
 typedef void (*channel_closed_fn)(const struct err *err, void *arg);
 
-/* A pair with buffers large enough for the largest message (needs CAP_NET_ADMIN to be sure of that; without it large
- * messages fail with -EMSGSIZE). Both ends are close-on-exec and non-blocking. */
+/* A pair with large buffers where that is allowed (CAP_NET_ADMIN). Both ends are close-on-exec and non-blocking. */
 int channel_pair(int fds[2], struct err *err);
 /* Takes fd, also on failure. */
 int channel_new(struct loop *loop, int fd, channel_message_fn on_message, channel_closed_fn on_closed, void *arg,
 		struct channel **out);
+/* The longest message that the other end may send; CHANNEL_MESSAGE_MAX unless it is said. */
+void channel_limit(struct channel *channel, size_t bytes);
 void channel_free(struct channel *channel); /* NULL is fine; what is still queued is lost */
 /* Copies bytes and duplicates descriptors when they must wait; the caller keeps its own. -EMSGSIZE: the message is too
  * long; -ENOBUFS: the queue is full; -EPIPE: closed; -ENOMEM. */

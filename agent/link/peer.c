@@ -142,6 +142,8 @@ static int peer_spawn(struct peer *peer, struct err *err)
 	}
 	rc = channel_new(s->loop, pair[0], peer_on_message, on_peer_closed, peer, &peer->channel);
 	if (rc == 0)
+		channel_limit(peer->channel, LINK_HELPER_MESSAGE_MAX);
+	if (rc == 0)
 		rc = loop_io_new(s->loop, peer->process.pidfd, on_peer_exit, peer, &peer->exit_io);
 	if (rc == 0)
 		rc = loop_io_set(peer->exit_io, LOOP_READ);
