@@ -391,8 +391,19 @@ static void on_cluster(struct http_cluster *cluster, void *arg)
 
 /* --- entries */
 
+static bool entry_watch(struct entry *e)
+{
+	e->watched_ns = loop_now_ns(e->u->loop);
+	e->applying = true;
+	e->watch = worker_cluster_watch(e->u->w, e->name, on_cluster, e);
+	e->applying = false;
+	return e->watch;
+}
+
 static struct entry *entry_new(struct upstreams *u, const char *name)
 {
+	if (table_count(u->entries) >= UPSTREAM_ENTRIES_MAX)
+		return NULL;
 	struct entry *e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
@@ -407,15 +418,25 @@ static struct entry *entry_new(struct upstreams *u, const char *name)
 		return NULL;
 	}
 	TAILQ_INSERT_TAIL(&u->entry_list, e, link);
-	e->applying = true;
-	e->watch = worker_cluster_watch(u->w, name, on_cluster, e);
-	e->applying = false;
-	if (!e->watch) {
+	/* What is refused at once, as too many names made of requests' hosts are, is not kept. */
+	if (!entry_watch(e) || (e->answered && !e->version)) {
 		entry_free(e);
 		return NULL;
 	}
 	upstreams_sweep_soon(u, false);
 	return e;
+}
+
+/* "None" may also mean that nobody could say so far. */
+void entry_ask_again(struct entry *e)
+{
+	if (loop_now_ns(e->u->loop) - e->watched_ns < UPSTREAM_ASK_AGAIN_MS * 1000000ull)
+		return;
+	worker_cluster_unwatch(e->watch);
+	e->watch = NULL;
+	e->answered = false;
+	if (!entry_watch(e))
+		e->answered = true;
 }
 
 struct entry *entry_get(struct upstreams *u, const char *name)
@@ -470,7 +491,8 @@ void entries_sweep(struct upstreams *u, uint64_t now_s)
 		next = TAILQ_NEXT(e, link);
 		entry_health(e, loop_now_ns(u->loop));
 		ad_hoc_sweep(e, now_s);
-		if (!e->live && !e->wait_count && now_s - e->used_s >= UPSTREAM_UNUSED_S)
+		uint64_t unused_s = e->version || !e->answered ? UPSTREAM_UNUSED_S : UPSTREAM_ABSENT_UNUSED_S;
+		if (!e->live && !e->wait_count && now_s - e->used_s >= unused_s)
 			entry_free(e);
 	}
 }

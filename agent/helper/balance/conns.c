@@ -210,7 +210,6 @@ static int conn_speak(struct conn *c, struct transport *t)
 	struct pool *p = c->pool;
 	struct http_limits limits = http_limits_default;
 	limits.idle_timeout_ms = idle_ms_of(c->version->cluster);
-	limits.head_timeout_ms = 0; /* the route says how long an answer may take */
 	bool h2 = t->alpn ? t->alpn[0] == 'h' && t->alpn[1] == '2' : p->protocol == HTTP_PROTO_2;
 	return h2 ? http2_client_new(p->u->loop, t, &limits, &conn_events, c, &c->http) :
 		    http1_client_new(p->u->loop, t, &limits, &conn_events, c, &c->http);
@@ -323,6 +322,7 @@ bool conn_new(struct pool *p)
 	caller_add(p->caller, LIMIT_CONNECTIONS, 1);
 	p->u->shard->upstream_connections++;
 	connect_deadline(c, c->born_ns);
+	upstreams_sweep_soon(p->u, pool_is_short(p));
 	return true;
 }
 

@@ -21,6 +21,9 @@ struct transport_connect;
 enum {
 	UPSTREAM_UNUSED_S = 300,	/* then a cluster is not watched any more */
 	UPSTREAM_AD_HOC_UNUSED_S = 60,	/* an address that PASSTHROUGH was asked for */
+	UPSTREAM_ABSENT_UNUSED_S = 20,	/* a cluster that there is none of */
+	UPSTREAM_ASK_AGAIN_MS = 1000,	/* about such a one */
+	UPSTREAM_ENTRIES_MAX = 16384,
 	UPSTREAM_AD_HOC_MAX = 4096,	/* in a cluster */
 	UPSTREAM_PENDING_MAX = 16384,	/* in a pool, where the cluster says no less */
 	UPSTREAM_WAITS_MAX = 16384,	/* for the first answer about a cluster */
@@ -111,9 +114,10 @@ struct entry {
 	struct wait_queue waits; /* until it is answered */
 	size_t wait_count;
 	uint64_t live; /* upstreams */
-	uint64_t used_s;
+	uint64_t used_s, watched_ns;
 };
 
+void entry_ask_again(struct entry *e); /* when there was none, a while ago */
 struct entry *entry_get(struct upstreams *u, const char *name); /* NULL: no memory, or there is none */
 void entries_sweep(struct upstreams *u, uint64_t now_s);
 void entry_free(struct entry *e); /* with its pools; nothing of it is used any more */
@@ -247,6 +251,7 @@ void pool_drain(struct pool *p, uint64_t except_transport_id); /* 0: all */
 void pools_sweep(struct upstreams *u, uint64_t now_ns);
 void pools_pod_removed(struct upstreams *u, struct worker_pod *pod);
 bool pool_is_empty(const struct pool *p);
+bool pool_is_short(const struct pool *p); /* its connections have short timeouts */
 
 bool conn_new(struct pool *p); /* begins to connect; false: no memory */
 void conn_update(struct conn *c); /* its capacity may have changed */

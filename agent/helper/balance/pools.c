@@ -71,11 +71,6 @@ static struct pool *pool_new(struct upstreams *u, struct host *h, struct worker_
 	LIST_INSERT_HEAD(&h->pools, p, by_host);
 	LIST_INSERT_HEAD(&h->entry->pools, p, by_entry);
 	u->pool_count++;
-
-	const struct http_cluster *c = h->version->cluster;
-	uint32_t idle_s = (c->http_idle_ms ? c->http_idle_ms : UPSTREAM_IDLE_MS) / 1000;
-	uint32_t longest_s = c->tcp.max_connection_duration_ms / 1000;
-	upstreams_sweep_soon(u, idle_s < UPSTREAM_SHORT_S || (longest_s && longest_s < UPSTREAM_SHORT_S));
 	return p;
 }
 
@@ -140,6 +135,7 @@ static void item_fill(struct upstream_item *item, struct pool *p, const struct a
 	up->cookie[0] = 0;
 	if (a->cookie[0])
 		str_copy(up->cookie, sizeof(up->cookie), a->cookie);
+	item->over = false;
 	item->host = h;
 	h->refs++;
 	item->caller = p->caller;
@@ -304,7 +300,7 @@ void pool_drain(struct pool *p, uint64_t except_transport_id)
 	conns_drain(&p->busy, except_transport_id);
 }
 
-static bool is_short(const struct pool *p)
+bool pool_is_short(const struct pool *p)
 {
 	const struct http_cluster *c = p->host->version->cluster;
 	uint32_t longest_ms = c->tcp.max_connection_duration_ms;
@@ -320,7 +316,7 @@ void pools_sweep(struct upstreams *u, uint64_t now_ns)
 	for (p = TAILQ_FIRST(&u->pools); p; p = next) {
 		next = TAILQ_NEXT(p, link);
 		conns_sweep(p, now_ns);
-		u->short_sweeps |= is_short(p) && !pool_is_empty(p);
+		u->short_sweeps |= pool_is_short(p) && !pool_is_empty(p);
 		if (pool_is_empty(p) && (p->host->gone || now_s - p->used_s >= POOL_UNUSED_S))
 			pool_free(p);
 	}

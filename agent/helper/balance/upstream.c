@@ -256,6 +256,8 @@ static enum step way_go(struct upstreams *u, struct entry *e, struct attempt *a,
 {
 	for (int i = 0;; i++) {
 		e->used_s = upstreams_second(loop_now_ns(u->loop));
+		if (e->answered && !e->version)
+			entry_ask_again(e);
 		if (!e->answered) {
 			way->entry = e;
 			return e->wait_count < UPSTREAM_WAITS_MAX ? STEP_WAIT_CLUSTER : failed(way, UPSTREAM_OVERFLOW);
