@@ -402,6 +402,8 @@ static void on_socket(struct loop_io *io, int events, void *arg)
 {
 	struct transport_socket *s = arg;
 	(void)io;
+	if (!s->t.events && !s->closed)
+		return; /* connected in this tick, and not handed over yet */
 	if (events & LOOP_WRITE)
 		on_writable(s);
 	if (s->gone || s->error)

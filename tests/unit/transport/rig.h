@@ -13,6 +13,7 @@ struct worker {
 	struct transports *transports;
 	struct worker_pod pod;
 	unsigned int drops[DROP_REASON_COUNT];
+	struct stage *stage; /* stage.h: what tests of acceptance add */
 };
 
 struct told { /* by one transport */
