@@ -88,7 +88,7 @@ static void tick_streams(struct hbone *h, uint64_t now_ms)
 			s->error = -ETIMEDOUT;
 			outbound_fail(s, DROP_UPSTREAM_CONNECT);
 		} else if (s->inbound && is_past(s, now_ms)) {
-			inbound_fail(s, 503, DROP_UPSTREAM_CONNECT, NULL);
+			inbound_late(s);
 		}
 	}
 }
@@ -351,7 +351,7 @@ size_t hbone_live(const struct hbone *h)
 
 static const char *const stream_states[] = {
 	[STREAM_RESOLVING] = "resolving",   [STREAM_QUEUED] = "waiting", [STREAM_ASKED] = "connecting",
-	[STREAM_CONNECTING] = "connecting", [STREAM_OPEN] = "open",	 [STREAM_CLOSED] = "closed",
+	[STREAM_CONNECTING] = "connecting", [STREAM_SNIFFING] = "sniffing", [STREAM_OPEN] = "open",	 [STREAM_CLOSED] = "closed",
 };
 
 static void dump_stream(const struct hbone_stream *s, uint64_t now_s, struct sb *out)

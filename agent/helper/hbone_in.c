@@ -5,7 +5,10 @@
 
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/helper/route/exchange.h"
+#include "agent/helper/sniff.h"
 #include "agent/helper/transport_dial.h"
+#include "agent/helper/worker_accept.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
 
@@ -13,6 +16,12 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+enum {
+	SNIFF_SILENT_MS = 200,	 /* then a client that has said nothing waits for its server */
+	SNIFF_HALTING_MS = 1000, /* then what it has begun is not HTTP */
+	SNIFF_DECLARED_MS = SERVER_IDLE_S * 1000,
+};
 
 /* Ports of the mesh in every pod, ours and Istio's: a tunnel into them would go around policy. */
 static const uint16_t mesh_ports[] = { MESH_HBONE_PORT, 15001, 15006 };
@@ -53,10 +62,17 @@ void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, c
 	stream_abort(s, H2_CANCEL);
 }
 
-static void inbound_open(struct hbone_stream *s)
+static void inbound_answer(struct hbone_stream *s)
 {
+	if (s->h2.answered)
+		return;
 	h2_respond(s->conn->h2, &s->h2, 200, false);
 	conn_touch(s->conn);
+}
+
+static void inbound_open(struct hbone_stream *s)
+{
+	inbound_answer(s);
 	if (relay_start(s) < 0) {
 		stream_abort(s, H2_INTERNAL_ERROR);
 		return;
@@ -141,6 +157,87 @@ static bool is_mesh_port(uint16_t port)
 	return port == 0;
 }
 
+/* By the L4 rules, to the application's own socket. */
+static void inbound_l4(struct hbone_stream *s)
+{
+	struct policy_verdict verdict;
+	judge(s, &verdict);
+	if (verdict.reason != DROP_NONE) {
+		inbound_fail(s, 401, verdict.reason, verdict.rule ? verdict.rule->name : NULL);
+		return;
+	}
+	s->state = STREAM_CONNECTING;
+	s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + CONNECT_TIMEOUT_MS);
+	struct worker_wait *wait = worker_socket_take(s->h->w, s->pod, POD_CONNECT_LOCAL, on_socket, s);
+	if (wait)
+		s->wait = wait;
+}
+
+/* --- HTTP: the engine judges and connects, request by request --- */
+
+static void inbound_http(struct hbone_stream *s, enum http_protocol protocol)
+{
+	s->http = true;
+	s->state = STREAM_OPEN;
+	s->began_s = s->active_s = (uint32_t)(hbone_now_ms(s->h) / 1000);
+	stream_settle(s);
+	struct transport *t = hbone_transport_new(s);
+	if (!t) {
+		inbound_fail(s, 503, DROP_NO_MEMORY, NULL);
+		return;
+	}
+	http_proxy_inbound(worker_http(s->h->w), s->pod, t, protocol);
+}
+
+/* What came is kept in to_app until it says enough; its credit does not return, so the window bounds it. */
+void inbound_sniff(struct hbone_stream *s)
+{
+	char name[SNIFF_NAME_MAX];
+	const uint8_t *bytes = buffer_head(&s->to_app);
+	size_t len = s->to_app.len;
+	enum sniffed what = sniff(bytes, len, name);
+	bool begins = what == SNIFF_MORE && (len == 0 || bytes[0] == 'P' || bytes[0] == 0x16);
+	if (s->declared && (what == SNIFF_OTHER || (what == SNIFF_MORE && !begins)))
+		what = SNIFF_HTTP1; /* whatever it is: the codec answers */
+	if (s->declared && s->h2.remote_end && len == 0) {
+		h2_end(s->conn->h2, &s->h2);
+		conn_touch(s->conn);
+		stream_close(s);
+		return;
+	}
+	if (what == SNIFF_MORE && s->h2.remote_end)
+		what = s->declared && len ? SNIFF_HTTP1 : SNIFF_OTHER;
+	if (what == SNIFF_HTTP1)
+		inbound_http(s, HTTP_PROTO_1);
+	else if (what == SNIFF_HTTP2)
+		inbound_http(s, HTTP_PROTO_2);
+	else if (what != SNIFF_MORE)
+		inbound_l4(s);
+	else if (len)
+		s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + SNIFF_HALTING_MS);
+}
+
+static void inbound_l7(struct hbone_stream *s, bool declared)
+{
+	s->declared = declared;
+	s->state = STREAM_SNIFFING;
+	/* A client that says nothing where HTTP is declared is only early: it has the idle time of the tunnel. */
+	s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + (declared ? SNIFF_DECLARED_MS : SNIFF_SILENT_MS));
+	if (declared)
+		stream_settle(s);
+	inbound_answer(s);
+}
+
+void inbound_late(struct hbone_stream *s)
+{
+	if (s->state == STREAM_SNIFFING && !s->declared)
+		inbound_l4(s);
+	else if (s->state == STREAM_SNIFFING && s->to_app.len)
+		inbound_http(s, HTTP_PROTO_1);
+	else
+		inbound_fail(s, 503, DROP_UPSTREAM_CONNECT, NULL);
+}
+
 void inbound_request(struct hbone_stream *s, const struct h2_request *request)
 {
 	s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + CONNECT_TIMEOUT_MS);
@@ -156,20 +253,16 @@ void inbound_request(struct hbone_stream *s, const struct h2_request *request)
 		inbound_fail(s, 400, DROP_RESERVED_PORT, NULL);
 		return;
 	}
-	struct policy_verdict verdict;
-	judge(s, &verdict);
-	if (verdict.reason != DROP_NONE) {
-		inbound_fail(s, 401, verdict.reason, verdict.rule ? verdict.rule->name : NULL);
-		return;
-	}
-	struct worker_wait *wait = worker_socket_take(s->h->w, s->pod, POD_CONNECT_LOCAL, on_socket, s);
-	if (wait)
-		s->wait = wait;
+	enum port_kind kind = pod_port_kind(s->pod, s->destination.port);
+	if (kind == PORT_L4)
+		inbound_l4(s);
+	else
+		inbound_l7(s, kind == PORT_HTTP);
 }
 
 void inbound_judge(struct hbone_stream *s)
 {
-	if (!s->conn || (s->state != STREAM_OPEN && s->state != STREAM_CONNECTING))
+	if (!s->conn || s->http || (s->state != STREAM_OPEN && s->state != STREAM_CONNECTING))
 		return;
 	struct policy_verdict verdict;
 	judge(s, &verdict);

@@ -98,6 +98,7 @@ enum stream_state {
 	STREAM_RESOLVING,  /* outbound: what is the endpoint? */
 	STREAM_QUEUED,	   /* outbound: waits for a connection of its pool */
 	STREAM_ASKED,	   /* outbound: CONNECT sent */
+	STREAM_SNIFFING,   /* inbound, open to the peer: what does it speak? */
 	STREAM_CONNECTING, /* inbound: socket to the application */
 	STREAM_OPEN,
 	STREAM_CLOSED,
@@ -109,6 +110,8 @@ struct hbone_stream {
 	uint8_t state;
 	bool inbound, settled, app_eof, app_shut, blocked, eager, retried;
 	bool hung_up; /* the application has sent its last byte, as epoll says */
+	bool http;	/* inbound, and the engine judges each request */
+	bool declared;	/* inbound: HTTP by declaration */
 	bool uncharged; /* does not count against the pod's limit */
 	bool closing;	/* its transport's user has closed it: not past deadline_ms */
 	int fd, events;
@@ -224,6 +227,8 @@ extern const struct h2_events conn_server_events, conn_client_events;
 
 /* hbone_in.c, hbone_out.c: streams of either direction. */
 void inbound_request(struct hbone_stream *s, const struct h2_request *request);
+void inbound_sniff(struct hbone_stream *s); /* more bytes, or the end, came while sniffing */
+void inbound_late(struct hbone_stream *s);  /* past its deadline */
 void inbound_judge(struct hbone_stream *s); /* policy changed: cut what it forbids */
 /* Answers with the status, counts the reason (DROP_NONE: not) and ends the stream. */
 void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, const char *rule);

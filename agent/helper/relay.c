@@ -231,7 +231,9 @@ void relay_flush(struct hbone *h)
 		stream_abort(s, H2_INTERNAL_ERROR);
 		return;
 	}
-	if (s->to_app.len && s->io)
+	if (s->state == STREAM_SNIFFING)
+		inbound_sniff(s);
+	else if (s->to_app.len && s->io)
 		relay_arm(s, s->events | LOOP_WRITE);
 }
 
@@ -239,7 +241,9 @@ void relay_end(struct hbone_stream *s)
 {
 	if (s->h->batch.stream == s)
 		relay_flush(s->h);
-	if (s->transport && s->state == STREAM_OPEN)
+	if (s->state == STREAM_SNIFFING)
+		inbound_sniff(s);
+	else if (s->transport && s->state == STREAM_OPEN)
 		hbone_transport_end(s);
 	else if (s->state == STREAM_OPEN)
 		relay_progress(s);

@@ -4,6 +4,7 @@
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/helper/route/exchange.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/helper/transport.h"
 #include "agent/model/identity.h"
@@ -62,6 +63,21 @@ struct hbone *worker_hbone(struct worker *w)
 struct transports *worker_transports(struct worker *w)
 {
 	return w->transports;
+}
+
+struct http_proxy *worker_http(struct worker *w)
+{
+	return (struct http_proxy *)w;
+}
+
+void http_proxy_inbound(struct http_proxy *p, struct worker_pod *pod, struct transport *t, enum http_protocol protocol)
+{
+	struct worker *w = (struct worker *)p;
+	assert_ptr_equal(pod, &w->pod);
+	w->http++;
+	w->http_transport = t;
+	w->http2 = protocol == HTTP_PROTO_2;
+	w->on_http(w, t);
 }
 
 struct worker_pod *worker_pod_ref(struct worker_pod *pod)

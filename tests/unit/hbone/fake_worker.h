@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 struct test_ca;
+struct transport;
 
 struct worker {
 	struct loop *loop;
@@ -27,6 +28,10 @@ struct worker {
 	unsigned int results_ok, results_failed;
 	struct addr_port last_bind; /* what the application would see as its peer */
 	unsigned int sockets_taken;
+	unsigned int http; /* transports that the engine got */
+	struct transport *http_transport;
+	bool http2;
+	void (*on_http)(struct worker *w, struct transport *t); /* sets its events */
 
 	/* the tunnel's listener */
 	int listener;

@@ -6,6 +6,8 @@
 #include "agent/helper/transport_internal.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
+#include "agent/model/service.h"
+#include "agent/model/workload.h"
 #include "tests/unit/hbone/world.h"
 
 #include <errno.h>
@@ -427,6 +429,140 @@ static void test_transport_outlives_its_worker_parts(void **state)
 	close(app);
 }
 
+/* --- from the other side: a pod with HTTP rules --- */
+
+static struct told served;
+
+static void on_http(struct worker *w, struct transport *t)
+{
+	(void)w;
+	served = told_new();
+	served.t = t;
+	transport_on(t, &events, &served);
+}
+
+static struct inbound_port l7_port;
+
+static void serve_http(struct world *w, uint8_t app)
+{
+	l7_port = (struct inbound_port){ .port = w->app.port, .app = app };
+	w->server.pod.l7_ports = &l7_port;
+	w->server.pod.l7_port_count = 1;
+	w->server.on_http = on_http;
+}
+
+static void test_transport_http_port_goes_to_the_engine(void **state)
+{
+	struct world *w = *state;
+	char text[8];
+	serve_http(w, APP_HTTP);
+	w->server.pod.policy->has_allow = true; /* the engine judges requests, not this */
+	for (int h2 = 0; h2 < 2; h2++) {
+		const char *first = h2 ? "PRI * HTTP/2.0\r\n" : "GET ", *rest = h2 ? "\r\nSM\r\n\r\n" : "/ HTTP";
+		int client = app_connect(&w->client, &w->app);
+		app_send(w->loop, client, first, strlen(first));
+		run_turns(w->loop, 5);
+		app_send(w->loop, client, rest, strlen(rest));
+		run_until_count(w->loop, &w->server.http, (unsigned int)h2 + 1);
+		assert_int_equal(w->server.http2, h2);
+		until_len(w, &served, strlen(first) + strlen(rest));
+		assert_memory_equal(served.data, first, strlen(first));
+		assert_string_equal(served.t->peer->uri, FRONTEND);
+		assert_true(addr_port_eq(&served.t->local, &w->app));
+		assert_true(addr_eq(&served.t->remote.addr, &w->client.pod.addrs[0]));
+		hbone_policy_changed(w->server.hbone, &w->server.pod);
+		put(&served, "200");
+		app_recv(w->loop, client, text, 3);
+		shutdown(client, SHUT_WR);
+		run_until_count(w->loop, &served.ends, 1);
+		transport_close(served.t, false);
+		served.t = NULL;
+		assert_int_equal(app_next(w->loop, client, text, 1), 0);
+		close(client);
+		told_done(&served);
+	}
+	assert_int_equal(w->server.sockets_taken, 0);
+}
+
+static void test_transport_between_two_transports(void **state)
+{
+	struct world *w = *state;
+	struct told told;
+	uint8_t *out = pattern(MUCH);
+	serve_http(w, APP_UNKNOWN);
+	open_transport(w, &told);
+	run_until_count(w->loop, &told.opened, 1);
+	put(&told, "GET / HTTP/1.1\r\n");
+	run_until_count(w->loop, &w->server.http, 1);
+	until_len(w, &served, 16);
+	served.len = 0;
+	told.out = served.out = out;
+	told.out_len = served.out_len = MUCH;
+	told.end_after = served.end_after = true;
+	pour(&told);
+	pour(&served);
+	run_until_count(w->loop, &served.ends, 1);
+	run_until_count(w->loop, &told.ends, 1);
+	assert_int_equal(served.len, MUCH);
+	assert_memory_equal(served.data, out, MUCH);
+	assert_memory_equal(told.data, out, MUCH);
+	free(out);
+	told_done(&told);
+	told_done(&served);
+}
+
+static void test_transport_unknown_port_falls_back(void **state)
+{
+	struct world *w = *state;
+	char text[8];
+	serve_http(w, APP_UNKNOWN);
+	for (int silent = 0; silent < 2; silent++) {
+		int client = app_connect(&w->client, &w->app);
+		if (!silent)
+			app_send(w->loop, client, "*1\r\n", 4);
+		int server = tcp_accept(w->loop, w->listener);
+		app_send(w->loop, server, "+OK", 3);
+		app_recv(w->loop, client, text, 3);
+		if (!silent)
+			app_recv(w->loop, server, text, 4);
+		close(client);
+		close(server);
+	}
+	/* L4 rules hold for what is not HTTP, when it is known. */
+	w->server.pod.policy->has_allow = true;
+	int client = app_connect(&w->client, &w->app);
+	app_send(w->loop, client, "*1\r\n", 4);
+	assert_int_equal(app_next(w->loop, client, text, 1), -ECONNRESET);
+	assert_int_equal(w->server.drops[DROP_POLICY_NO_ALLOW], 1);
+	assert_int_equal(w->server.http, 0);
+	close(client);
+}
+
+static void test_transport_end_while_sniffing_is_safe(void **state)
+{
+	struct world *w = *state;
+	char byte;
+	serve_http(w, APP_HTTP);
+	int client = app_connect(&w->client, &w->app);
+	run_turns(w->loop, 30);
+	shutdown(client, SHUT_WR);
+	assert_int_equal(app_next(w->loop, client, &byte, 1), 0);
+	close(client);
+	client = app_connect(&w->client, &w->app);
+	app_send(w->loop, client, "PRI", 3);
+	shutdown(client, SHUT_WR);
+	run_until_count(w->loop, &w->server.http, 1);
+	run_until_count(w->loop, &served.ends, 1);
+	assert_int_equal(served.len, 3);
+	told_done(&served);
+	close(client);
+	client = app_connect(&w->client, &w->app);
+	run_turns(w->loop, 30);
+	hbone_pod_removed(w->server.hbone, &w->server.pod);
+	assert_int_equal(app_next(w->loop, client, &byte, 1), -ECONNRESET);
+	close(client);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +581,10 @@ int main(void)
 		WORLD_TEST(test_transport_silent_tunnel_is_etimedout),
 		WORLD_TEST(test_transport_is_cut_by_a_changed_policy),
 		WORLD_TEST(test_transport_outlives_its_worker_parts),
+		WORLD_TEST(test_transport_http_port_goes_to_the_engine),
+		WORLD_TEST(test_transport_between_two_transports),
+		WORLD_TEST(test_transport_unknown_port_falls_back),
+		WORLD_TEST(test_transport_end_while_sniffing_is_safe),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
