@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lines of access logs of one worker on their way to the writer: collected for a tenth of a second, so that a request
+ * costs a line's text and nothing else. Worker's thread. */
+#pragma once
+
+struct access_logs;
+struct log_writer;
+struct loop;
+struct request_record;
+struct telemetry;
+
+int access_logs_new(struct loop *loop, struct log_writer *writer, struct access_logs **out); /* 0 or -errno */
+void access_logs_free(struct access_logs *l); /* hands over what there is; NULL is fine */
+void access_logs_write(struct access_logs *l, const struct telemetry *t, const struct request_record *r);
