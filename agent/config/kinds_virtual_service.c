@@ -249,7 +249,7 @@ static void http_route_validate(struct decode *d, const struct path *path, const
 		decode_error(d, path, "route", node_get(node, "route"), "has %zu destinations without any weight", r->route.n);
 }
 
-static const struct schema schema_http_route = SCHEMA(vs_route, http_route_fields, .name = "HTTPRoute", .validate = http_route_validate);
+static const struct schema schema_vs_http_route = SCHEMA(vs_route, http_route_fields, .name = "HTTPRoute", .validate = http_route_validate);
 
 static const struct field tcp_match_fields[] = {
 	FIELD(vs_l4_match, destination_subnets, "destinationSubnets", STRING_LIST, .doc = "Addresses that were asked."),
@@ -274,20 +274,20 @@ static const struct field tcp_route_fields[] = {
 	FIELD(vs_l4_route, match, "match", LIST, .of = &schema_tcp_match, .doc = "Any of these; none: all."),
 	FIELD(vs_l4_route, route, "route", LIST, .of = &schema_route_destination, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Where connections go, by weight."),
 };
-static const struct schema schema_tcp_route = SCHEMA(vs_l4_route, tcp_route_fields, .name = "TCPRoute");
+static const struct schema schema_vs_tcp_route = SCHEMA(vs_l4_route, tcp_route_fields, .name = "TCPRoute");
 
 static const struct field tls_route_fields[] = {
 	FIELD(vs_l4_route, match, "match", LIST, .of = &schema_tls_match, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Any of these."),
 	FIELD(vs_l4_route, route, "route", LIST, .of = &schema_route_destination, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Where connections go, by weight."),
 };
-static const struct schema schema_tls_route = SCHEMA(vs_l4_route, tls_route_fields, .name = "TLSRoute");
+static const struct schema schema_vs_tls_route = SCHEMA(vs_l4_route, tls_route_fields, .name = "TLSRoute");
 
 static const struct field virtual_service_fields[] = {
 	FIELD(virtual_service_spec, hosts, "hosts", STRING_LIST, .check = text_check_host, .doc = "Hosts that it holds for; none: a delegate."),
 	FIELD(virtual_service_spec, gateways, "gateways", STRING_LIST, .check = text_check_not_empty, .doc = "[namespace/]name, or mesh."),
-	FIELD(virtual_service_spec, http, "http", LIST, .of = &schema_http_route, .doc = "HTTP routes, the first that matches."),
-	FIELD(virtual_service_spec, tls, "tls", LIST, .of = &schema_tls_route, .doc = "Routes by server name."),
-	FIELD(virtual_service_spec, tcp, "tcp", LIST, .of = &schema_tcp_route, .doc = "Routes of other connections."),
+	FIELD(virtual_service_spec, http, "http", LIST, .of = &schema_vs_http_route, .doc = "HTTP routes, the first that matches."),
+	FIELD(virtual_service_spec, tls, "tls", LIST, .of = &schema_vs_tls_route, .doc = "Routes by server name."),
+	FIELD(virtual_service_spec, tcp, "tcp", LIST, .of = &schema_vs_tcp_route, .doc = "Routes of other connections."),
 	FIELD(virtual_service_spec, export_to, "exportTo", STRING_LIST, .check = text_check_export_to, .doc = "Namespaces that see it."),
 };
 

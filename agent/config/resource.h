@@ -101,6 +101,12 @@ struct resource {
 		const struct request_authentication_spec *request_authentication;
 		const struct telemetry_spec *telemetry;
 		const struct envoy_filter_spec *envoy_filter;
+		const struct http_route_spec *http_route;
+		const struct grpc_route_spec *grpc_route;
+		const struct tls_route_spec *tls_route;
+		const struct tcp_route_spec *tcp_route;
+		const struct reference_grant_spec *reference_grant;
+		const struct route_parents *route_parents; /* of any route: its first member */
 		const struct node *raw; /* kinds without a table; may be NULL */
 	} spec; /* never NULL for a kind with a table: an absent spec is an empty one (Namespace has none) */
 	struct arena *arena;
