@@ -170,6 +170,7 @@ struct attempt { /* what upstream_get() was asked */
 	upstream_pick_fn pick; /* instead of fn */
 	void *arg;
 	bool hash_known, has_hash;
+	bool of_host; /* DYNAMIC_DNS: it has come to the cluster of its host */
 	uint64_t hash;
 	char cookie[256];
 };

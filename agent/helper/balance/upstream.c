@@ -254,7 +254,7 @@ static enum step way_pool(struct upstreams *u, struct host *h, const struct atte
 /* Everything that a question goes through, once or again. */
 static enum step way_go(struct upstreams *u, struct entry *e, struct attempt *a, struct way *way)
 {
-	for (int i = 0;; i++) {
+	for (;;) { /* twice at most: DYNAMIC_DNS */
 		e->used_s = upstreams_second(loop_now_ns(u->loop));
 		if (e->answered && !e->version)
 			entry_ask_again(e);
@@ -264,8 +264,9 @@ static enum step way_go(struct upstreams *u, struct entry *e, struct attempt *a,
 		}
 		if (!e->version)
 			return failed(way, UPSTREAM_NO_CLUSTER);
-		if (i || !e->version->cluster->dynamic_dns)
+		if (a->of_host || !e->version->cluster->dynamic_dns)
 			break;
+		a->of_host = true;
 		e = entry_of_host(u, e, a);
 		if (!e)
 			return failed(way, UPSTREAM_NO_ENDPOINT);
@@ -348,7 +349,7 @@ struct upstream_wait *upstream_get(struct upstreams *u, const struct upstream_qu
 	a.fn = fn;
 	a.pick = NULL;
 	a.arg = arg;
-	a.hash_known = a.has_hash = false;
+	a.hash_known = a.has_hash = a.of_host = false;
 	a.hash = 0;
 	a.cookie[0] = 0;
 	return ask(u, &a);

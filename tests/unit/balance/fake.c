@@ -540,6 +540,10 @@ int fake_setup(void **state)
 	fake.now_ns = 1000000000000ull;
 	fake.h2_max = 100;
 	answers = 0;
+	/* What a test that failed left behind. */
+	timers = NULL;
+	watches = NULL;
+	deferred_count = 0;
 	clusters = table_new(NULL);
 	assert_non_null(clusters);
 	for (size_t i = 0; i < 2; i++) {
