@@ -444,6 +444,11 @@ void world_connect_inbound(struct world *w, const char *peer)
 	identity_unref(identity);
 }
 
+struct worker_pod *worker_pod_of(struct world *w)
+{
+	return &w->w->pod;
+}
+
 void world_tick(struct world *w, unsigned int ms)
 {
 	fake_tick(w->w->loop, ms);

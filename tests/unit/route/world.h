@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct worker_pod;
+
 enum { ATTEMPTS = 16 };
 
 /* What an attempt meets, in order; the last one repeats. */
@@ -70,6 +72,7 @@ void world_free(struct world *w); /* asserts that each exchange was recorded onc
 struct http_route *world_add_route(struct world *w); /* before the first; the others move on */
 void world_connect(struct world *w);		     /* seals the vhost; the client's connection comes */
 void world_connect_inbound(struct world *w, const char *peer); /* peer: a SPIFFE URI, or NULL */
+struct worker_pod *worker_pod_of(struct world *w);
 void world_tick(struct world *w, unsigned int ms);
 void world_send(struct world *w, const char *text);	       /* the client does */
 const char *world_received(struct world *w);		       /* what the client was sent, all of it */
