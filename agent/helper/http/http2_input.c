@@ -311,11 +311,13 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
 
 static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *frame, int error, void *arg)
 {
-	struct http2_stream *s = stream_of(session, frame->hd.stream_id);
 	(void)arg;
-	/* A head that HPACK or the limit of header blocks refused; for requests on_stream_close() follows. */
-	if (s && frame->hd.type == NGHTTP2_HEADERS && error != NGHTTP2_ERR_STREAM_CLOSED &&
-	    error != NGHTTP2_ERR_STREAM_CLOSING)
+	/* A head that HPACK or the limit of header blocks refused. After a request on_stream_close() follows. */
+	if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat == NGHTTP2_HCAT_REQUEST ||
+	    error == NGHTTP2_ERR_STREAM_CLOSED || error == NGHTTP2_ERR_STREAM_CLOSING)
+		return 0;
+	struct http2_stream *s = stream_of(session, frame->hd.stream_id);
+	if (s)
 		http2_stream_abort(s, HTTP_RESET_INTERNAL, NGHTTP2_INTERNAL_ERROR);
 	return 0;
 }
