@@ -39,6 +39,7 @@ void rule_list_done(struct rule_list *list);
 bool authz_selects(const struct compiler *c, const struct resource *r, const char *ns, const struct label *labels,
 		   size_t n);
 
+
 /* --- service.c, service_entry.c, endpoints.c, schedule.c, traffic.c */
 int service_build(struct compiler *c, struct service_node *node, struct service **out, struct notes *notes);
 uint64_t service_content(const struct service *s);
@@ -59,6 +60,7 @@ struct traffic {
 	const struct resource *rule; /* NULL: none applies */
 };
 void traffic_of(const struct compiler *c, const char *ns, const char *hostname, uint16_t port, struct traffic *out);
+void traffic_pool_apply(const struct connection_pool *pool, struct traffic *out); /* pool may be NULL */
 /* The DestinationRule for a host of namespace ns, or NULL. */
 const struct resource *traffic_rule(const struct compiler *c, const char *ns, const char *hostname);
 /* "catalog" of namespace shop -> "catalog.shop.svc.cluster.local"; others as they are, lower case. false: too long. */

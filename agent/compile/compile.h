@@ -14,6 +14,11 @@
 
 struct compiler;
 struct err;
+struct http_cluster;
+struct http_request_view;
+struct http_route;
+struct http_vhost;
+struct l7_target;
 
 /* Where the resources are: store_next of source/store.h fits. In the order of their keys (strcmp); they must stay as
  * they are for the duration of a run; the compiler takes references on those that it keeps. */
@@ -64,6 +69,31 @@ bool compiler_outlier(const struct compiler *c, const struct addr_port *endpoint
 /* The policy of any workload of the last plan, also of one of another node, whose own does not carry it: what that node
  * makes of the same configuration. *out is a new reference. 0 or -ENOMEM. */
 int compiler_policy(const struct compiler *c, const struct workload *w, struct policy **out);
+
+/* --- above L4: made when asked for, kept until what they are made of changes. An unchanged answer has the same id. All of
+ * the last run; *out is a new reference. 0, -ENOMEM, or as said. */
+
+/* What a call of a workload to an address and port means. host: of the request (with or without a port), or a TLS server
+ * name; NULL: not known. A host that the caller sees, and that has the port, decides before the address does. caller NULL:
+ * anybody. */
+int compiler_target(struct compiler *c, const struct workload *caller, const struct addr_port *original, const char *host,
+		    struct l7_target **out);
+/* "outbound|80|v1|catalog.shop.svc.cluster.local", the same with "|<host>" behind for a dynamic_dns one, or
+ * "PassthroughCluster". -ENOENT: there is no such service, port or subset: requests get 503. */
+int compiler_cluster(struct compiler *c, const char *name, struct http_cluster **out);
+/* The names of the clusters of all services, with their subsets, sorted; the caller frees each and the array. */
+int compiler_cluster_names(struct compiler *c, char ***out, size_t *count);
+/* Where a DestinationRule's certificates are read: the file's text, newly allocated, or NULL. Without it, TLS settings with
+ * files verify nothing, so connections fail. */
+void compiler_set_files(struct compiler *c, char *(*read_file)(void *arg, const char *path), void *arg);
+void compiler_files_changed(struct compiler *c); /* clusters are made anew */
+
+/* Why each match of each route of a virtual host takes a request, or not: calls back in order until a route is taken (that
+ * one included, with why NULL) or fn returns false. match SIZE_MAX: the route has no match and takes everything. Returns the
+ * route that is taken, or NULL. Pure. */
+typedef bool (*http_explain_fn)(void *arg, size_t route, size_t match, const char *why);
+const struct http_route *compiler_explain_http(const struct http_vhost *v, const struct http_request_view *r, http_explain_fn fn,
+					       void *arg);
 
 /* What is odd in the configuration in force: nothing that was refused, but what likely is not meant. */
 enum finding_severity { FINDING_INFO, FINDING_WARNING, FINDING_ERROR };

@@ -13,6 +13,7 @@
 #include "agent/compile/build.h"
 #include "agent/compile/dirty.h"
 #include "agent/compile/hosts.h"
+#include "agent/compile/http.h"
 #include "agent/compile/identities.h"
 #include "agent/compile/inventory.h"
 #include "agent/compile/nodes.h"
@@ -23,6 +24,7 @@ static void compiler_done(struct compiler *c)
 	publisher_done(&c->publisher);
 	workload_nodes_done(c);
 	service_nodes_done(c);
+	http_done(c);
 	identities_done(c);
 	hosts_done(c);
 	table_free(c->namespaces);
@@ -42,7 +44,7 @@ static int compiler_init(struct compiler *c)
 	c->locality = strdup("");
 	if (!c->namespaces || !c->node || !c->locality || mesh_settings_init(&c->mesh) < 0 ||
 	    publisher_init(&c->publisher) < 0 || identities_init(c) < 0 || workload_nodes_init(c) < 0 ||
-	    service_nodes_init(c) < 0 || hosts_init(c) < 0) {
+	    service_nodes_init(c) < 0 || http_init(c) < 0 || hosts_init(c) < 0) {
 		compiler_done(c);
 		return -ENOMEM;
 	}
@@ -95,6 +97,7 @@ static int on_mesh_change(struct compiler *c, const struct resource *old, const 
 	}
 	mesh_settings_done(&c->mesh);
 	c->mesh = mesh;
+	c->http.generation++;
 	return dirty_everything(c);
 }
 
@@ -108,6 +111,7 @@ static int on_namespace_change(struct compiler *c, const struct resource *old, c
 	} else {
 		table_remove_str(c->namespaces, name);
 	}
+	c->http.generation++;
 	return only_moved(old, new) ? 0 : dirty_namespace(c, name);
 }
 
@@ -134,11 +138,12 @@ static int on_authz_change(struct compiler *c, const struct resource *old, const
 	return on_peer_change(c, old, new);
 }
 
-/* Policies may name a service as their target. */
+/* Policies may name a service as their target, and a service's ports say which of a workload speak HTTP. */
 static int on_service_change(struct compiler *c, const struct resource *old, const struct resource *new)
 {
 	/* A service says where it is written, so it is built also when that is all that is new. */
-	if (c->target_policies && !only_moved(old, new) && dirty_locals(c, new ? new->ns : old->ns) < 0)
+	if (!only_moved(old, new) && (c->target_policies || http_locals_care(c)) &&
+	    dirty_locals(c, new ? new->ns : old->ns) < 0)
 		return -ENOMEM;
 	return service_node_change(c, old, new);
 }
@@ -161,6 +166,7 @@ static int on_rule_change(struct compiler *c, const struct resource *old, const 
 {
 	bool moved = only_moved(old, new);
 
+	c->http.generation++;
 	if (old && (rule_index(c, old, false) < 0 || (!moved && dirty_services_of_rule(c, old) < 0)))
 		return -ENOMEM;
 	if (new && (rule_index(c, new, true) < 0 || (!moved && dirty_services_of_rule(c, new) < 0)))
@@ -179,6 +185,10 @@ static int resources_sync(struct compiler *c, const struct compile_source *sourc
 		{ KIND_WORKLOAD_ENTRY, on_workload_change },	{ KIND_SERVICE, on_service_change },
 		{ KIND_SERVICE_ENTRY, on_service_change },	{ KIND_PEER_AUTHENTICATION, on_peer_change },
 		{ KIND_AUTHORIZATION_POLICY, on_authz_change }, { KIND_DESTINATION_RULE, on_rule_change },
+		{ KIND_VIRTUAL_SERVICE, http_on_virtual_service }, { KIND_SIDECAR, http_on_scope_change },
+		{ KIND_K8S_HTTP_ROUTE, http_on_route },		{ KIND_K8S_GRPC_ROUTE, http_on_route },
+		{ KIND_K8S_TLS_ROUTE, http_on_route },		{ KIND_K8S_TCP_ROUTE, http_on_route },
+		{ KIND_K8S_REFERENCE_GRANT, http_on_scope_change },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)

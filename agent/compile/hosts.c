@@ -188,10 +188,19 @@ int hosts_wanted_update(struct compiler *c)
 	const struct table *services = c->dns_services.table, *workloads = c->dns_workloads.table;
 
 	wanted_free(c);
-	c->wanted = calloc(table_count(services) + table_count(workloads) + 1, sizeof(*c->wanted));
-	if (!c->wanted || wanted_add(c, services, NULL) < 0 || wanted_add(c, workloads, services) < 0)
+	c->wanted = calloc(table_count(services) + table_count(workloads) + table_count(c->http.dynamic) + 1, sizeof(*c->wanted));
+	if (!c->wanted || wanted_add(c, services, NULL) < 0 || wanted_add(c, workloads, services) < 0 ||
+	    wanted_add(c, c->http.dynamic, NULL) < 0)
 		return -ENOMEM;
 	qsort(c->wanted, c->wanted_count, sizeof(*c->wanted), on_text_cmp);
+	size_t kept = 0;
+	for (size_t i = 0; i < c->wanted_count; i++) {
+		if (kept && strcmp(c->wanted[kept - 1], c->wanted[i]) == 0)
+			free(c->wanted[i]);
+		else
+			c->wanted[kept++] = c->wanted[i];
+	}
+	c->wanted_count = kept;
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "agent/base/table.h"
 #include "agent/compile/build.h"
 #include "agent/compile/endpoints.h"
+#include "agent/compile/http.h"
 
 /* --- core Service */
 
@@ -79,6 +80,7 @@ static int core_port_build(struct compiler *c, struct service *s, const struct r
 		     from->port, from->target_port.name, g.unnamed);
 	traffic_of(c, s->ns, s->hostname, from->port, &traffic);
 	traffic.near_first = spec->traffic_distribution != NULL;
+	port->l7 = (uint8_t)http_port_l7(c, s, r, port, traffic.rule);
 	return port_finish(c, port, &list, &traffic, vip_family_of(s));
 }
 
@@ -180,6 +182,7 @@ static uint64_t port_content(uint64_t h, const struct service_port *port)
 		port->port,
 		port->proto,
 		port->app,
+		port->l7,
 		port->endpoint_count,
 		port->slot_count,
 		port->slots_id,

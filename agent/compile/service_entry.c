@@ -8,6 +8,7 @@
 #include "agent/base/str.h"
 #include "agent/compile/endpoints.h"
 #include "agent/compile/hosts.h"
+#include "agent/compile/http.h"
 
 struct gathering {
 	const struct compiler *c;
@@ -85,9 +86,10 @@ static int endpoints_gather(struct gathering *g, const struct service *s, const 
 	return host_endpoints_add(g, s->hostname, target_port(g->port), 1);
 }
 
-static int entry_port_build(struct compiler *c, struct service *s, const struct service_entry_spec *spec,
+static int entry_port_build(struct compiler *c, struct service *s, const struct resource *r,
 			    const struct service_entry_port *from)
 {
+	const struct service_entry_spec *spec = r->spec.service_entry;
 	struct service_port *port = &s->ports[s->port_count++];
 	struct endpoint_list list = { 0 };
 	struct gathering g = { c, from, &list };
@@ -106,6 +108,7 @@ static int entry_port_build(struct compiler *c, struct service *s, const struct 
 	traffic_of(c, s->ns, s->hostname, from->number, &traffic);
 	if (spec->resolution == RESOLUTION_NONE)
 		traffic.lb = LB_PASSTHROUGH;
+	port->l7 = (uint8_t)http_port_l7(c, s, r, port, traffic.rule);
 	return port_finish(c, port, &list, &traffic, vip_family_of(s));
 }
 
@@ -168,7 +171,7 @@ int service_entry_build(struct compiler *c, struct service *s, const struct reso
 	if (!s->ports || entry_export_set(c, s, spec) < 0 || entry_vips_set(c, s, r, notes) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < spec->ports.n; i++)
-		if (entry_port_build(c, s, spec, &spec->ports.v[i]) < 0)
+		if (entry_port_build(c, s, r, &spec->ports.v[i]) < 0)
 			return -ENOMEM;
 	return spec->addresses.n ? dns_addrs_of_vips(s) : dns_addrs_of_allocated(s);
 }

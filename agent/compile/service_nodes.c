@@ -12,6 +12,7 @@
 #include "agent/compile/build.h"
 #include "agent/compile/dirty.h"
 #include "agent/compile/hosts.h"
+#include "agent/compile/http.h"
 #include "agent/compile/nodes.h"
 
 int service_nodes_init(struct compiler *c)
@@ -97,6 +98,8 @@ static int node_index(struct compiler *c, struct service_node *node, bool add)
 	struct indexing ix = { c, node, add };
 	int rc = bag_edit(&ix, &c->by_resource, &r, sizeof(r));
 
+	if (!rc)
+		rc = bag_edit(&ix, &c->http.services, node->hostname, strlen(node->hostname));
 	if (!rc && selector) {
 		struct bag_key key;
 		bag_key_label(&key, r->ns, selector->v[0].key, selector->v[0].value);
@@ -265,6 +268,8 @@ int service_nodes_rekey(struct compiler *c, const char *cluster_domain)
 	const struct inventory *inv = &c->inventory[KIND_SERVICE];
 	int rc = rules_index(c, false);
 
+	if (!rc)
+		rc = http_index_all(c, false);
 	for (size_t i = 0; !rc && i < inv->n; i++)
 		rc = service_node_change(c, inv->v[i], NULL);
 	if (rc < 0)
@@ -276,7 +281,9 @@ int service_nodes_rekey(struct compiler *c, const char *cluster_domain)
 	c->mesh.cluster_domain = copy;
 	for (size_t i = 0; !rc && i < inv->n; i++)
 		rc = service_node_change(c, NULL, inv->v[i]);
-	return rc ? rc : rules_index(c, true);
+	if (!rc)
+		rc = rules_index(c, true);
+	return rc ? rc : http_index_all(c, true);
 }
 
 /* --- building */
@@ -306,6 +313,7 @@ static bool has_outlier(const struct service *s)
 static int object_set(struct compiler *c, struct service_node *node, struct service *new, uint64_t content)
 {
 	c->outliers += (size_t)has_outlier(new) - (size_t)has_outlier(node->object);
+	c->http.generation += http_shape_differs(node->object, new);
 	if (node->object != node->published)
 		service_unref(node->object);
 	node->object = new;

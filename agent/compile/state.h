@@ -10,7 +10,7 @@
 
 struct table;
 
-enum { COMPILE_KINDS = KIND_MESH_CONFIG + 1 }; /* the kinds that plans are made of come first in the enum */
+enum { COMPILE_KINDS = KIND_K8S_BACKEND_TLS_POLICY + 1 }; /* the kinds that plans are made of come first in the enum */
 
 /* The resources of the last run, by key; a reference each. */
 struct inventory {
@@ -47,6 +47,18 @@ struct service_node {
 	bool dirty, changed;
 };
 
+/* What http_*.c remember. */
+struct http_state {
+	struct bag services;	     /* host name -> service_nodes */
+	struct bag virtual_services; /* host, written out -> VirtualServices of the mesh */
+	struct bag routes;	     /* the host name of the parent Service -> HTTPRoutes and the like */
+	struct table *targets, *clusters;
+	struct table *dynamic; /* names behind wildcards that requests asked for */
+	uint64_t generation; /* of all that targets and clusters are made of but the services' endpoints */
+	char *(*read_file)(void *arg, const char *path);
+	void *read_arg;
+};
+
 struct compiler {
 	struct mesh_settings mesh;
 	const struct mesh_config_spec *mesh_config; /* NULL: defaults */
@@ -69,6 +81,7 @@ struct compiler {
 	struct bag rules;	/* ns, DestinationRule host, written out -> resources, by key */
 	struct table *service_ids;
 	struct vip_pool vips;
+	struct http_state http;
 
 	struct bag dns_services, dns_workloads; /* name -> nodes that need it resolved */
 	struct table *hosts;			/* name -> struct resolved */

@@ -79,7 +79,7 @@ static void keepalive_apply(const struct tcp_keepalive *from, struct tcp_setting
 	to->keepalive_probes = from->probes.set ? from->probes.v : PROBES;
 }
 
-static void pool_apply(const struct connection_pool *pool, struct traffic *out)
+void traffic_pool_apply(const struct connection_pool *pool, struct traffic *out)
 {
 	const struct connection_pool_tcp *tcp = pool ? pool->tcp : NULL;
 	if (!tcp)
@@ -161,6 +161,6 @@ void traffic_of(const struct compiler *c, const char *ns, const char *hostname, 
 		break;
 	}
 	balancer_apply(lb, out);
-	pool_apply(pool, out);
+	traffic_pool_apply(pool, out);
 	outlier_apply(outlier, out);
 }

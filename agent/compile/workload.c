@@ -12,6 +12,7 @@
 #include "agent/base/table.h"
 #include "agent/compile/build.h"
 #include "agent/compile/hosts.h"
+#include "agent/compile/http.h"
 #include "agent/compile/identities.h"
 
 /* --- labels */
@@ -358,6 +359,8 @@ int workload_build(struct compiler *c, const struct resource *r, struct workload
 	if (w->enrolled && workload_is_local(w) &&
 	    policy_build(c, w->ns, w->labels, w->label_count, &w->policy, notes) < 0)
 		return -ENOMEM;
+	if (w->policy && http_workload_ports(c, w, r) < 0)
+		return -ENOMEM;
 	*out = TAKE(w);
 	return 0;
 }
@@ -380,10 +383,12 @@ uint64_t workload_content(const struct workload *w)
 	h = hash64(h, w->addrs, w->addr_count * sizeof(*w->addrs));
 	for (size_t i = 0; i < w->port_count; i++)
 		h = hash64(hash64(h, &w->ports[i].first, 2), &w->ports[i].last, 2);
+	for (size_t i = 0; i < w->l7_port_count; i++)
+		h = hash64(hash64(h, &w->l7_ports[i].port, 2), &w->l7_ports[i].app, 1);
 
 	const uint64_t numbers[] = {
 		(uintptr_t)w->identity, (uintptr_t)w->policy, w->weight, w->enrolled, w->tunnel, w->place,
-		w->max_connections,	w->addr_count
+		w->l7_other_ports, w->max_connections,	w->addr_count
 	};
 	return hash64(h, numbers, sizeof(numbers));
 }

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which connections the HTTP engine must see: calls to a service's port (by its protocol and the rules that name it), and
+ * connections to a workload of this node (by its policy and filters). */
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/mem.h"
+#include "agent/base/str.h"
+#include "agent/compile/dirty.h"
+#include "agent/compile/endpoints.h"
+#include "agent/compile/http.h"
+#include "agent/compile/nodes.h"
+#include "agent/config/kinds_http.h"
+#include "agent/model/filters.h"
+#include "agent/model/policy.h"
+
+/* --- callers' side */
+
+static bool switched_off(const struct resource *r)
+{
+	const char *label = string_map_get(&r->labels, "weft.dev/l7"), *note = string_map_get(&r->annotations, "weft.dev/l7");
+
+	return str_eq(label, "disabled") || str_eq(note, "disabled");
+}
+
+/* What is said that only requests can fulfil. */
+static bool policy_is_http(const struct load_balancer *lb, const struct connection_pool *pool,
+			   const struct outlier_detection *outlier)
+{
+	const struct consistent_hash *hash = lb ? lb->consistent_hash : NULL;
+
+	return (pool && pool->http) || (hash && !hash->use_source_ip) ||
+	       (outlier && (outlier->consecutive_5xx_errors.set || outlier->consecutive_gateway_errors.set ||
+			    outlier->consecutive_errors));
+}
+
+static bool rule_is_http(const struct compiler *c, const struct resource *rule, uint16_t port)
+{
+	struct http_rule in_force;
+
+	http_rule_of(c, rule, port, NULL, &in_force);
+	return rule && (rule->spec.destination_rule->subsets.n || policy_is_http(in_force.lb, in_force.pool, in_force.outlier));
+}
+
+struct named { /* by routes */
+	bool http, l4;
+};
+
+static void named_by_virtual_services(const struct compiler *c, const char *host, struct named *out)
+{
+	struct bag_items items = bag_get(&c->http.virtual_services, host, strlen(host));
+
+	for (size_t i = 0; i < items.n; i++) {
+		const struct virtual_service_spec *spec = ((const struct resource *)items.v[i])->spec.virtual_service;
+		out->http |= spec->http.n > 0;
+		out->l4 |= spec->tls.n > 0 || spec->tcp.n > 0;
+	}
+}
+
+static void named_by_routes(const struct compiler *c, const char *host, struct named *out)
+{
+	struct bag_items items = bag_get(&c->http.routes, host, strlen(host));
+
+	for (size_t i = 0; i < items.n; i++) {
+		enum resource_kind kind = ((const struct resource *)items.v[i])->kind;
+		out->http |= kind == KIND_K8S_HTTP_ROUTE || kind == KIND_K8S_GRPC_ROUTE;
+		out->l4 |= kind == KIND_K8S_TLS_ROUTE || kind == KIND_K8S_TCP_ROUTE;
+	}
+}
+
+static struct named named_of(const struct compiler *c, const char *host)
+{
+	struct named out = { 0 };
+	char wide[256];
+
+	named_by_routes(c, host, &out);
+	named_by_virtual_services(c, host, &out);
+	for (const char *at = host; !out.http && !out.l4 && http_wider_host(host, &at, wide);)
+		named_by_virtual_services(c, wide, &out);
+	return out;
+}
+
+/* The helper must originate TLS, or speak to a proxy, whatever the bytes are. */
+static bool rule_is_l4_helper(const struct compiler *c, const struct resource *rule, uint16_t port)
+{
+	struct http_rule in_force;
+
+	http_rule_of(c, rule, port, NULL, &in_force);
+	return in_force.tunnel || in_force.proxy_protocol ||
+	       (in_force.tls && (in_force.tls->mode == CLIENT_TLS_SIMPLE || in_force.tls->mode == CLIENT_TLS_MUTUAL));
+}
+
+/* Istio's: protocols whose servers speak first, on ports of which nothing is declared. */
+static bool well_known_tcp(uint16_t port)
+{
+	return port == 25 || port == 53 || port == 3306 || port == 27017;
+}
+
+enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, const struct resource *r,
+			  const struct service_port *port, const struct resource *rule)
+{
+	if (port->proto != IPPROTO_TCP || switched_off(r))
+		return L7_NONE;
+	if (port->app == APP_HTTP || port->app == APP_HTTP2 || port->app == APP_GRPC)
+		return L7_HTTP;
+
+	struct named named = named_of(c, s->hostname);
+	if (port->app == APP_UNKNOWN && !well_known_tcp(port->port) && (named.http || rule_is_http(c, rule, port->port)))
+		return L7_SNIFF;
+	if (named.l4 || rule_is_l4_helper(c, rule, port->port))
+		return L7_TCP;
+	/* A name with a star has no address of its own: the server's name says where a connection goes. */
+	return port->app == APP_TLS && s->hostname[0] == '*' && s->kind == SERVICE_ENTRY && port->lb != LB_PASSTHROUGH ? L7_TCP :
+															 L7_NONE;
+}
+
+/* --- workloads' side */
+
+bool workload_needs_l7(const struct workload *w)
+{
+	const struct http_filters *f = w->inbound;
+
+	return (w->policy && policy_needs_http(w->policy)) ||
+	       (f && (f->jwt_count || f->limit_count || f->script_count || f->ext_authz_count));
+}
+
+bool http_locals_care(const struct compiler *c)
+{
+	for (size_t i = 0; i < c->locals.n; i++) {
+		const struct workload *w = ((const struct workload_node *)c->locals.v[i])->object;
+		if (w->l7_port_count || w->l7_other_ports)
+			return true;
+	}
+	return false;
+}
+
+struct gathering {
+	struct workload *w;
+	const struct workload_entry_spec *spec;
+	size_t cap;
+};
+
+static int port_note(struct gathering *g, uint16_t port, enum app_protocol app)
+{
+	struct workload *w = g->w;
+
+	if (!port)
+		return 0;
+	for (size_t i = 0; i < w->l7_port_count; i++)
+		if (w->l7_ports[i].port == port) {
+			/* Two services that disagree: what is HTTP for one must be looked at. */
+			if (app == APP_HTTP || app == APP_HTTP2 || app == APP_GRPC || w->l7_ports[i].app == APP_UNKNOWN)
+				w->l7_ports[i].app = (uint8_t)app;
+			return 0;
+		}
+	if (mem_reserve(&w->l7_ports, &g->cap, w->l7_port_count + 1, sizeof(*w->l7_ports)) < 0)
+		return -ENOMEM;
+	w->l7_ports[w->l7_port_count++] = (struct inbound_port){ .port = port, .app = (uint8_t)app };
+	return 0;
+}
+
+static int core_ports_note(struct gathering *g, const struct service_spec *spec)
+{
+	for (size_t i = 0; i < spec->ports.n; i++) {
+		const struct service_spec_port *p = &spec->ports.v[i];
+		uint16_t port = workload_entry_port(g->spec, p->name);
+		if (p->protocol != SERVICE_PROTO_TCP)
+			continue;
+		if (!port)
+			port = workload_entry_port(g->spec, p->target_port.name);
+		if (!port && !p->target_port.name)
+			port = p->target_port.number ? p->target_port.number : p->port;
+		if (port_note(g, port, app_protocol_of(p->app_protocol ? p->app_protocol : p->name, false)) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int entry_ports_note(struct gathering *g, const struct service_entry_spec *spec)
+{
+	for (size_t i = 0; i < spec->ports.n; i++) {
+		const struct service_entry_port *p = &spec->ports.v[i];
+		uint16_t port = workload_entry_port(g->spec, p->name);
+		if (p->protocol && strcasecmp(p->protocol, "UDP") == 0)
+			continue;
+		if (!port)
+			port = p->target_port ? p->target_port : p->number;
+		if (port_note(g, port, app_protocol_of(p->protocol, false)) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int on_port_cmp(const void *a, const void *b)
+{
+	return (int)((const struct inbound_port *)a)->port - (int)((const struct inbound_port *)b)->port;
+}
+
+static int selecting_note(const struct compiler *c, struct gathering *g, const struct label *label)
+{
+	struct bag_key key;
+	bag_key_label(&key, g->w->ns, label->key, label->value);
+	struct bag_items nodes = bag_get(&c->by_selector, key.bytes, key.len);
+
+	for (size_t k = 0; k < nodes.n; k++) {
+		const struct service_node *node = nodes.v[k];
+		const struct resource *r = node->resource;
+		if (!r || !labels_selected(service_selector(node), g->w->labels, g->w->label_count))
+			continue;
+		int rc = r->kind == KIND_SERVICE ? core_ports_note(g, r->spec.service) :
+						   entry_ports_note(g, r->spec.service_entry);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+int http_workload_ports(const struct compiler *c, struct workload *w, const struct resource *r)
+{
+	struct gathering g = { .w = w, .spec = r->spec.workload_entry };
+
+	if (!workload_needs_l7(w))
+		return 0;
+	w->l7_other_ports = true;
+	for (size_t i = 0; i < w->label_count; i++)
+		if (selecting_note(c, &g, &w->labels[i]) < 0)
+			return -ENOMEM;
+	if (w->l7_port_count)
+		qsort(w->l7_ports, w->l7_port_count, sizeof(*w->l7_ports), on_port_cmp);
+	return 0;
+}

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A call of a workload -> target. By host first (as Istio's listeners on a port are shared by all services that have it),
+ * then by address. Made on demand; an entry of the cache holds until the generation of routes and services changes. */
+#include <ctype.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/base/err.h"
+#include "agent/base/hash.h"
+#include "agent/base/mem.h"
+#include "agent/base/str.h"
+#include "agent/base/table.h"
+#include "agent/compile/dirty.h"
+#include "agent/compile/http_cluster.h"
+#include "agent/config/kinds_http.h"
+
+/* Callers choose the hosts that they ask for: what is kept of them has an end. */
+enum { TARGETS_MAX = 16384 };
+
+struct cached_target {
+	uint64_t generation;
+	struct l7_target *target;
+};
+
+void http_cached_target_free(void *entry)
+{
+	struct cached_target *t = entry;
+
+	l7_target_unref(t->target);
+	free(t);
+}
+
+/* Lower case, without port and final dot. false: no host that could be known. */
+static bool host_clean(const char *host, char out[256])
+{
+	size_t n = 0;
+
+	if (!host || !*host || host[0] == '[')
+		return false;
+	for (; host[n] && host[n] != ':'; n++) {
+		if (n == 255)
+			return false;
+		out[n] = (char)tolower((unsigned char)host[n]);
+	}
+	if (n && out[n - 1] == '.')
+		n--;
+	out[n] = '\0';
+	return n > 0;
+}
+
+/* As a caller writes it: "catalog", "catalog.shop", "catalog.shop.svc", or in full. */
+static struct service_node *service_by_name(const struct http_scope *scope, const char *host, uint16_t port)
+{
+	const char *domain = scope->c->mesh.cluster_domain;
+	struct service_node *node = http_service_find(scope, host, port);
+	char full[600];
+
+	if (!node && !strchr(host, '.') && scope->ns) {
+		snprintf(full, sizeof(full), "%s.%s.svc.%s", host, scope->ns, domain);
+		node = http_service_find(scope, full, port);
+	}
+	if (!node && strchr(host, '.')) {
+		snprintf(full, sizeof(full), "%s.svc.%s", host, domain);
+		node = strlen(full) < 256 ? http_service_find(scope, full, port) : NULL;
+	}
+	if (!node && str_ends(host, ".svc")) {
+		snprintf(full, sizeof(full), "%s.%s", host, domain);
+		node = strlen(full) < 256 ? http_service_find(scope, full, port) : NULL;
+	}
+	return node;
+}
+
+static const struct service *service_by_vip(const struct compiler *c, const struct addr_port *original)
+{
+	struct plan view = { .sealed = true };
+
+	view.by_vip = (struct plan_vip *)publisher_vips(&c->publisher, &view.by_vip_count);
+	return plan_service_by_vip(&view, &original->addr, original->port, IPPROTO_TCP);
+}
+
+/* A pod of a headless service that is called by its own address. */
+struct headless {
+	const struct http_scope *scope;
+	const struct addr_port *original;
+	const struct service *found;
+	uint16_t port;
+};
+
+static int on_service(struct compiler *c, struct service_node *node, void *arg)
+{
+	struct headless *h = arg;
+	const struct service *s = node->object;
+
+	(void)c;
+	for (size_t i = 0; s && s->kind == SERVICE_HEADLESS && !h->found && i < s->port_count; i++)
+		for (size_t k = 0; k < s->ports[i].endpoint_count; k++)
+			if (s->ports[i].endpoints[k].port == h->original->port &&
+			    addr_eq(&s->ports[i].endpoints[k].addr, &h->original->addr) &&
+			    service_visible_from(s, h->scope->ns)) {
+				h->found = s;
+				h->port = s->ports[i].port;
+				break;
+			}
+	return 0;
+}
+
+/* --- building */
+
+static int vhost_make(struct http_routing *to, const char *host, struct http_vhost **out)
+{
+	struct http_vhost *v = http_vhost_new();
+	if (!v || to->no_memory) {
+		http_vhost_unref(v);
+		return -ENOMEM;
+	}
+	v->name = str_format("%s:%u", host, to->port);
+	v->host = strdup(host);
+	v->routes = TAKE(to->v);
+	v->route_count = to->n;
+	to->n = to->cap = 0;
+	if (!v->name || !v->host || http_vhost_seal(v, NULL) < 0) { /* what can't be sealed was left out before */
+		http_vhost_unref(v);
+		return -ENOMEM;
+	}
+	*out = v;
+	return 0;
+}
+
+/* The routes of the documents about a host. false: there are none. */
+static bool document_routes(struct http_routing *to, const char *host)
+{
+	const struct resource *over;
+
+	if (http_gateway_api_routes(to))
+		return true;
+	const struct resource *r = http_virtual_service(to->scope, host, &over);
+	if (!r || !r->spec.virtual_service->http.n)
+		return false;
+	http_virtual_service_routes(to, r);
+	return true;
+}
+
+static void document_l4(struct http_routing *to, const char *host)
+{
+	if (http_gateway_api_l4(to))
+		return;
+	const struct resource *r = http_virtual_service(to->scope, host, NULL);
+	if (r)
+		http_virtual_service_l4(to, r);
+}
+
+/* by_document: what VirtualServices and routes say counts; else the caller may not see the service, and calls it as is. */
+static int target_fill(struct http_routing *to, struct l7_target *t, const char *host, bool by_document)
+{
+	const struct service_port *port = to->service ? service_port_find(to->service, to->port, IPPROTO_TCP) : NULL;
+
+	t->mode = !port ? L7_SNIFF : port->l7 == L7_NONE ? L7_TCP : (enum l7_mode)port->l7;
+	if (by_document)
+		document_l4(to, host);
+	t->l4 = TAKE(to->l4);
+	t->l4_count = to->l4_n;
+	to->l4_n = to->l4_cap = 0;
+	if (t->mode == L7_TCP)
+		return to->no_memory ? -ENOMEM : 0;
+	if (!(by_document && document_routes(to, host)) && t->default_cluster)
+		http_default_route(to, t->default_cluster);
+	return vhost_make(to, host, &t->vhost);
+}
+
+static void target_freep(struct l7_target **t)
+{
+	l7_target_unref(*t);
+}
+
+static int service_target(struct http_routing *to, bool seen, struct l7_target **out)
+{
+	const struct service *s = to->service;
+	AUTO(target_freep) struct l7_target *t = l7_target_new();
+	if (!t)
+		return -ENOMEM;
+
+	t->registry_only = to->scope->registry_only;
+	t->service = str_format("%s/%s", s->ns, s->hostname);
+	if (!t->service)
+		return -ENOMEM;
+	if (seen || !to->scope->registry_only) {
+		t->default_cluster = http_cluster_name(to->port, NULL, s->hostname);
+		if (!t->default_cluster || target_fill(to, t, s->hostname, seen) < 0)
+			return -ENOMEM;
+	} else {
+		t->mode = L7_HTTP; /* refused, whatever it is */
+	}
+	l7_target_seal(t);
+	*out = TAKE(t);
+	return 0;
+}
+
+/* No service: a VirtualService for the host, or on to the address that was called, or refused. */
+static int other_target(struct http_routing *to, const char *host, struct l7_target **out)
+{
+	AUTO(target_freep) struct l7_target *t = l7_target_new();
+	if (!t)
+		return -ENOMEM;
+
+	t->registry_only = to->scope->registry_only;
+	t->mode = L7_SNIFF;
+	if (!t->registry_only && !(t->default_cluster = strdup(HTTP_PASSTHROUGH)))
+		return -ENOMEM;
+	bool routed = *host && http_virtual_service(to->scope, host, NULL);
+	if ((routed || t->default_cluster) && target_fill(to, t, *host ? host : "allow_any", routed) < 0)
+		return -ENOMEM;
+	l7_target_seal(t);
+	*out = TAKE(t);
+	return 0;
+}
+
+int http_target_build(struct compiler *c, const struct http_scope *scope, const struct addr_port *original, const char *host,
+		      struct l7_target **out, struct notes *notes)
+{
+	struct http_routing to = { .c = c, .scope = scope, .port = original->port, .notes = notes };
+	struct headless h = { scope, original, NULL, 0 };
+	char name[256] = "";
+	int rc;
+
+	const struct service_node *node =
+		host_clean(host, name) ? service_by_name(scope, name, original->port) : NULL;
+	bool seen = node != NULL;
+	to.service = node ? node->object : NULL;
+	if (!to.service && (to.service = service_by_vip(c, original)))
+		seen = service_visible_from(to.service, scope->ns) &&
+		       http_scope_sees(scope, to.service->ns, to.service->hostname, original->port);
+	if (!to.service) {
+		each_service_of_addr(c, &original->addr, on_service, &h);
+		if (h.found) {
+			to.service = h.found;
+			to.port = h.port;
+			seen = http_scope_sees(scope, h.found->ns, h.found->hostname, h.port);
+		}
+	}
+	rc = to.service ? service_target(&to, seen, out) : other_target(&to, name, out);
+	http_routing_done(&to);
+	return rc;
+}
+
+/* --- the cache */
+
+/* What a target depends on besides the generation: who asks, as far as that matters, and what for. */
+static size_t cache_key(const struct http_scope *scope, const struct addr_port *original, const char *host, char *key, size_t size)
+{
+	char addr[ADDR_PORT_TEXT_MAX];
+	uint64_t labels = HASH64_INIT;
+
+	for (size_t i = 0; scope->caller && i < scope->caller->label_count; i++)
+		labels = hash64_str(hash64_str(labels, scope->caller->labels[i].key), scope->caller->labels[i].value);
+	int n = snprintf(key, size, "%s|%s|%llx|%s|%s", scope->ns ? scope->ns : "", scope->sidecar ? scope->sidecar->key : "",
+			 (unsigned long long)labels, addr_port_text(original, addr), host ? host : "");
+	return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
+}
+
+int compiler_target(struct compiler *c, const struct workload *caller, const struct addr_port *original, const char *host,
+		    struct l7_target **out)
+{
+	struct http_scope scope;
+	char key[1600];
+
+	http_scope_of(c, caller, &scope);
+	size_t len = cache_key(&scope, original, host, key, sizeof(key));
+	if (!len)
+		return http_target_build(c, &scope, original, NULL, out, NULL);
+	struct cached_target *cached = table_get(c->http.targets, key, len);
+	if (cached && cached->generation == c->http.generation) {
+		*out = l7_target_ref(cached->target);
+		return 0;
+	}
+
+	struct l7_target *target;
+	int rc = http_target_build(c, &scope, original, host, &target, NULL);
+	if (rc < 0)
+		return rc;
+	if (table_count(c->http.targets) >= TARGETS_MAX) {
+		struct table *fresh = table_new(http_cached_target_free);
+		if (fresh) {
+			table_free(c->http.targets);
+			c->http.targets = fresh;
+		}
+	}
+	cached = calloc(1, sizeof(*cached));
+	if (cached) {
+		*cached = (struct cached_target){ c->http.generation, l7_target_ref(target) };
+		if (table_set(c->http.targets, key, len, cached) < 0)
+			http_cached_target_free(cached);
+	}
+	*out = target;
+	return 0;
+}
+
+/* --- why */
+
+const struct http_route *compiler_explain_http(const struct http_vhost *v, const struct http_request_view *r, http_explain_fn fn,
+					       void *arg)
+{
+	char buf[1024];
+
+	for (size_t i = 0; i < v->route_count; i++) {
+		const struct http_route *route = &v->routes[i];
+		if (!route->match_count) {
+			fn(arg, i, SIZE_MAX, NULL);
+			return route;
+		}
+		for (size_t k = 0; k < route->match_count; k++) {
+			const char *why = http_match_why(&route->matches[k], r, buf, sizeof(buf));
+			if (!fn(arg, i, k, why))
+				return why ? NULL : route;
+			if (!why)
+				return route;
+		}
+	}
+	return NULL;
+}

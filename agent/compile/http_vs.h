@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What http_virtual_service.c and http_delegate.c share, and some that the Gateway API's routes need too. */
+#pragma once
+
+#include "agent/compile/http.h"
+
+struct opt_ms;
+struct vs_route;
+
+uint32_t http_ppm(double percent);
+uint32_t http_ms(const struct opt_ms *t);	       /* 0: not set, or zero */
+char *http_join(struct http_routing *to, const struct string_list *list); /* with commas; NULL: it is empty */
+struct l4_route *http_l4_add(struct http_routing *to, const struct resource *r, uint32_t line); /* NULL: no memory */
+/* One route of a document, which may be a delegate with the conditions of its root merged in. */
+void http_vs_route(struct http_routing *to, const struct vs_route *from, const struct resource *r);
+/* The routes of the VirtualService that a route delegates to. */
+void http_vs_delegate(struct http_routing *to, const struct vs_route *root, const struct resource *r);
