@@ -39,6 +39,9 @@ void rule_list_done(struct rule_list *list);
 bool authz_selects(const struct compiler *c, const struct resource *r, const char *ns, const struct label *labels,
 		   size_t n);
 
+/* A targetRef of r's is a service that has such workloads behind it. */
+bool target_selects(const struct compiler *c, const struct resource *r, const struct target_ref *ref, const char *ns,
+		    const struct label *labels, size_t n);
 
 /* --- service.c, service_entry.c, endpoints.c, schedule.c, traffic.c */
 int service_build(struct compiler *c, struct service_node *node, struct service **out, struct notes *notes);

@@ -34,6 +34,11 @@ struct compile_host {
 	size_t addr_count;
 };
 
+/* A key set that was fetched for compiler_jwks(). */
+struct compile_jwks {
+	const char *uri, *keys;
+};
+
 /* Everything is borrowed for the call. */
 struct compile_input {
 	uint64_t revision;
@@ -43,6 +48,8 @@ struct compile_input {
 	size_t host_count;
 	const struct addr_port *ejected; /* by outlier detection, earliest first */
 	size_t ejected_count;
+	const struct compile_jwks *jwks; /* those that are there */
+	size_t jwks_count;
 };
 
 struct compile_stats { /* of the last run: how much was done anew */
@@ -61,6 +68,10 @@ const struct compile_stats *compiler_stats(const struct compiler *c);
 
 /* The names that are to be resolved, for compile_input.hosts of the next run: sorted, unique, borrowed until then. */
 const char *const *compiler_hosts(const struct compiler *c, size_t *count);
+
+/* The addresses of key sets that this node's workloads verify tokens with (jwksUri, or an issuer's discovery document, which
+ * ends in "/.well-known/openid-configuration"), for compile_input.jwks of the next run: as above. */
+const char *const *compiler_jwks(const struct compiler *c, size_t *count);
 
 /* The strictest outlier detection of the services that have this endpoint; false: none is on. Cheap enough to ask for
  * each connection. */

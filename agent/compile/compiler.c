@@ -12,11 +12,13 @@
 #include "agent/base/table.h"
 #include "agent/compile/build.h"
 #include "agent/compile/dirty.h"
+#include "agent/compile/filters.h"
 #include "agent/compile/hosts.h"
 #include "agent/compile/http.h"
 #include "agent/compile/identities.h"
 #include "agent/compile/inventory.h"
 #include "agent/compile/nodes.h"
+#include "agent/config/kinds_http.h"
 
 static void compiler_done(struct compiler *c)
 {
@@ -27,6 +29,7 @@ static void compiler_done(struct compiler *c)
 	http_done(c);
 	identities_done(c);
 	hosts_done(c);
+	jwks_done(c);
 	table_free(c->namespaces);
 	for (size_t i = 0; i < COMPILE_KINDS; i++)
 		inventory_done(&c->inventory[i]);
@@ -138,6 +141,17 @@ static int on_authz_change(struct compiler *c, const struct resource *old, const
 	return on_peer_change(c, old, new);
 }
 
+static bool authn_has_target(const struct resource *r)
+{
+	return r && (r->spec.request_authentication->target_ref || r->spec.request_authentication->target_refs.n);
+}
+
+static int on_authn_change(struct compiler *c, const struct resource *old, const struct resource *new)
+{
+	c->target_policies += (size_t)authn_has_target(new) - (size_t)authn_has_target(old);
+	return on_peer_change(c, old, new);
+}
+
 /* Policies may name a service as their target, and a service's ports say which of a workload speak HTTP. */
 static int on_service_change(struct compiler *c, const struct resource *old, const struct resource *new)
 {
@@ -185,6 +199,7 @@ static int resources_sync(struct compiler *c, const struct compile_source *sourc
 		{ KIND_WORKLOAD_ENTRY, on_workload_change },	{ KIND_SERVICE, on_service_change },
 		{ KIND_SERVICE_ENTRY, on_service_change },	{ KIND_PEER_AUTHENTICATION, on_peer_change },
 		{ KIND_AUTHORIZATION_POLICY, on_authz_change }, { KIND_DESTINATION_RULE, on_rule_change },
+		{ KIND_REQUEST_AUTHENTICATION, on_authn_change },
 		{ KIND_VIRTUAL_SERVICE, http_on_virtual_service }, { KIND_SIDECAR, http_on_scope_change },
 		{ KIND_K8S_HTTP_ROUTE, http_on_route },		{ KIND_K8S_GRPC_ROUTE, http_on_route },
 		{ KIND_K8S_TLS_ROUTE, http_on_route },		{ KIND_K8S_TCP_ROUTE, http_on_route },
@@ -271,7 +286,8 @@ static int build(struct compiler *c, const struct compile_source *source, const 
 {
 	/* In this order: each step marks what the later ones do. */
 	if (node_sync(c, in->node) < 0 || resources_sync(c, source) < 0 || hosts_update(c, in) < 0 ||
-	    workload_nodes_build(c) < 0 || ejected_sync(c, in) < 0 || locality_sync(c, in) < 0 ||
+	    jwks_update(c, in) < 0 || workload_nodes_build(c) < 0 || jwks_wanted_update(c) < 0 ||
+	    ejected_sync(c, in) < 0 || locality_sync(c, in) < 0 ||
 	    service_nodes_build(c) < 0)
 		return -ENOMEM;
 	return c->stats.resources_changed ? hosts_wanted_update(c) : 0;

@@ -11,6 +11,7 @@
 #include "agent/base/str.h"
 #include "agent/base/table.h"
 #include "agent/compile/build.h"
+#include "agent/compile/filters.h"
 #include "agent/compile/inventory.h"
 #include "agent/compile/nodes.h"
 #include "agent/compile/unused.h"
@@ -311,6 +312,7 @@ static int authz_look(const struct compiler *c, const struct resource *r, struct
 	    !selects_any(c, root ? NULL : r->ns, &spec->selector->match_labels))
 		NOTE(notes, FINDING_WARNING, r, "the selector selects no workload of %s%s",
 		     root ? "any namespace" : "namespace ", root ? "" : r->ns);
+	ext_authz_look(c, r, notes);
 	if (authz_rules_build(c, r, &rules, notes) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < rules.n; i++)

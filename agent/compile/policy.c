@@ -116,8 +116,8 @@ static int mtls_apply(const struct compiler *c, const char *ns, const struct lab
 
 /* A policy that names a Service is meant for its workloads; here that is all of their ports, because a connection to
  * the pod's own address does not say which service it is for. */
-static bool target_selects(const struct compiler *c, const struct resource *r, const struct target_ref *ref,
-			   const char *ns, const struct label *labels, size_t n)
+bool target_selects(const struct compiler *c, const struct resource *r, const struct target_ref *ref, const char *ns,
+		    const struct label *labels, size_t n)
 {
 	if (!ref->kind || !ref->name || strcmp(r->ns, ns) != 0)
 		return false;

@@ -59,6 +59,13 @@ struct http_state {
 	void *read_arg;
 };
 
+/* Key sets for tokens: jwks.c. */
+struct jwks_state {
+	struct table *keys; /* uri -> text; NULL: none was ever there */
+	char **wanted;
+	size_t wanted_count;
+};
+
 struct compiler {
 	struct mesh_settings mesh;
 	const struct mesh_config_spec *mesh_config; /* NULL: defaults */
@@ -83,6 +90,7 @@ struct compiler {
 	struct vip_pool vips;
 	struct http_state http;
 
+	struct jwks_state jwks;
 	struct bag dns_services, dns_workloads; /* name -> nodes that need it resolved */
 	struct table *hosts;			/* name -> struct resolved */
 	struct bag by_resolved;			/* addr -> those that have it */

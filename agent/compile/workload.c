@@ -11,6 +11,7 @@
 #include "agent/base/str.h"
 #include "agent/base/table.h"
 #include "agent/compile/build.h"
+#include "agent/compile/filters.h"
 #include "agent/compile/hosts.h"
 #include "agent/compile/http.h"
 #include "agent/compile/identities.h"
@@ -359,6 +360,9 @@ int workload_build(struct compiler *c, const struct resource *r, struct workload
 	if (w->enrolled && workload_is_local(w) &&
 	    policy_build(c, w->ns, w->labels, w->label_count, &w->policy, notes) < 0)
 		return -ENOMEM;
+	const struct filters_of of = { c, w->ns, w->labels, w->label_count, w->policy, notes };
+	if (w->policy && filters_build(&of, &w->inbound, &w->outbound) < 0)
+		return -ENOMEM;
 	if (w->policy && http_workload_ports(c, w, r) < 0)
 		return -ENOMEM;
 	*out = TAKE(w);
@@ -388,7 +392,7 @@ uint64_t workload_content(const struct workload *w)
 
 	const uint64_t numbers[] = {
 		(uintptr_t)w->identity, (uintptr_t)w->policy, w->weight, w->enrolled, w->tunnel, w->place,
-		w->l7_other_ports, w->max_connections,	w->addr_count
+		w->l7_other_ports, w->max_connections,	w->addr_count,	       (uintptr_t)w->inbound, (uintptr_t)w->outbound
 	};
 	return hash64(h, numbers, sizeof(numbers));
 }

@@ -8,6 +8,7 @@
 #include "agent/base/table.h"
 #include "agent/compile/build.h"
 #include "agent/compile/dirty.h"
+#include "agent/compile/filters.h"
 #include "agent/compile/identities.h"
 #include "agent/compile/nodes.h"
 
@@ -162,6 +163,10 @@ static int node_build(struct compiler *c, struct workload_node *node)
 	if (node->object && policy_same(new->policy, node->object->policy) && new->policy) {
 		policy_unref(new->policy);
 		new->policy = policy_ref(node->object->policy);
+	}
+	if (node->object) {
+		filters_keep(&new->inbound, node->object->inbound);
+		filters_keep(&new->outbound, node->object->outbound);
 	}
 	uint64_t content = workload_content(new);
 	if (node->object && content == node->content) {

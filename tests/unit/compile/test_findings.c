@@ -75,7 +75,7 @@ static void test_odd_documents_are_found(void **state)
 		{ ISTIO("AuthorizationPolicy", "a", "istio-system", "selector: { matchLabels: { app: none } }"),
 		  "AuthorizationPolicy/istio-system/a", "any namespace" },
 		{ ISTIO("AuthorizationPolicy", "a", "shop", "action: CUSTOM, provider: { name: x }, rules: [ {} ]"),
-		  "AuthorizationPolicy/shop/a", "not supported yet" },
+		  "AuthorizationPolicy/shop/a", "is not among the mesh's extensionProviders" },
 		{ ISTIO("AuthorizationPolicy", "a", "shop",
 			"rules: [ { to: [ { operation: { methods: [ GET ] } } ] } ]"),
 		  "AuthorizationPolicy/shop/a", "never match on TCP" },

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/compile/filters.h"
+
+#include <errno.h>
+
+#include "agent/base/mem.h"
+
+static const struct {
+	int (*inbound)(const struct filters_of *of, struct http_filters *f);
+	int (*outbound)(const struct filters_of *of, struct http_filters *f);
+} parts[] = {
+	{ request_authn_add, NULL },
+	{ ext_authz_add, NULL },
+};
+
+static bool is_empty(const struct http_filters *f)
+{
+	return !f->jwt_count && !f->limit_count && !f->script_count && !f->ext_authz_count &&
+	       f->normalization == PATH_BASE;
+}
+
+static void finish(struct http_filters *f, struct http_filters **out)
+{
+	if (is_empty(f)) {
+		http_filters_unref(f);
+		f = NULL;
+	} else {
+		http_filters_seal(f);
+	}
+	*out = f;
+}
+
+void filters_keep(struct http_filters **fresh, struct http_filters *old)
+{
+	if (!*fresh || !old || (*fresh)->id != old->id)
+		return;
+	http_filters_unref(*fresh);
+	*fresh = http_filters_ref(old);
+}
+
+int filters_build(const struct filters_of *of, struct http_filters **inbound, struct http_filters **outbound)
+{
+	struct http_filters *in = http_filters_new(), *out = http_filters_new();
+	int rc = in && out ? 0 : -ENOMEM;
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts) && rc == 0; i++) {
+		if (parts[i].inbound)
+			rc = parts[i].inbound(of, in);
+		if (rc == 0 && parts[i].outbound)
+			rc = parts[i].outbound(of, out);
+	}
+	if (rc < 0) {
+		http_filters_unref(in);
+		http_filters_unref(out);
+		return rc;
+	}
+	finish(in, inbound);
+	finish(out, outbound);
+	return 0;
+}
