@@ -13,14 +13,20 @@ enum { FRAME_MIN = 16384, FRAME_MAX = 16384 + 64 };
 static _Thread_local uint8_t frame[FRAME_MAX];
 static _Thread_local bool making;
 
+/* NULL: not the frame buffer. */
+static void *take_frame(size_t size)
+{
+	if (!making || size < FRAME_MIN || size > FRAME_MAX)
+		return NULL;
+	making = false; /* the first only */
+	return frame;
+}
+
 static void *memory_malloc(size_t size, void *arg)
 {
 	(void)arg;
-	if (making && size >= FRAME_MIN && size <= FRAME_MAX) {
-		making = false; /* the first only */
-		return frame;
-	}
-	return malloc(size);
+	void *p = take_frame(size);
+	return p ? p : malloc(size);
 }
 
 static void memory_free(void *p, void *arg)
@@ -41,7 +47,8 @@ static void *memory_realloc(void *p, size_t size, void *arg)
 	(void)arg;
 	if (p == frame)
 		abort(); /* only with a callback that we don't set; going on would free what is not ours */
-	return realloc(p, size);
+	void *q = p ? NULL : take_frame(size);
+	return q ? q : realloc(p, size);
 }
 
 static nghttp2_mem memory = { NULL, memory_malloc, memory_free, memory_calloc, memory_realloc };
