@@ -18,6 +18,7 @@
 #include "agent/helper/helper_internal.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/link/channel.h"
+#include "agent/link/request_metrics.h"
 #include "agent/model/identity.h"
 #include "agent/model/workload.h"
 
@@ -62,15 +63,20 @@ static int settings_fill(struct helper_settings *s, const Weft__Link__Hello *m)
 	return 0;
 }
 
-static struct link_metrics *metrics_map(int fd)
+static struct link_memory *memory_map(int fd)
 {
 	struct stat st;
-	if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct link_metrics))
+	if (fstat(fd, &st) < 0 || st.st_size < (off_t)sizeof(struct link_memory))
 		return NULL;
-	struct link_metrics *m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct link_memory *m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (m == MAP_FAILED)
 		return NULL;
-	if (m->magic == LINK_METRICS_MAGIC && m->version == LINK_VERSION && m->shard_count == LINK_SHARDS_MAX)
+	const struct link_metrics *metrics = &m->metrics;
+	const struct request_metrics *requests = &m->requests;
+	if (metrics->magic == LINK_METRICS_MAGIC && metrics->version == LINK_VERSION &&
+	    metrics->shard_count == LINK_SHARDS_MAX && requests->magic == REQUEST_METRICS_MAGIC &&
+	    requests->version == LINK_VERSION && requests->shard_count == LINK_SHARDS_MAX &&
+	    requests->series_max == REQUEST_SERIES_MAX)
 		return m;
 	munmap(m, sizeof(*m));
 	return NULL;
@@ -82,11 +88,12 @@ static void on_hello(struct helper *h, const Weft__Link__Hello *m, const int *fd
 		control_fail(h, "a greeting of another version");
 		return;
 	}
-	h->metrics = metrics_map(fds[0]);
-	if (!h->metrics) {
+	h->memory = memory_map(fds[0]);
+	if (!h->memory) {
 		control_fail(h, "a metrics memory of another layout");
 		return;
 	}
+	h->metrics = &h->memory->metrics;
 	log_set_level(m->log_level <= LOG_DEBUG ? (enum log_level)m->log_level : LOG_INFO);
 	h->cert_grace_percent = m->cert_grace_percent;
 	struct err err = ERR_INIT;

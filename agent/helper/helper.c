@@ -19,6 +19,7 @@
 #include "agent/helper/helper_internal.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/link/channel.h"
+#include "agent/link/request_metrics.h"
 
 enum { REPORTS_MAX = 65536, ORPHAN_DRAIN_MS = 300000, SETTLE_MS = 500, QUIET_MS = 5000 };
 
@@ -110,6 +111,9 @@ static int workers_make(struct helper *h, struct err *err)
 		if (rc < 0)
 			return rc;
 		h->worker_count++;
+		rc = request_writer_new(&h->memory->requests.shards[i], &h->workers[i]->requests);
+		if (rc < 0)
+			return err_sys(err, rc, "worker %u: prepare", i);
 	}
 	return 0;
 }
@@ -241,8 +245,8 @@ static void helper_done(struct helper *h)
 	mailbox_free(h->reports, report_left);
 	if (h->loop)
 		loop_free(h->loop);
-	if (h->metrics)
-		munmap(h->metrics, sizeof(*h->metrics));
+	if (h->memory)
+		munmap(h->memory, sizeof(*h->memory));
 	settings_done(&h->settings);
 }
 

@@ -12,6 +12,7 @@
 struct channel;
 struct endpoint_hub;
 struct identities;
+struct link_memory;
 struct loop;
 struct loop_signal;
 struct loop_timer;
@@ -36,7 +37,8 @@ struct helper {
 	struct mailbox *reports;
 	struct helper_settings settings;
 	uint32_t cert_grace_percent;
-	struct link_metrics *metrics;
+	struct link_memory *memory;   /* of the agent's; NULL: no Hello yet */
+	struct link_metrics *metrics; /* in it */
 	struct worker *workers[LINK_SHARDS_MAX];
 	unsigned int worker_count; /* 0: no Hello yet */
 	struct table *pods;	   /* cookie -> struct pod_spec */

@@ -17,6 +17,7 @@
 #include "agent/helper/route/tcp.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/helper/transport.h"
+#include "agent/link/request_metrics.h"
 #include "agent/helper/worker_accept.h"
 
 enum {
@@ -64,6 +65,11 @@ struct http_proxy *worker_http(struct worker *w)
 struct tcp_proxy *worker_tcp(struct worker *w)
 {
 	return w->tcp;
+}
+
+struct request_writer *worker_requests(struct worker *w)
+{
+	return w->requests;
 }
 
 bool worker_report(struct worker *w, const struct report *report)
@@ -345,6 +351,7 @@ void worker_free(struct worker *w)
 	table_free(w->pods);
 	table_free(w->endpoints);
 	table_free(w->credentialed);
+	request_writer_free(w->requests);
 	free(w);
 }
 

@@ -26,6 +26,7 @@ struct loop;
 struct identity;
 struct observe;
 struct policy;
+struct request_writer;
 struct tcp_proxy;
 struct telemetry;
 struct transports;
@@ -46,6 +47,7 @@ struct worker_pod {
 	uint64_t cookie;
 	bool removed;
 	char *uid, *ns, *name;
+	char *owner;			   /* the workload that it belongs to, by name; may be NULL */
 	char *canonical_name, *canonical_revision; /* Istio's service.name and service.version; may be NULL */
 	struct identity *identity;
 	struct policy *policy; /* replaced as a whole; hbone_policy_changed() is called after */
@@ -78,6 +80,7 @@ struct endpoint_info {
 struct loop *worker_loop(struct worker *w);
 const struct helper_settings *worker_settings(const struct worker *w);
 struct link_shard *worker_metrics(struct worker *w);
+struct request_writer *worker_requests(struct worker *w); /* agent/link/request_metrics.h; NULL: nobody counts */
 struct worker_pod *worker_pod_ref(struct worker_pod *pod);
 void worker_pod_unref(struct worker *w, struct worker_pod *pod);
 

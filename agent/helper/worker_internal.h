@@ -83,6 +83,7 @@ struct worker {
 	struct mailbox *orders, *reports; /* reports: the link thread's */
 	const struct helper_settings *settings;
 	struct link_shard *shard;
+	struct request_writer *requests; /* NULL: nobody counts (tests) */
 	struct transports *transports;
 	struct hbone *hbone;
 	struct http_proxy *http;

@@ -69,18 +69,20 @@ void peer_drain(struct peer *peer)
 /* --- start and end --- */
 
 /* Sealed, so that the helper can't take pages away from under the agent's reads. */
-static int metrics_make(struct link_metrics **out, int *fd_out, struct err *err)
+static int memory_make(struct link_memory **out, int *fd_out, struct err *err)
 {
 	AUTO(fd_closep) int fd = memfd_create("weft-metrics", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (fd < 0 || ftruncate(fd, sizeof(struct link_metrics)) < 0 ||
+	if (fd < 0 || ftruncate(fd, sizeof(struct link_memory)) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
 		return err_sys(err, -errno, "make the helper's metrics memory");
-	struct link_metrics *m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct link_memory *m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (m == MAP_FAILED)
 		return err_sys(err, -errno, "map the helper's metrics memory");
-	m->magic = LINK_METRICS_MAGIC;
-	m->version = LINK_VERSION;
-	m->shard_count = LINK_SHARDS_MAX;
+	m->metrics.magic = LINK_METRICS_MAGIC;
+	m->requests.magic = REQUEST_METRICS_MAGIC;
+	m->metrics.version = m->requests.version = LINK_VERSION;
+	m->metrics.shard_count = m->requests.shard_count = LINK_SHARDS_MAX;
+	m->requests.series_max = REQUEST_SERIES_MAX;
 	*out = m;
 	*fd_out = fd;
 	fd = -1;
@@ -204,7 +206,7 @@ int peer_start(struct supervisor *s, struct peer **out, struct err *err)
 	};
 	AUTO(fd_closep) int metrics_fd = -1;
 	bool tables = peer->endpoints && peer->targets && peer->clusters && peer->csrs;
-	int rc = tables ? metrics_make(&peer->metrics, &metrics_fd, err) :
+	int rc = tables ? memory_make(&peer->memory, &metrics_fd, err) :
 			  err_set(err, -ENOMEM, "start weft-helper: out of memory");
 	if (rc == 0)
 		rc = peer_spawn(peer, err);
@@ -224,8 +226,8 @@ void peer_free(struct peer *peer)
 	if (peer->timer)
 		loop_timer_free(peer->timer);
 	process_done(&peer->process);
-	if (peer->metrics)
-		munmap(peer->metrics, sizeof(*peer->metrics));
+	if (peer->memory)
+		munmap(peer->memory, sizeof(*peer->memory));
 	table_free(peer->endpoints);
 	table_free(peer->targets);
 	table_free(peer->clusters);

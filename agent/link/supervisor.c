@@ -145,7 +145,7 @@ static void on_respawn(struct loop_timer *timer, void *arg)
 static void metrics_fold(const struct peer *peer, struct link_shard *sum, bool gauges)
 {
 	for (size_t i = 0; i < LINK_SHARDS_MAX; i++) {
-		const struct link_shard *shard = &peer->metrics->shards[i];
+		const struct link_shard *shard = &peer->memory->metrics.shards[i];
 		enum { counter = 1, gauge = 0 };
 #define FOLD(field, kind, suffix, help)                                                                                \
 	if (kind == counter || gauges)                                                                                 \
@@ -164,6 +164,21 @@ void supervisor_metrics(const struct supervisor *s, struct link_shard *out)
 	*out = s->past;
 	for (const struct peer *p = s->peers; p; p = p->next)
 		metrics_fold(p, out, true);
+}
+
+int supervisor_requests(const struct supervisor *s, struct request_totals *t)
+{
+	int rc = s->past_requests ? request_totals_merge(t, s->past_requests) : 0;
+	for (const struct peer *p = s->peers; rc == 0 && p; p = p->next)
+		rc = request_totals_add(t, &p->memory->requests);
+	return rc;
+}
+
+/* When memory is short these counts are lost, as they are when the agent ends. */
+static void requests_keep(struct supervisor *s, const struct peer *peer)
+{
+	if (s->past_requests || request_totals_new(&s->past_requests) == 0)
+		request_totals_add(s->past_requests, &peer->memory->requests);
 }
 
 void supervisor_peer_ready(struct peer *peer)
@@ -188,6 +203,7 @@ void supervisor_peer_ended(struct peer *peer, const char *how)
 	char why[256];
 	snprintf(why, sizeof(why), "weft-helper (pid %d) %s", (int)peer->process.pid, how);
 	metrics_fold(peer, &s->past, false);
+	requests_keep(s, peer);
 	supervisor_dump_peer_ended(s, peer->serial);
 	supervisor_forget_peer(s, peer);
 	bool drained = peer->draining;
@@ -369,6 +385,7 @@ void supervisor_free(struct supervisor *s)
 	loop_timer_free(s->respawn);
 	table_free(s->pods);
 	table_free(s->identities);
+	request_totals_free(s->past_requests);
 	if (s->hello)
 		weft__link__hello__free_unpacked(s->hello, NULL);
 	if (s->trust)

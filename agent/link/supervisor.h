@@ -22,6 +22,7 @@ struct http_cluster;
 struct l7_target;
 struct loop;
 struct mesh_settings;
+struct request_totals;
 struct supervisor;
 
 struct supervisor_options {
@@ -122,6 +123,9 @@ int supervisor_dump(struct supervisor *s, const char *what, supervisor_dump_fn f
 
 /* Sums over all workers and all helpers, past ones included (their gauges are not). */
 void supervisor_metrics(const struct supervisor *s, struct link_shard *out);
+
+/* Counts of requests, the same way, added to t. 0 or -ENOMEM. */
+int supervisor_requests(const struct supervisor *s, struct request_totals *t);
 
 struct supervisor_status {
 	pid_t pid; /* 0: none at the moment */

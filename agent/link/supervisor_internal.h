@@ -6,6 +6,7 @@
 #include "agent/link/message.h"
 #include "agent/link/process.h"
 #include "agent/link/rate.h"
+#include "agent/link/request_metrics.h"
 #include "agent/link/supervisor.h"
 
 struct loop_io;
@@ -30,7 +31,7 @@ struct peer {
 	struct loop_io *exit_io;
 	struct loop_timer *timer; /* to become ready; to end after draining */
 	struct channel *channel;  /* NULL: closed */
-	struct link_metrics *metrics;
+	struct link_memory *memory;
 	uint64_t started_ns;
 	bool ready, outgoing, draining, condemned;
 	struct table *endpoints; /* packed endpoint -> struct sent_endpoint */
@@ -100,6 +101,7 @@ struct supervisor {
 	struct dump *dumps;
 	uint32_t dump_ids;
 	struct link_shard past;
+	struct request_totals *past_requests; /* of helpers that have ended; NULL: none yet */
 	uint64_t restarts, protocol_errors, rate_limited;
 };
 
