@@ -18,6 +18,7 @@
 #include "agent/model/outlier.h"
 #include "agent/source/dns.h"
 #include "agent/source/file.h"
+#include "agent/source/jwks.h"
 #include "agent/source/store.h"
 #include "agent/telemetry/flowlog.h"
 
@@ -93,7 +94,8 @@ static int config_open(struct daemon *d, struct err *err)
 	if (rc < 0)
 		return rc;
 	store_on_change(d->store, on_store_changed, d);
-	return dns_source_new(d->loop, NULL, on_names_changed, d, &d->dns, err);
+	rc = jwks_source_new(d->loop, daemon_on_keys_changed, d, &d->jwks, err);
+	return rc < 0 ? rc : dns_source_new(d->loop, NULL, on_names_changed, d, &d->dns, err);
 }
 
 static int ca_start(struct daemon *d, const struct plan *plan, struct err *err)
@@ -322,6 +324,7 @@ static void daemon_close(struct daemon *d)
 	kernel_close(d->kernel);
 	file_source_free(d->files);
 	dns_source_free(d->dns);
+	jwks_source_free(d->jwks);
 	plan_unref(d->plan);
 	compiler_free(d->compiler);
 	store_free(d->store);

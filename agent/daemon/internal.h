@@ -22,6 +22,7 @@ struct dns_source;
 struct file_source;
 struct flow;
 struct flowlog;
+struct jwks_source;
 struct kernel;
 struct kernel_pod;
 struct link_dns_answer;
@@ -52,6 +53,7 @@ struct daemon {
 	struct store *store;
 	struct file_source *files;
 	struct dns_source *dns;
+	struct jwks_source *jwks;
 	struct compiler *compiler;
 	struct plan *plan; /* in force; NULL before the first */
 	bool reload_due, apply_failed;
@@ -83,6 +85,11 @@ void daemon_on_pod_changed(const struct kernel_pod *pod, void *arg);
 void daemon_on_pod_removed(const struct kernel_pod *pod, void *arg);
 void daemon_on_pod_failed(const struct workload *w, const struct err *err, void *arg);
 int daemon_open_sockets(uint64_t cookie, enum pod_socket kind, int *fds, size_t count, struct err *err, void *arg);
+
+/* keys.c */
+struct compile_jwks;
+void daemon_on_keys_changed(void *arg);
+struct compile_jwks *daemon_keys(const struct daemon *d, size_t *count); /* caller frees; NULL: none, or no memory */
 
 /* reload.c */
 int daemon_compile(struct daemon *d, struct plan **out, struct err *err);

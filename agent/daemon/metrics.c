@@ -8,6 +8,7 @@
 #include "agent/daemon/internal.h"
 #include "agent/kernel/kernel.h"
 #include "agent/link/supervisor.h"
+#include "agent/source/jwks.h"
 #include "agent/source/store.h"
 #include "agent/telemetry/metrics.h"
 
@@ -74,6 +75,19 @@ static struct metrics_certificate *certificates_collect(struct daemon *d, struct
 	return out;
 }
 
+static struct metrics_jwks *jwks_collect(const struct daemon *d, struct metrics_snapshot *s)
+{
+	size_t n;
+	const struct jwks_set *sets = jwks_source_sets(d->jwks, &n);
+	struct metrics_jwks *out = n ? calloc(n, sizeof(*out)) : NULL;
+
+	for (size_t i = 0; out && i < n; i++)
+		out[s->jwks_count++] =
+			(struct metrics_jwks){ sets[i].uri, sets[i].fetches, sets[i].errors, sets[i].last_ok_s };
+	s->jwks = out;
+	return out;
+}
+
 void daemon_pods_count(const struct daemon *d, size_t *enrolled, size_t *failed)
 {
 	struct table_iter it = { 0 };
@@ -117,7 +131,9 @@ void daemon_metrics(bool openmetrics, struct sb *out, void *arg)
 	config_count(d, &s);
 	daemon_pods_count(d, &s.pods_enrolled, &s.pods_failed);
 	struct metrics_certificate *certificates = certificates_collect(d, &s);
+	struct metrics_jwks *jwks = jwks_collect(d, &s);
 	metrics_render(&s, openmetrics, out);
+	free(jwks);
 	free(certificates);
 	free(c.sums);
 }

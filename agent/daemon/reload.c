@@ -14,6 +14,7 @@
 #include "agent/model/outlier.h"
 #include "agent/source/dns.h"
 #include "agent/source/file.h"
+#include "agent/source/jwks.h"
 #include "agent/source/store.h"
 
 #include <errno.h>
@@ -47,6 +48,8 @@ int daemon_compile(struct daemon *d, struct plan **out, struct err *err)
 	in.ejected = outlier_ejected(d->outlier, &in.ejected_count);
 	AUTO(mem_freep) struct compile_host *hosts = hosts_resolved(d, &in.host_count);
 	in.hosts = hosts;
+	AUTO(mem_freep) struct compile_jwks *keys = daemon_keys(d, &in.jwks_count);
+	in.jwks = keys;
 	int rc = compiler_run(d->compiler, &source, &in, out, err);
 	if (rc < 0)
 		return rc;
@@ -54,6 +57,9 @@ int daemon_compile(struct daemon *d, struct plan **out, struct err *err)
 	const char *const *names = compiler_hosts(d->compiler, &n);
 	if (dns_source_set(d->dns, names, n) < 0)
 		log_error("out of memory: names of ServiceEntries are not resolved anew");
+	names = compiler_jwks(d->compiler, &n);
+	if (jwks_source_set(d->jwks, names, n) < 0)
+		log_error("out of memory: key sets of RequestAuthentications are not fetched anew");
 	return 0;
 }
 

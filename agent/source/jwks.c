@@ -238,7 +238,8 @@ static void entry_failed(struct entry *e, const char *why)
 	free(e->set.error);
 	e->set.error = strdup(why);
 	e->set.errors++;
-	e->set.failures++;
+	if (e->set.failures++ == 0)
+		changed(e->js);
 	e->js->stale = true;
 	free(TAKE(e->step));
 	loop_timer_start(e->timer, retry_s(e->set.failures) * 1000, 0);

@@ -31,7 +31,7 @@ struct jwks_set {
 	char *error;	    /* of the last attempt; NULL: it was good */
 };
 
-/* on_change runs on the loop when sets became different (several of one moment: once). */
+/* on_change runs on the loop when sets became different, or one can't be had any more (several of one moment: once). */
 int jwks_source_new(struct loop *loop, void (*on_change)(void *arg), void *arg, struct jwks_source **out, struct err *err);
 void jwks_source_free(struct jwks_source *js);
 /* The addresses to keep fetched, from now on these: sorted and unique (as compiler_jwks() gives them). One that ends in

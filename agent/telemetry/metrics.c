@@ -212,6 +212,31 @@ static void render_certificates(const struct metrics_snapshot *s, struct exposit
 	      s->signer_not_after_s);
 }
 
+static void render_jwks_family(const struct metrics_snapshot *s, struct exposition *e, const char *name, int type,
+			       const char *help, size_t offset)
+{
+	exposition_family(e, name, type, help);
+	for (size_t i = 0; i < s->jwks_count; i++) {
+		AUTO(sb_done) struct sb labels = { 0 };
+		exposition_label(&labels, "uri", s->jwks[i].uri);
+		exposition_u64(e, name, labels.p ? labels.p : "",
+			       *(const uint64_t *)(const void *)((const char *)&s->jwks[i] + offset));
+	}
+}
+
+static void render_jwks(const struct metrics_snapshot *s, struct exposition *e)
+{
+	if (!s->jwks_count)
+		return;
+	render_jwks_family(s, e, "weft_jwks_fetches_total", EXPOSITION_COUNTER, "Fetches of a key set for tokens.",
+			   offsetof(struct metrics_jwks, fetches));
+	render_jwks_family(s, e, "weft_jwks_errors_total", EXPOSITION_COUNTER, "Fetches of a key set that failed.",
+			   offsetof(struct metrics_jwks, errors));
+	render_jwks_family(s, e, "weft_jwks_last_success_timestamp_seconds", EXPOSITION_GAUGE,
+			   "When a key set was last fetched, in seconds since the epoch; 0: never.",
+			   offsetof(struct metrics_jwks, last_ok_s));
+}
+
 void metrics_render(const struct metrics_snapshot *snapshot, bool openmetrics, struct sb *out)
 {
 	struct exposition e = { .out = out, .openmetrics = openmetrics };
@@ -223,6 +248,7 @@ void metrics_render(const struct metrics_snapshot *snapshot, bool openmetrics, s
 	render_drops(snapshot, &e);
 	render_helper(snapshot, &e);
 	render_certificates(snapshot, &e);
+	render_jwks(snapshot, &e);
 	exposition_end(&e);
 }
 

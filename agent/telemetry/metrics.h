@@ -20,6 +20,12 @@ struct metrics_certificate {
 	uint64_t not_after_s;
 };
 
+/* A key set that tokens are verified with. */
+struct metrics_jwks {
+	const char *uri;
+	uint64_t fetches, errors, last_ok_s; /* last_ok_s 0: never */
+};
+
 /* Everything is borrowed for the call. */
 struct metrics_snapshot {
 	const char *node, *version;
@@ -47,6 +53,9 @@ struct metrics_snapshot {
 	const struct metrics_certificate *certificates;
 	size_t certificate_count, certificates_revoked;
 	uint64_t root_not_after_s, signer_not_after_s; /* 0: no CA here */
+
+	const struct metrics_jwks *jwks;
+	size_t jwks_count;
 };
 
 /* openmetrics: families of counters are named without _total, as OpenMetrics wants it and the older text format does
