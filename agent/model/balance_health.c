@@ -48,14 +48,13 @@ static bool eject(const struct cluster_outlier *s, struct health_set *set, size_
 		add(&set->spared, 1);
 		return false;
 	}
-	if (!__atomic_compare_exchange_n(&h->ejected_ns, &none, now_ns ? now_ns : 1, false, __ATOMIC_ACQ_REL,
+	uint64_t length_ms = (uint64_t)s->base_ejection_ms * (get(&h->times) + 1);
+	uint64_t most_ms = s->base_ejection_ms > HEALTH_MAX_EJECTION_MS ? s->base_ejection_ms : HEALTH_MAX_EJECTION_MS;
+	uint64_t until_ns = now_ns + (length_ms < most_ms ? length_ms : most_ms) * 1000000;
+	if (!__atomic_compare_exchange_n(&h->until_ns, &none, until_ns ? until_ns : 1, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_RELAXED))
 		return false; /* another worker was first */
-	uint64_t length_ms = (uint64_t)s->base_ejection_ms * add(&h->times, 1);
-	uint64_t most_ms = s->base_ejection_ms > HEALTH_MAX_EJECTION_MS ? s->base_ejection_ms : HEALTH_MAX_EJECTION_MS;
-	if (length_ms > most_ms)
-		length_ms = most_ms;
-	__atomic_store_n(&h->until_ns, now_ns + length_ms * 1000000, __ATOMIC_RELAXED);
+	add(&h->times, 1);
 	add(&h->ejections, 1);
 	add(&set->ejected, 1);
 	__atomic_add_fetch(&set->generation, 1, __ATOMIC_RELEASE);
@@ -117,10 +116,10 @@ bool health_sweep_due(const struct cluster_outlier *s, struct health_set *set, u
 	return __atomic_compare_exchange_n(&set->sweep_ns, &due, next, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) && due;
 }
 
-static bool take_back(struct health_set *set, struct host_health *h, uint64_t ejected_ns)
+static bool take_back(struct health_set *set, struct host_health *h, uint64_t until_ns)
 {
 	runs_clear(h);
-	if (!__atomic_compare_exchange_n(&h->ejected_ns, &ejected_ns, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+	if (!__atomic_compare_exchange_n(&h->until_ns, &until_ns, 0, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
 		return false;
 	add(&set->ejected, -1u);
 	return true;
@@ -131,10 +130,10 @@ size_t health_sweep(struct health_set *set, struct host_health *const *hosts, si
 	size_t back = 0;
 	for (size_t i = 0; i < count; i++) {
 		struct host_health *h = hosts[i];
-		uint64_t ejected_ns = __atomic_load_n(&h->ejected_ns, __ATOMIC_RELAXED);
-		if (ejected_ns) {
-			if (now_ns >= __atomic_load_n(&h->until_ns, __ATOMIC_RELAXED))
-				back += take_back(set, h, ejected_ns);
+		uint64_t until_ns = __atomic_load_n(&h->until_ns, __ATOMIC_RELAXED);
+		if (until_ns) {
+			if (now_ns >= until_ns)
+				back += take_back(set, h, until_ns);
 		} else if (get(&h->times)) {
 			add(&h->times, -1u);
 		}
@@ -146,6 +145,6 @@ size_t health_sweep(struct health_set *set, struct host_health *const *hosts, si
 
 bool health_gone(struct health_set *set, struct host_health *h)
 {
-	uint64_t ejected_ns = __atomic_load_n(&h->ejected_ns, __ATOMIC_RELAXED);
-	return ejected_ns && take_back(set, h, ejected_ns);
+	uint64_t until_ns = __atomic_load_n(&h->until_ns, __ATOMIC_RELAXED);
+	return until_ns && take_back(set, h, until_ns);
 }

@@ -25,7 +25,7 @@ struct host_health {
 	uint32_t run_5xx, run_gateway, run_local; /* in a row */
 	uint32_t times;				  /* ejected, less the intervals that went well since */
 	uint32_t ejections;			  /* ever */
-	uint64_t ejected_ns, until_ns;		  /* ejected_ns 0: it is not */
+	uint64_t until_ns;			  /* the end of its ejection; 0: it is not ejected */
 };
 
 struct health_set { /* of one cluster */
@@ -38,7 +38,7 @@ struct health_set { /* of one cluster */
 bool health_on(const struct cluster_outlier *settings);
 static inline bool health_ejected(const struct host_health *h)
 {
-	return __atomic_load_n(&h->ejected_ns, __ATOMIC_RELAXED) != 0;
+	return __atomic_load_n(&h->until_ns, __ATOMIC_RELAXED) != 0;
 }
 /* Returns true when it ejects the host, one of `hosts`. */
 bool health_note(const struct cluster_outlier *settings, struct health_set *set, size_t hosts, struct host_health *h,

@@ -33,7 +33,8 @@ static double faded(const struct balance_host *h, uint64_t now_ns)
 {
 	if (h->ewma_ns <= 0 || now_ns <= h->ewma_at_ns)
 		return 1;
-	return exp(-(double)(now_ns - h->ewma_at_ns) / (BALANCE_EWMA_DECAY_MS * 1e6));
+	double x = (double)(now_ns - h->ewma_at_ns) / (BALANCE_EWMA_DECAY_MS * 1e6);
+	return x < 0.01 ? 1 - x + x * x / 2 : exp(-x); /* the former to 2e-7, in a fraction of the time */
 }
 
 /* Peak-sensitive, as Finagle's: what is slower counts at once, what is faster bit by bit. */
