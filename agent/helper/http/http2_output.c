@@ -66,10 +66,10 @@ static int on_send_data(nghttp2_session *session, nghttp2_frame *frame, const ui
 		put(c, payload, len);
 	else
 		write_out(c, payload, len);
-	if (kept) {
+	if (kept && len) {
 		buffer_consume(&s->out, len);
 		c->kept -= (uint32_t)len;
-	} else {
+	} else if (len) {
 		s->now += len;
 		s->now_len -= len;
 	}
