@@ -11,6 +11,7 @@
 #include "agent/base/str.h"
 #include "agent/base/table.h"
 #include "agent/compile/build.h"
+#include "agent/compile/http_findings.h"
 #include "agent/compile/filters.h"
 #include "agent/compile/inventory.h"
 #include "agent/compile/nodes.h"
@@ -361,7 +362,7 @@ static void each_look(const struct compiler *c, enum resource_kind kind, struct 
 
 static int look(struct compiler *c, struct notes *notes)
 {
-	if (workloads_look(c, notes) < 0 || services_look(c, notes) < 0)
+	if (workloads_look(c, notes) < 0 || services_look(c, notes) < 0 || http_look(c, notes) < 0)
 		return -ENOMEM;
 	addresses_look(c, notes);
 	vips_look(c, notes);

@@ -126,11 +126,14 @@ char *http_destination_name(struct http_routing *to, const struct resource *r, c
 		NOTE(to->notes, FINDING_ERROR, r, "destination %.40s...: is too long", host);
 		full[0] = '\0';
 	}
-	const struct service_node *node = http_service_find(to->scope, full, port);
+	/* A route may lead where its caller's Sidecar does not look: that is what the one who wrote it says. */
+	struct http_scope scope = *to->scope;
+	scope.sidecar = NULL;
+	const struct service_node *node = http_service_find(&scope, full, port);
 	const struct service *s = node ? node->object : NULL;
 
 	if (!s) {
-		node = http_service_find(to->scope, full, 0);
+		node = http_service_find(&scope, full, 0);
 		if (node)
 			NOTE(to->notes, FINDING_ERROR, r, "destination %s: the service has no port %u: requests get 503", full, port);
 		else

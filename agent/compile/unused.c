@@ -10,11 +10,13 @@ static void client_tls_look(const struct resource *r, const struct client_tls *t
 {
 	if (!tls)
 		return;
-	if (tls->mode == CLIENT_TLS_SIMPLE || tls->mode == CLIENT_TLS_MUTUAL)
+	if (tls->credential_name)
 		NOTE(notes, FINDING_WARNING, r,
-		     "tls.mode %s is not supported at L4: connections go out as the application made them",
-		     tls->mode == CLIENT_TLS_SIMPLE ? "SIMPLE" : "MUTUAL");
-	else if (tls->mode == CLIENT_TLS_DISABLE)
+		     "tls.credentialName: Secrets are not read here: the connections fail; give caCertificates, clientCertificate "
+		     "and privateKey as files");
+	if (tls->ca_crl)
+		NOTE(notes, FINDING_WARNING, r, "tls.caCrl is not looked at: revoked certificates are accepted");
+	if (tls->mode == CLIENT_TLS_DISABLE)
 		NOTE(notes, FINDING_INFO, r,
 		     "tls.mode DISABLE has no effect: mutual TLS is used wherever both ends are in the mesh");
 }
@@ -22,7 +24,8 @@ static void client_tls_look(const struct resource *r, const struct client_tls *t
 static void balancer_look(const struct resource *r, const struct load_balancer *lb, struct notes *notes)
 {
 	if (lb && (lb->warmup || lb->warmup_duration_secs.set))
-		NOTE(notes, FINDING_INFO, r, "loadBalancer.warmup is not supported: new endpoints get their share at once");
+		NOTE(notes, FINDING_INFO, r,
+		     "loadBalancer.warmup is in force on requests; TCP connections to new endpoints get their share at once");
 }
 
 static void pool_look(const struct resource *r, const struct connection_pool *pool, struct notes *notes)
@@ -47,8 +50,6 @@ void unused_rule_look(const struct resource *r, struct notes *notes)
 		balancer_look(r, p->port_level_settings.v[i].load_balancer, notes);
 		pool_look(r, p->port_level_settings.v[i].connection_pool, notes);
 	}
-	if (p->tunnel || p->proxy_protocol)
-		NOTE(notes, FINDING_WARNING, r, "%s is not supported at L4", p->tunnel ? "tunnel" : "proxyProtocol");
 }
 
 void unused_service_look(const struct resource *r, struct notes *notes)

@@ -84,13 +84,12 @@ static void test_odd_documents_are_found(void **state)
 		  "], "
 		  "endpoints: [ { address: 10.0.0.1, labels: { networking.istio.io/tunnel: http } } ] }\n",
 		  "ServiceEntry/shop/e", "called in plaintext" },
-		{ ISTIO_RULE("trafficPolicy: { tls: { mode: SIMPLE } }"), "DestinationRule/shop/a", "tls.mode SIMPLE" },
 		{ ISTIO_RULE("trafficPolicy: { portLevelSettings: [ { port: { number: 80 }, tls: { mode: MUTUAL, credentialName: x } } ] }"),
-		  "DestinationRule/shop/a", "tls.mode MUTUAL" },
+		  "DestinationRule/shop/a", "tls.credentialName: Secrets are not read" },
 		{ ISTIO_RULE("trafficPolicy: { connectionPool: { tcp: { maxConnections: 1 } } }"),
 		  "DestinationRule/shop/a", "connectionPool.tcp is in force on" },
 		{ ISTIO_RULE("trafficPolicy: { loadBalancer: { simple: RANDOM, warmupDurationSecs: 10s } }"),
-		  "DestinationRule/shop/a", "warmup is not supported" },
+		  "DestinationRule/shop/a", "warmup is in force on requests" },
 		{ "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: e, namespace: shop }\n"
 		  "spec: { hosts: [ a.example ], subjectAltNames: [ x ], exportTo: [ . ], ports: [ { number: 80, name: tcp } ] }\n",
 		  "ServiceEntry/shop/e", "subjectAltNames are not looked at" },
