@@ -102,20 +102,41 @@ static bool is_for_signatures(const json_t *jwk)
 	return false;
 }
 
+/* libcjose asserts that numbers are well encoded, which would end the process. */
+static bool number_valid(const json_t *value)
+{
+	size_t n = json_string_length(value);
+	uint8_t *bytes = malloc(n + 1);
+	bool valid = bytes && jwt_base64url(json_string_value(value), n, bytes) > 0;
+
+	free(bytes);
+	return valid;
+}
+
 /* Only the members that make the public key: no certificates, no private parts. */
+static json_t *key_bare(const json_t *jwk)
+{
+	static const char *const names[] = { "kty", "crv" }, *const numbers[] = { "x", "y", "n", "e", "k" };
+	json_t *bare = json_object();
+
+	for (size_t i = 0; bare && i < ARRAY_SIZE(names); i++)
+		if (json_object_get(jwk, names[i]))
+			json_object_set(bare, names[i], json_object_get(jwk, names[i]));
+	for (size_t i = 0; bare && i < ARRAY_SIZE(numbers); i++) {
+		json_t *value = json_object_get(jwk, numbers[i]);
+		if (json_is_string(value) && number_valid(value))
+			json_object_set(bare, numbers[i], value);
+	}
+	return bare;
+}
+
 static int cjose_import(struct jwt_key *k, const json_t *jwk)
 {
-	static const char *const members[] = { "kty", "crv", "x", "y", "n", "e", "k" };
-	json_t *bare = json_object();
+	json_t *bare = key_bare(jwk);
 	cjose_err error = { 0 };
 
 	if (!bare)
 		return -ENOMEM;
-	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
-		json_t *value = json_object_get(jwk, members[i]);
-		if (json_is_string(value))
-			json_object_set(bare, members[i], value);
-	}
 	k->jwk = cjose_jwk_import_json((cjose_header_t *)bare, &error);
 	json_decref(bare);
 	if (!k->jwk)

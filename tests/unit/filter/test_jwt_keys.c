@@ -148,6 +148,8 @@ static void test_key_sets_that_are_odd(void **state)
 		{ "{\"keys\":[{\"kty\":\"EC\",\"crv\":\"secp256k1\",\"x\":\"AAAA\",\"y\":\"AAAA\"}]}", 0, 0 },
 		{ "{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AAAA\"}]}", 0, 0 },
 		{ "{\"keys\":[{\"kty\":\"oct\",\"k\":\"\"}]}", 0, 0 },
+		{ "{\"keys\":[{\"kty\":\"oct\",\"k\":\"A\"}]}", 0, 0 }, /* libcjose would abort */
+		{ "{\"keys\":[{\"kty\":\"RSA\",\"n\":\"AQABA\",\"e\":\"A\"}]}", 0, 0 },
 		{ "{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}", 0, 1 },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
