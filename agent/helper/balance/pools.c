@@ -74,11 +74,22 @@ static struct pool *pool_new(struct upstreams *u, struct host *h, struct worker_
 	return p;
 }
 
+static bool pool_is(const struct pool *p, const struct host *h, const struct worker_pod *pod,
+		    enum http_protocol protocol, const char *sni)
+{
+	return p->host == h && p->caller->pod == pod && p->protocol == protocol && str_eq(p->sni, sni);
+}
+
 struct pool *pool_get(struct upstreams *u, struct host *h, struct worker_pod *pod, enum http_protocol protocol,
 		      const char *sni)
 {
-	struct pool *p = u->bucket_count ? u->buckets[bucket_of(u, h, pod, protocol)] : NULL;
-	while (p && (p->host != h || p->caller->pod != pod || p->protocol != protocol || !str_eq(p->sni, sni)))
+	struct pool *p = LIST_FIRST(&h->pools);
+	if (!p)
+		return pool_new(u, h, pod, protocol, sni);
+	if (pool_is(p, h, pod, protocol, sni)) /* on most nodes one pod calls an endpoint, in one way */
+		return p;
+	p = u->buckets[bucket_of(u, h, pod, protocol)];
+	while (p && !pool_is(p, h, pod, protocol, sni))
 		p = p->chain;
 	return p ? p : pool_new(u, h, pod, protocol, sni);
 }
