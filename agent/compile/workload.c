@@ -15,6 +15,8 @@
 #include "agent/compile/hosts.h"
 #include "agent/compile/http.h"
 #include "agent/compile/identities.h"
+#include "agent/compile/telemetry.h"
+#include "agent/model/telemetry.h"
 
 /* --- labels */
 
@@ -361,7 +363,8 @@ int workload_build(struct compiler *c, const struct resource *r, struct workload
 	    policy_build(c, w->ns, w->labels, w->label_count, &w->policy, notes) < 0)
 		return -ENOMEM;
 	const struct filters_of of = { c, w->ns, w->labels, w->label_count, w->policy, notes };
-	if (w->policy && filters_build(&of, &w->inbound, &w->outbound) < 0)
+	if (w->policy && (filters_build(&of, &w->inbound, &w->outbound) < 0 ||
+			  telemetry_build(c, w->ns, w->labels, w->label_count, &w->telemetry, notes) < 0))
 		return -ENOMEM;
 	if (w->policy && http_workload_ports(c, w, r) < 0)
 		return -ENOMEM;
@@ -392,7 +395,8 @@ uint64_t workload_content(const struct workload *w)
 
 	const uint64_t numbers[] = {
 		(uintptr_t)w->identity, (uintptr_t)w->policy, w->weight, w->enrolled, w->tunnel, w->place,
-		w->l7_other_ports, w->max_connections,	w->addr_count,	       (uintptr_t)w->inbound, (uintptr_t)w->outbound
+		w->l7_other_ports, w->max_connections,	w->addr_count,	       (uintptr_t)w->inbound, (uintptr_t)w->outbound,
+		w->telemetry ? w->telemetry->id : 0
 	};
 	return hash64(h, numbers, sizeof(numbers));
 }

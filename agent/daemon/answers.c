@@ -6,11 +6,18 @@
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/ca/ca.h"
+#include "agent/compile/compile.h"
 #include "agent/daemon/internal.h"
 #include "agent/kernel/kernel.h"
 #include "agent/link/supervisor.h"
 
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { CERTIFICATE_FILE_MAX = 1 << 20 };
 
 /* The DestinationRule settings of an endpoint are those of the first service, by name, that has it and sets any. */
 static void endpoint_tcp(const struct plan *plan, const struct addr_port *endpoint, struct link_endpoint *out)
@@ -49,6 +56,44 @@ void daemon_on_endpoint(const struct addr_port *endpoint, struct link_endpoint *
 	out->workload = w->uid;
 	out->tcp.connect_timeout_ms = d->plan->mesh.connect_timeout_ms;
 	endpoint_tcp(d->plan, endpoint, out);
+}
+
+void daemon_on_target(uint64_t cookie, const struct addr_port *original, const char *host, struct l7_target **out,
+		      void *arg)
+{
+	struct daemon *d = arg;
+	const struct kernel_pod *pod = kernel_pod_by_cookie(d->kernel, cookie);
+
+	*out = NULL;
+	if (d->plan && pod && compiler_target(d->compiler, pod->workload, original, host, out) < 0)
+		*out = NULL;
+}
+
+void daemon_on_cluster(const char *name, struct http_cluster **out, void *arg)
+{
+	struct daemon *d = arg;
+
+	*out = NULL;
+	if (d->plan && compiler_cluster(d->compiler, name, out) < 0)
+		*out = NULL;
+}
+
+/* Certificates are small; anything else that a path may name is not read. */
+char *daemon_read_file(void *arg, const char *path)
+{
+	AUTO(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	(void)arg;
+
+	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CERTIFICATE_FILE_MAX)
+		return NULL;
+	char *text = calloc(1, (size_t)st.st_size + 1);
+	ssize_t n = text ? read(fd, text, (size_t)st.st_size) : -1;
+	if (n != st.st_size || memchr(text, 0, (size_t)n)) {
+		free(text);
+		return NULL;
+	}
+	return text;
 }
 
 void daemon_on_dns(uint64_t cookie, const char *name, struct link_dns_answer *out, void *arg)

@@ -176,6 +176,8 @@ static int helper_start(struct daemon *d, const struct plan *plan, struct err *e
 		.on_died = on_helper_died,
 		.open_sockets = daemon_open_sockets,
 		.endpoint = daemon_on_endpoint,
+		.target = daemon_on_target,
+		.cluster = daemon_on_cluster,
 		.dns = daemon_on_dns,
 		.on_csr = daemon_on_csr,
 		.on_dropped = daemon_on_dropped,
@@ -277,6 +279,7 @@ static int base_open(struct daemon *d, struct err *err)
 	    loop_signal_new(d->loop, SIGTERM, on_stop_signal, d, &d->signals[0]) < 0 ||
 	    loop_signal_new(d->loop, SIGINT, on_stop_signal, d, &d->signals[1]) < 0)
 		return err_set(err, -ENOMEM, "out of memory at start");
+	compiler_set_files(d->compiler, daemon_read_file, d);
 	return 0;
 }
 

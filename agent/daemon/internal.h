@@ -22,9 +22,11 @@ struct dns_source;
 struct file_source;
 struct flow;
 struct flowlog;
+struct http_cluster;
 struct jwks_source;
 struct kernel;
 struct kernel_pod;
+struct l7_target;
 struct link_dns_answer;
 struct link_dropped;
 struct link_endpoint;
@@ -103,6 +105,10 @@ void daemon_ca_options(const struct daemon *d, const struct mesh_settings *mesh,
 
 /* answers.c */
 void daemon_on_endpoint(const struct addr_port *endpoint, struct link_endpoint *out, void *arg);
+void daemon_on_target(uint64_t cookie, const struct addr_port *original, const char *host, struct l7_target **out,
+		      void *arg);
+void daemon_on_cluster(const char *name, struct http_cluster **out, void *arg);
+char *daemon_read_file(void *arg, const char *path); /* of a DestinationRule; NULL: it can't be read */
 void daemon_on_dns(uint64_t cookie, const char *name, struct link_dns_answer *out, void *arg);
 void daemon_on_csr(uint64_t request, const char *identity, const char *csr_pem, void *arg);
 void daemon_on_helper_log(enum log_level level, const char *text, void *arg);

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/base/str.h"
+#include "agent/model/telemetry.h"
+#include "tests/unit/compile/world.h"
+
+static struct world w;
+
+static int on_setup(void **state)
+{
+	(void)state;
+	world_init(&w, "n1");
+	return 0;
+}
+
+static int on_teardown(void **state)
+{
+	(void)state;
+	world_done(&w);
+	return 0;
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+
+static const char base[] =
+	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"
+	"metadata: { name: a, namespace: shop, annotations: { weft.dev/netns: x } }\n"
+	"spec: { address: 10.0.0.1, labels: { app: a } }\n---\n";
+
+static const char providers[] =
+	"extensionProviders:\n"
+	"- { name: otel, opentelemetry: { service: otel.obs.svc.cluster.local, port: 4317 } }\n"
+	"- { name: zip, zipkin: { service: zipkin.obs.svc.cluster.local, port: 9411 } }\n"
+	"- { name: file, envoyFileAccessLog: { path: /var/log/a.log, logFormat: { labels: { code: \"%RESPONSE_CODE%\", "
+	"who: 'a \"b\"' } } } }\n"
+	"- { name: text, envoyFileAccessLog: { path: /dev/stderr, logFormat: { text: \"%REQ(:PATH)%\\n\" } } }\n";
+
+#define TELEMETRY(name, ns, spec)                                                                                      \
+	"apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: " name ", namespace: " ns " }\nspec:\n" spec  \
+	"\n---\n"
+
+static const struct telemetry *of(const char *mesh, const char *documents)
+{
+	char *text = str_format("%s%s", base, documents);
+	assert_non_null(text);
+	world_set(&w, mesh);
+	world_with(&w, text);
+	free(text);
+	return world_workload(&w, "shop/a")->telemetry;
+}
+
+static void test_nothing_said_metrics_only(void **state)
+{
+	(void)state;
+	const struct telemetry *t = of("trustDomain: cluster.local\n", "");
+	assert_non_null(t);
+	assert_true(t->metrics);
+	assert_int_equal(t->log_count[REPORTER_CLIENT] + t->log_count[REPORTER_SERVER], 0);
+	assert_null(t->tracing[REPORTER_CLIENT].provider);
+}
+
+static void test_mesh_access_log_file(void **state)
+{
+	(void)state;
+	const struct telemetry *t = of("accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: '{}'\n", "");
+	assert_int_equal(t->log_count[REPORTER_SERVER], 1);
+	assert_string_equal(t->logs[REPORTER_SERVER][0].path, "/dev/stdout");
+	assert_true(t->logs[REPORTER_SERVER][0].json);
+	assert_string_equal(t->logs[REPORTER_SERVER][0].format, "{}");
+}
+
+static void test_logging_of_namespace_replaces_that_of_mesh(void **state)
+{
+	(void)state;
+	char *mesh = str_format("accessLogFile: /dev/stdout\n%s", providers);
+	const struct telemetry *t =
+		of(mesh, TELEMETRY("a", "shop",
+				   "  accessLogging:\n  - { match: { mode: CLIENT }, providers: [ { name: file }, { name: text } ], "
+				   "filter: { expression: 'response.code >= 400' } }"));
+	assert_int_equal(t->log_count[REPORTER_CLIENT], 2);
+	assert_string_equal(t->logs[REPORTER_CLIENT][0].format,
+			    "{\"code\":\"%RESPONSE_CODE%\",\"who\":\"a \\\"b\\\"\"}\n");
+	assert_true(t->logs[REPORTER_CLIENT][0].json);
+	assert_string_equal(t->logs[REPORTER_CLIENT][1].format, "%REQ(:PATH)%\n");
+	assert_string_equal(t->logs[REPORTER_CLIENT][1].filter, "response.code >= 400");
+	assert_int_equal(t->log_count[REPORTER_SERVER], 1); /* the mesh's */
+	free(mesh);
+}
+
+static void test_logging_disabled_for_one_workload(void **state)
+{
+	(void)state;
+	const struct telemetry *t = of("accessLogFile: /dev/stdout\n",
+				       TELEMETRY("a", "shop",
+						 "  selector: { matchLabels: { app: a } }\n"
+						 "  accessLogging: [ { disabled: true } ]"));
+	assert_int_equal(t->log_count[REPORTER_CLIENT] + t->log_count[REPORTER_SERVER], 0);
+}
+
+static void test_tracing_levels_merge_by_field(void **state)
+{
+	(void)state;
+	const struct telemetry *t = of(
+		providers,
+		TELEMETRY("mesh", "istio-system",
+			  "  tracing: [ { providers: [ { name: zip } ], randomSamplingPercentage: 5, "
+			  "customTags: { old: { literal: { value: x } } } } ]")
+			TELEMETRY("a", "shop",
+				  "  tracing: [ { randomSamplingPercentage: 12.5, customTags: { cell: { literal: { value: a } }, "
+				  "tenant: { header: { name: x-tenant, defaultValue: none } } } } ]")
+				TELEMETRY("b", "shop",
+					  "  selector: { matchLabels: { app: other } }\n"
+					  "  tracing: [ { randomSamplingPercentage: 99 } ]"));
+	const struct tracing *c = &t->tracing[REPORTER_CLIENT];
+	assert_string_equal(c->provider, "zip");
+	assert_int_equal(c->sampling_ppm, 125000);
+	assert_int_equal(c->tag_count, 2);
+	assert_string_equal(c->tags[0].name, "cell");
+	assert_int_equal(c->tags[1].kind, TAG_HEADER);
+	assert_string_equal(c->tags[1].default_value, "none");
+	assert_true(c->client && c->server);
+}
+
+static void test_unknown_provider_is_none(void **state)
+{
+	(void)state;
+	const struct telemetry *t =
+		of("trustDomain: cluster.local\n", TELEMETRY("a", "shop", "  tracing: [ { providers: [ { name: nobody } ] } ]"));
+	assert_null(t->tracing[REPORTER_CLIENT].provider);
+}
+
+static void test_metric_overrides_by_metric_and_mode(void **state)
+{
+	(void)state;
+	const struct telemetry *t =
+		of("trustDomain: cluster.local\n",
+		   TELEMETRY("a", "shop",
+			     "  metrics:\n  - providers: [ { name: prometheus } ]\n    overrides:\n"
+			     "    - { match: { metric: REQUEST_COUNT, mode: CLIENT }, tagOverrides: { tenant: { operation: UPSERT, "
+			     "value: \"request.headers['x-tenant']\" }, request_protocol: { operation: REMOVE } } }\n"
+			     "    - { match: { metric: ALL_METRICS, mode: SERVER }, disabled: true }"));
+	const struct metric_override *o = &t->overrides[REPORTER_CLIENT][METRIC_REQUEST_COUNT];
+	assert_int_equal(o->tag_count, 2);
+	assert_string_equal(o->tags[0].value, "request.headers['x-tenant']");
+	assert_true(o->tags[1].remove);
+	assert_int_equal(t->overrides[REPORTER_CLIENT][METRIC_REQUEST_SIZE].tag_count, 0);
+	assert_true(t->overrides[REPORTER_SERVER][METRIC_GRPC_RESPONSE_MESSAGES].disabled);
+	assert_false(t->overrides[REPORTER_CLIENT][METRIC_REQUEST_DURATION].disabled);
+}
+
+static void test_unchanged_keeps_the_workload(void **state)
+{
+	(void)state;
+	of("accessLogFile: /dev/stdout\n", "");
+	const struct workload *before = world_workload(&w, "shop/a");
+	world_with(&w, TELEMETRY("z", "elsewhere", "  accessLogging: [ { disabled: true } ]"));
+	assert_ptr_equal(world_workload(&w, "shop/a"), before);
+	world_with(&w, TELEMETRY("z", "shop", "  accessLogging: [ { disabled: true } ]"));
+	assert_int_equal(world_workload(&w, "shop/a")->telemetry->log_count[REPORTER_CLIENT], 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_nothing_said_metrics_only),
+		CASE(test_mesh_access_log_file),
+		CASE(test_logging_of_namespace_replaces_that_of_mesh),
+		CASE(test_logging_disabled_for_one_workload),
+		CASE(test_tracing_levels_merge_by_field),
+		CASE(test_unknown_provider_is_none),
+		CASE(test_metric_overrides_by_metric_and_mode),
+		CASE(test_unchanged_keeps_the_workload),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
