@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two passes: spelling (escapes, backslashes) from the input to the output, then segments and slashes within the output.
- * Most paths need neither: one look at each byte says so. */
+/* Two passes: spelling (escapes, backslashes) from the input to the output, then segments and slashes within the
+ * output. Most paths need neither: one look at each byte says so. */
 #include "agent/model/http_path.h"
 
 #include <errno.h>
@@ -8,7 +8,8 @@
 
 enum { PLAIN = 0, BAD = 1, ESCAPE = 2, LOOK = 4, UNRESERVED = 8 };
 
-/* BAD: refused. ESCAPE: not of a URI (RFC 3986 2), written as %XX. LOOK: may make a difference. UNRESERVED: never escaped. */
+/* BAD: refused. ESCAPE: not of a URI (RFC 3986 2), written as %XX. LOOK: may make a difference. UNRESERVED: never
+ * escaped. */
 static unsigned int kind_of(unsigned char c)
 {
 	if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A connection of HTTP/1, either side, over a transport that delivers the bytes once whole and once in random pieces, to a
- * user that takes them as it likes: what the user is told and what is sent must be the same.
- * First byte: bit 0 client, bits 1-2 the client's request, bit 3 small limits, bit 4 a narrow transport; the second: seed. */
+/* A connection of HTTP/1, either side, over a transport that delivers the bytes once whole and once in random
+ * pieces, to a user that takes them as it likes: what the user is told and what is sent must be the same.
+ * First byte: bit 0 client, bits 1-2 the client's request, bit 3 small limits, bit 4 a narrow transport; the
+ * second: seed. */
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -113,7 +114,8 @@ static size_t fuzz_queued(const struct transport *t)
 	return 0;
 }
 
-static const struct transport_ops transport_ops = { fuzz_write, fuzz_flush, fuzz_resume, fuzz_end, fuzz_close, fuzz_queued };
+static const struct transport_ops transport_ops = { fuzz_write, fuzz_flush, fuzz_resume,
+						    fuzz_end,	fuzz_close, fuzz_queued };
 
 /* --- the user */
 

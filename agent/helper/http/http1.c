@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the two sides of HTTP/1 share: reading bodies, lines that are not whole yet, and the life of a connection.
  *
- * A connection without an exchange holds no buffer. Bytes are worked on where the transport has them; only a line of a head
- * that is not whole is copied. What can't be used yet (the next request of a pipeline, a body that the user does not take)
- * stays with the transport, which then reads no more: that is all the back-pressure there is. */
+ * A connection without an exchange holds no buffer. Bytes are worked on where the transport has them; only a line
+ * of a head that is not whole is copied. What can't be used yet (the next request of a pipeline, a body that the
+ * user does not take) stays with the transport, which then reads no more: that is all the back-pressure there is. */
 #include "agent/helper/http/http1.h"
 
 #include <errno.h>
@@ -79,7 +79,8 @@ void http1_conn_dump(const struct http_conn *conn, struct sb *out)
 	static const char *const to[] = { "head", "length", "chunked", "stream", "held", "nothing", "ended" };
 	const struct http1 *c = http1_of(conn);
 	sb_addf(out,
-		"{\"protocol\":\"HTTP/1.1\",\"requests\":%llu,\"streams\":%d,\"in\":\"%s\",\"out\":\"%s\",\"paused\":%s,"
+		"{\"protocol\":\"HTTP/"
+		"1.1\",\"requests\":%llu,\"streams\":%d,\"in\":\"%s\",\"out\":\"%s\",\"paused\":%s,"
 		"\"draining\":%s,\"received\":%llu,\"sent\":%llu}",
 		(unsigned long long)c->base.requests, c->live, in[c->in_state], to[c->out_state],
 		c->paused ? "true" : "false", c->draining ? "true" : "false", (unsigned long long)c->stream.received,
@@ -116,7 +117,8 @@ size_t http1_deliver(struct http1 *c, const uint8_t *bytes, size_t len, bool end
 	return taken;
 }
 
-/* Bytes of a body at p; n of them were used: false when the user took less than there was, or nothing more is to be read. */
+/* Bytes of a body at p; n of them were used: false when the user took less than there was, or nothing more is to be
+ * read. */
 static bool body_length(struct http1 *c, const uint8_t *p, size_t len, size_t *n)
 {
 	size_t part = c->body_left < len ? (size_t)c->body_left : len;
@@ -418,7 +420,9 @@ int http1_new(struct loop *loop, struct transport *t, const struct http_limits *
 		transport_close(t, true);
 		return -ENOMEM;
 	}
-	c->base = (struct http_conn){ .ops = ops, .events = events, .arg = arg, .transport = t, .protocol = HTTP_PROTO_1 };
+	c->base = (struct http_conn){
+		.ops = ops, .events = events, .arg = arg, .transport = t, .protocol = HTTP_PROTO_1
+	};
 	c->stream.ops = stream_ops;
 	c->stream.conn = &c->base;
 	c->side = side;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A connection of HTTP/1, either side; private to http1*.c. Each direction of the one exchange has its state: `in` is what
- * the peer sends, `out` what the user sends. Everything on the worker's thread. */
+/* A connection of HTTP/1, either side; private to http1*.c. Each direction of the one exchange has its state: `in`
+ * is what the peer sends, `out` what the user sends. Everything on the worker's thread. */
 #pragma once
 
 #include "agent/helper/buffer.h"
@@ -12,18 +12,18 @@
 struct http1_framing;
 
 enum http1_in {
-	IN_HEAD,     /* expected, or partly there (parser, in) */
-	IN_LENGTH,   /* body_left bytes of body */
-	IN_CHUNKED,  /* chunks */
+	IN_HEAD,    /* expected, or partly there (parser, in) */
+	IN_LENGTH,  /* body_left bytes of body */
+	IN_CHUNKED, /* chunks */
 	IN_TRAILERS,
-	IN_STREAM,   /* until the peer ends: a response without length, or a tunnel's bytes */
-	IN_HELD,     /* a tunnel was asked for: nothing is read until it is answered */
-	IN_ENDED,    /* the message is whole */
+	IN_STREAM, /* until the peer ends: a response without length, or a tunnel's bytes */
+	IN_HELD,   /* a tunnel was asked for: nothing is read until it is answered */
+	IN_ENDED,  /* the message is whole */
 };
 
 enum http1_out {
-	OUT_HEAD,    /* the final head is not sent yet */
-	OUT_LENGTH,  /* send_left bytes of body */
+	OUT_HEAD,   /* the final head is not sent yet */
+	OUT_LENGTH, /* send_left bytes of body */
 	OUT_CHUNKED,
 	OUT_STREAM,  /* until we end */
 	OUT_HELD,    /* client: a tunnel was asked for */
@@ -39,9 +39,9 @@ struct http1_side {
 	void (*head_came)(struct http1 *c, struct http_head *head); /* takes it; the parser still has its facts */
 	void (*peer_ended)(struct http1 *c);
 	void (*refused)(struct http1 *c, const struct http1_fault *fault); /* what the peer sent can't be used */
-	void (*over)(struct http1 *c); /* both directions have ended; the stream is gone */
-	void (*due)(struct http1 *c);  /* the deadline */
-	void (*extra)(struct http1 *c); /* client: bytes that belong to no response */
+	void (*over)(struct http1 *c);	  /* both directions have ended; the stream is gone */
+	void (*due)(struct http1 *c);	  /* the deadline */
+	void (*extra)(struct http1 *c);	  /* client: bytes that belong to no response */
 	void (*settled)(struct http1 *c); /* client: all bytes that came were looked at */
 };
 
@@ -62,18 +62,18 @@ struct http1 {
 	uint32_t discard_left;
 	uint32_t interim; /* 1xx responses that came */
 	uint8_t in_state, out_state;
-	bool live;	  /* the stream is the user's */
-	bool closed;	  /* waits to be freed */
-	bool ending;	  /* is closed at the end of the tick */
+	bool live;   /* the stream is the user's */
+	bool closed; /* waits to be freed */
+	bool ending; /* is closed at the end of the tick */
 	bool ending_abort;
-	bool end_owed;	  /* our half ends when `out` is empty */
-	bool reading;	  /* inside on_data */
-	bool paused;	  /* the transport keeps bytes for us */
+	bool end_owed; /* our half ends when `out` is empty */
+	bool reading;  /* inside on_data */
+	bool paused;   /* the transport keeps bytes for us */
 	bool resume_asked, resume_deferred;
-	bool want_room;	  /* send_body took less than there was */
-	bool head_begun;  /* server: some of a head is there */
+	bool want_room;	 /* send_body took less than there was */
+	bool head_begun; /* server: some of a head is there */
 	bool draining;
-	bool persist;	  /* the connection outlives this exchange, as far as its heads say */
+	bool persist; /* the connection outlives this exchange, as far as its heads say */
 	/* of the exchange */
 	bool head_method, connect, tunnel; /* HEAD; CONNECT; asked for a tunnel (CONNECT, Upgrade) */
 	bool old;			   /* server: the client speaks HTTP/1.0 */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The framing of chunks, byte by byte: nothing is kept between calls but a number. RFC 9112 7.1. Extensions are skipped; the
- * blanks that the grammar has around them (BWS) are refused before the first one, as after a size without any. */
+/* The framing of chunks, byte by byte: nothing is kept between calls but a number. RFC 9112 7.1. Extensions are
+ * skipped; the blanks that the grammar has around them (BWS) are refused before the first one, as after a size
+ * without any. */
 #include "agent/helper/http/http1_parse.h"
 
 enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, ENDED };

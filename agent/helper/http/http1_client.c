@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The client's side of HTTP/1: one request at a time, the connection reused while both ends agree on where the messages end.
- * Bytes that belong to no request are never taken for an answer: the connection is closed. */
+/* The client's side of HTTP/1: one request at a time, the connection reused while both ends agree on where the
+ * messages end. Bytes that belong to no request are never taken for an answer: the connection is closed. */
 #include "agent/helper/http/http1.h"
 #include "agent/helper/http/http1_write.h"
 
@@ -123,8 +123,8 @@ static bool reusable(const struct http1 *c)
 static uint32_t capacity(const struct http_conn *conn)
 {
 	const struct http1 *c = http1_of(conn);
-	return !c->live && !c->closed && !c->ending && !c->reading && c->out_state == OUT_ENDED && c->in_state == IN_ENDED &&
-	       c->out.len == 0 && reusable(c);
+	return !c->live && !c->closed && !c->ending && !c->reading && c->out_state == OUT_ENDED &&
+	       c->in_state == IN_ENDED && c->out.len == 0 && reusable(c);
 }
 
 static void tell_capacity(struct http1 *c)
@@ -268,7 +268,8 @@ static void drain(struct http_conn *conn)
 		http1_end_soon(c, false);
 }
 
-static const struct http_stream_ops stream_ops = { send_head, http1_send_body, http1_send_trailers, http1_resume, reset };
+static const struct http_stream_ops stream_ops = { send_head, http1_send_body, http1_send_trailers, http1_resume,
+						   reset };
 static const struct http_conn_ops conn_ops = {
 	drain, http1_conn_close, open_stream, capacity, http1_conn_streams, http1_conn_dump,
 };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Heads, line by line: the first line, then fields, then a look at the whole (framing, Host, upgrade).
  *
- * What frames or routes the message leaves the fields and becomes a member: Host, Content-Length, Transfer-Encoding and
- * "Expect: 100-continue". Each of them is allowed once. The first fault in the order of the bytes is the one reported. */
+ * What frames or routes the message leaves the fields and becomes a member: Host, Content-Length, Transfer-Encoding
+ * and "Expect: 100-continue". Each of them is allowed once. The first fault in the order of the bytes is the one
+ * reported. */
 #include "agent/helper/http/http1_parse.h"
 
 #include <errno.h>
@@ -45,8 +46,8 @@ static bool host_char(uint8_t c)
 
 static bool literal_char(uint8_t c) /* in brackets: an IPv6 address, with its zone */
 {
-	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == ':' || c == '.' || c == '%' ||
-	       c == '-' || c == '_' || c == '~';
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == ':' || c == '.' ||
+	       c == '%' || c == '-' || c == '_' || c == '~';
 }
 
 bool http1_authority_valid(const char *p, size_t n, bool need_port)
@@ -327,12 +328,12 @@ static int field_line(struct http1_parser *p, const struct http_limits *limits, 
 	struct http_string name = { room, (uint32_t)i }, value = { room + i, (uint32_t)value_len };
 	memcpy(room + i, v, value_len);
 
-	int rc = id == HTTP_NAME_OTHER	    ? 0 :
+	int rc = id == HTTP_NAME_OTHER	   ? 0 :
 		 p->kind == HTTP1_TRAILERS ? field_trailer(id, fault) :
 					     field_special(p, id, value, fault);
 	if (rc != 0)
 		return rc < 0 ? rc : 0;
-	if (http_add_ref(h, name, value) < 0)
+	if (http_add_known(h, name, id, value) < 0)
 		return -ENOMEM;
 	if (limits->preserve_case)
 		h->fields[h->field_count - 1].as_sent = http_head_text(h, line, i).p;
@@ -397,8 +398,8 @@ static int line_parse(struct http1_parser *p, const struct http_limits *limits, 
 	return p->kind == HTTP1_REQUEST ? request_line(p, limits, line, n, fault) : status_line(p, line, n, fault);
 }
 
-int http1_parse(struct http1_parser *p, const struct http_limits *limits, const uint8_t *bytes, size_t len, size_t *used,
-		struct http1_fault *fault)
+int http1_parse(struct http1_parser *p, const struct http_limits *limits, const uint8_t *bytes, size_t len,
+		size_t *used, struct http1_fault *fault)
 {
 	*used = 0;
 	if (!p->head) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/1 heads and chunk framing from bytes, strictly: what RFC 9112 allows a server to repair is refused, because two
- * parsers that repair differently are how requests are smuggled. Works by whole lines, so the result does not depend on how
- * the bytes were split. No I/O, no clock; one owner. */
+/* HTTP/1 heads and chunk framing from bytes, strictly: what RFC 9112 allows a server to repair is refused, because
+ * two parsers that repair differently are how requests are smuggled. Works by whole lines, so the result does not
+ * depend on how the bytes were split. No I/O, no clock; one owner. */
 #pragma once
 
 #include "agent/helper/http/stream.h"
@@ -34,11 +34,11 @@ struct http1_parser {
 
 /* Ready for another head; frees a half-parsed one. */
 void http1_parse_begin(struct http1_parser *p, enum http1_kind kind);
-/* Whole lines of bytes; *used: how many bytes they were. 1: the head is complete and coherent (the bytes after *used are what
- * follows it). 0: more is needed; the caller keeps what was not used and presents it again with more behind it. -EBADMSG:
- * *fault says why. -ENOMEM. */
-int http1_parse(struct http1_parser *p, const struct http_limits *limits, const uint8_t *bytes, size_t len, size_t *used,
-		struct http1_fault *fault);
+/* Whole lines of bytes; *used: how many bytes they were. 1: the head is complete and coherent (the bytes after
+ * *used are what follows it). 0: more is needed; the caller keeps what was not used and presents it again with more
+ * behind it. -EBADMSG: *fault says why. -ENOMEM. */
+int http1_parse(struct http1_parser *p, const struct http_limits *limits, const uint8_t *bytes, size_t len,
+		size_t *used, struct http1_fault *fault);
 /* len bytes without an end of line are kept by the caller: still within the limits? 0 or -EBADMSG. */
 int http1_parse_partial(const struct http1_parser *p, const struct http_limits *limits, size_t len,
 			struct http1_fault *fault);
@@ -56,7 +56,7 @@ struct http1_chunks { /* zero: before the first */
 
 enum http1_chunk { HTTP1_CHUNK_MORE, HTTP1_CHUNK_DATA, HTTP1_CHUNK_LAST, HTTP1_CHUNK_BAD };
 
-/* The framing at the start of bytes. MORE: all used. DATA: up to c->left bytes of data follow; http1_chunk_taken() counts
- * them. LAST: trailers follow. */
+/* The framing at the start of bytes. MORE: all used. DATA: up to c->left bytes of data follow; http1_chunk_taken()
+ * counts them. LAST: trailers follow. */
 enum http1_chunk http1_chunk_next(struct http1_chunks *c, const uint8_t *bytes, size_t len, size_t *used);
 void http1_chunk_taken(struct http1_chunks *c, size_t n);

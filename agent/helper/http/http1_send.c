@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sending on a connection of HTTP/1, either side. Body bytes go to the transport from where they lie, between framing that is
- * made on the stack. What a transport cuts short is, at most, one frame's worth of framing: it is kept in c->out, and a
- * chunk whose size was promised is continued by the next bytes that the user sends. */
+/* Sending on a connection of HTTP/1, either side. Body bytes go to the transport from where they lie, between
+ * framing that is made on the stack. What a transport cuts short is, at most, one frame's worth of framing: it is
+ * kept in c->out, and a chunk whose size was promised is continued by the next bytes that the user sends. */
 #include "agent/helper/http/http1.h"
 #include "agent/helper/http/http1_write.h"
 
@@ -147,7 +147,8 @@ size_t http1_send_body(struct http_stream *s, const void *bytes, size_t len, boo
 		taken = len;
 		if (end)
 			out_end(c);
-	} else if (c->out_state == OUT_HEAD || (c->out_state == OUT_HELD && !(end && len == 0)) || (c->out.len && len)) {
+	} else if (c->out_state == OUT_HEAD || (c->out_state == OUT_HELD && !(end && len == 0)) ||
+		   (c->out.len && len)) {
 		taken = 0;
 	} else if (c->out_state == OUT_HELD) {
 		/* The user gives the tunnel up before it is answered: the answer may still be read. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The server's side of HTTP/1: requests come, the user answers. What is not HTTP as RFC 9112 has it is answered by the codec
- * itself, and the connection ends.
+/* The server's side of HTTP/1: requests come, the user answers. What is not HTTP as RFC 9112 has it is answered by
+ * the codec itself, and the connection ends.
  *
- * A client that ends its half in the middle of an exchange has given up (as for Envoy and nginx): there is no telling it from
- * one that waits for the answer, and the endpoint should not work in vain. */
+ * A client that ends its half in the middle of an exchange has given up (as for Envoy and nginx): there is no
+ * telling it from one that waits for the answer, and the endpoint should not work in vain. */
 #include "agent/helper/http/http1.h"
 #include "agent/helper/http/http1_write.h"
 
@@ -109,7 +109,8 @@ static void over(struct http1 *c)
 
 static bool waits_for_body(const struct http1 *c)
 {
-	return c->live && !c->paused && (c->in_state == IN_LENGTH || c->in_state == IN_CHUNKED || c->in_state == IN_TRAILERS);
+	return c->live && !c->paused &&
+	       (c->in_state == IN_LENGTH || c->in_state == IN_CHUNKED || c->in_state == IN_TRAILERS);
 }
 
 /* The deadline was set for what was then; what is it now? */
@@ -198,7 +199,7 @@ static int send_final(struct http1 *c, const struct http_head *head, bool end)
 	struct http1_framing f = { .status = head->status, .date = true, .now_ns = loop_now_ns(c->loop) };
 	f.upgrade = c->tunnel && !c->connect && head->upgrade && (head->status == 101 || head->status == 200);
 	if (f.upgrade)
-		f.status = 101; /* 200 is how HTTP/2 says it */
+		f.status = 101;	 /* 200 is how HTTP/2 says it */
 	else if (f.status < 200) /* 101 to one who did not ask */
 		return refuse_head(c);
 	enum http1_out next = framing(c, head, end, &f);
@@ -302,7 +303,8 @@ static uint32_t no_capacity(const struct http_conn *conn)
 	return 0;
 }
 
-static const struct http_stream_ops stream_ops = { send_head, http1_send_body, http1_send_trailers, http1_resume, reset };
+static const struct http_stream_ops stream_ops = { send_head, http1_send_body, http1_send_trailers, http1_resume,
+						   reset };
 static const struct http_conn_ops conn_ops = {
 	drain, http1_conn_close, open_none, no_capacity, http1_conn_streams, http1_conn_dump,
 };

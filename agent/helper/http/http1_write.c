@@ -122,7 +122,8 @@ static char *put_connection(char *to, const struct http_head *head, const struct
 
 size_t http1_head_room(const struct http_head *head, const struct http1_framing *f)
 {
-	/* text_bytes is a count for limits, and members may have been changed behind its back: not to be trusted here. */
+	/* text_bytes is a count for limits, and members may have been changed behind its back: not to be trusted
+	 * here. */
 	size_t n = f->method.n + head->path.n + head->authority.n + head->protocol.n + OTHER_MAX;
 	for (size_t i = 0; i < head->field_count; i++)
 		n += (size_t)head->fields[i].name.n + head->fields[i].value.n + 4;
@@ -155,8 +156,8 @@ size_t http1_request_write(char *to, const struct http_head *head, const struct 
 	struct http_string target = head->path, host = head->authority;
 	if (!target.n)
 		target = http_is(f->method, "CONNECT") ? host : (struct http_string){ "/", 1 };
-	if (!f->method.n || !target.n || !http_name_valid(f->method.p, f->method.n) || !http_visible(target.p, target.n) ||
-	    !http_visible(host.p, host.n))
+	if (!f->method.n || !target.n || !http_name_valid(f->method.p, f->method.n) ||
+	    !http_visible(target.p, target.n) || !http_visible(host.p, host.n))
 		return 0;
 	char *p = put_string(to, f->method);
 	*p++ = ' ';

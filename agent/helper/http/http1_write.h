@@ -20,8 +20,8 @@ struct http1_framing {
 
 /* At most this many bytes. */
 size_t http1_head_room(const struct http_head *head, const struct http1_framing *f);
-/* Returns how many bytes were written at `to`; 0: the head can't be sent (its method, target or authority would break the
- * line). */
+/* Returns how many bytes were written at `to`; 0: the head can't be sent (its method, target or authority would
+ * break the line). */
 size_t http1_request_write(char *to, const struct http_head *head, const struct http1_framing *f);
 size_t http1_response_write(char *to, const struct http_head *head, const struct http1_framing *f);
 /* Fields and the empty line. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Heads: each is one allocation of 4 KiB with room for its fields and text, so that a usual message needs no other, and a
- * finished one goes to the thread's free list. Longer ones take further blocks, which are freed with the head. */
+/* Heads: each is one allocation of 4 KiB with room for its fields and text, so that a usual message needs no other,
+ * and a finished one goes to the thread's free list. Longer ones take further blocks, which are freed with the
+ * head. */
 #include "agent/helper/http/message.h"
 
 #include <pthread.h>
@@ -166,7 +167,7 @@ static bool field_copy(struct http_head *h, const struct http_field *f)
 {
 	struct http_string name = f->id ? http_name_text(f->id) : http_head_text(h, f->name.p, f->name.n);
 	struct http_string value = http_head_text(h, f->value.p, f->value.n);
-	if (!name.p || !value.p || http_add_ref(h, name, value) < 0)
+	if (!name.p || !value.p || http_add_known(h, name, f->id, value) < 0)
 		return false;
 	struct http_field *to = &h->fields[h->field_count - 1];
 	to->sensitive = f->sensitive;

@@ -78,9 +78,10 @@ enum http_version { HTTP_1_0, HTTP_1_1, HTTP_2 };
 struct http_head {
 	enum http_version version; /* that it arrived in */
 	/* request */
-	struct http_string method, scheme, authority; /* authority: Host, or :authority, or of an absolute-form target */
-	struct http_string path;		      /* with query, as sent; "*" for OPTIONS * */
-	struct http_string protocol;		      /* extended CONNECT's, or Upgrade's (one value) */
+	struct http_string method, scheme,
+		authority;	     /* authority: Host, or :authority, or of an absolute-form target */
+	struct http_string path;     /* with query, as sent; "*" for OPTIONS * */
+	struct http_string protocol; /* extended CONNECT's, or Upgrade's (one value) */
 	/* response */
 	uint16_t status;
 	/* both */
@@ -89,7 +90,7 @@ struct http_head {
 	int64_t content_length; /* -1: none said. The codec frames by this: it is not among the fields */
 	bool upgrade;		/* request: asks for `protocol`; response: 101. Then bodies are raw bytes both ways */
 	bool expect_continue;
-	size_t text_bytes;	/* of all names and values, for limits */
+	size_t text_bytes; /* of all names and values, for limits */
 	/* private: the text, and what http_get_joined() made */
 	struct http_block *blocks;
 	struct http_joined *joined;
@@ -97,7 +98,7 @@ struct http_head {
 
 /* Heads come from a free list of the thread: cheap. NULL: no memory. */
 struct http_head *http_head_new(void);
-void http_heads_trim(void); /* gives the thread's free list back, as after a time without requests */
+void http_heads_trim(void);		  /* gives the thread's free list back, as after a time without requests */
 void http_head_free(struct http_head *h); /* NULL is fine */
 struct http_head *http_head_copy(const struct http_head *h);
 /* Copies text into the head. p NULL: no memory. */
@@ -109,9 +110,11 @@ char *http_head_room(struct http_head *h, size_t n);
 enum http_name http_name_id(const char *lower, size_t n);
 struct http_string http_name_text(enum http_name id);
 
-/* Fields. Names are lower-case. Names and values are not copied by _add_ref (they live as long as the head) nor judged; the
- * others refuse what http_name_valid() and http_value_valid() refuse: 0, -ENOMEM or -EINVAL. */
+/* Fields. Names are lower-case. Names and values are not copied by _add_ref (they live as long as the head) nor
+ * judged; the others refuse what http_name_valid() and http_value_valid() refuse: 0, -ENOMEM or -EINVAL. */
 int http_add_ref(struct http_head *h, struct http_string name, struct http_string value);
+int http_add_known(struct http_head *h, struct http_string name, enum http_name id,
+		   struct http_string value); /* same */
 int http_add(struct http_head *h, const char *name, const char *value);
 int http_add_id(struct http_head *h, enum http_name id, const char *value, size_t n);
 int http_set(struct http_head *h, const char *name, const char *value); /* replaces all of that name */
@@ -121,14 +124,15 @@ void http_remove_id(struct http_head *h, enum http_name id);
 /* The first; p NULL: absent. */
 struct http_string http_get(const struct http_head *h, const char *name);
 struct http_string http_get_id(const struct http_head *h, enum http_name id);
-/* All of that name joined with "," (", " is Envoy's form for none: use ","); the text lies in the head. Cookies with "; ". */
+/* All of that name joined with "," (", " is Envoy's form for none: use ","); the text lies in the head. Cookies
+ * with "; ". */
 struct http_string http_get_joined(struct http_head *h, const char *name);
-bool http_is(struct http_string s, const char *text);	   /* equal */
+bool http_is(struct http_string s, const char *text);	     /* equal */
 bool http_is_nocase(struct http_string s, const char *text); /* ASCII */
 /* A token in a comma-separated list, without case ("close" in Connection). */
 bool http_list_has(struct http_string list, const char *token);
-/* Removes what belongs to one hop: Connection and what it names, Keep-Alive, Proxy-Connection, Transfer-Encoding, TE (but
- * "trailers"), Upgrade (unless head->upgrade), HTTP2-Settings. RFC 9110 7.6.1. */
+/* Removes what belongs to one hop: Connection and what it names, Keep-Alive, Proxy-Connection, Transfer-Encoding,
+ * TE (but "trailers"), Upgrade (unless head->upgrade), HTTP2-Settings. RFC 9110 7.6.1. */
 void http_remove_hop_by_hop(struct http_head *h);
 bool http_name_valid(const char *p, size_t n);	/* token, RFC 9110 5.6.2 */
 bool http_value_valid(const char *p, size_t n); /* no NUL, CR, LF; no leading or trailing blank */

@@ -49,7 +49,7 @@ static int fields_grow(struct http_head *h)
 	return 0;
 }
 
-static int field_add(struct http_head *h, struct http_string name, enum http_name id, struct http_string value)
+int http_add_known(struct http_head *h, struct http_string name, enum http_name id, struct http_string value)
 {
 	if (h->field_count == h->field_cap && fields_grow(h) < 0)
 		return -ENOMEM;
@@ -61,7 +61,7 @@ static int field_add(struct http_head *h, struct http_string name, enum http_nam
 
 int http_add_ref(struct http_head *h, struct http_string name, struct http_string value)
 {
-	return field_add(h, name, http_name_id(name.p, name.n), value);
+	return http_add_known(h, name, http_name_id(name.p, name.n), value);
 }
 
 static int field_add_copy(struct http_head *h, const struct wanted *w, const char *value, size_t n)
@@ -70,7 +70,7 @@ static int field_add_copy(struct http_head *h, const struct wanted *w, const cha
 		return -EINVAL;
 	struct http_string name = w->id ? http_name_text(w->id) : http_head_text(h, w->name.p, w->name.n);
 	struct http_string text = http_head_text(h, value, n);
-	return name.p && text.p ? field_add(h, name, w->id, text) : -ENOMEM;
+	return name.p && text.p ? http_add_known(h, name, w->id, text) : -ENOMEM;
 }
 
 int http_add(struct http_head *h, const char *name, const char *value)

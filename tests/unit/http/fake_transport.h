@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A transport whose other end is the test: it pushes bytes in any pieces, and sees what was written. Keeps what on_data()
- * does not take, as real ones do. Each delivery is a block of its own, so that a sanitizer sees reading past it. */
+/* A transport whose other end is the test: it pushes bytes in any pieces, and sees what was written. Keeps what
+ * on_data() does not take, as real ones do. Each delivery is a block of its own, so that a sanitizer sees reading
+ * past it. */
 #pragma once
 
 #include "agent/helper/transport.h"
@@ -38,7 +39,7 @@ void fake_push_pieces(struct fake_transport *f, const void *bytes, size_t len, s
 void fake_push_random(struct fake_transport *f, const void *bytes, size_t len, unsigned int seed);
 void fake_push_end(struct fake_transport *f); /* the peer sends no more */
 void fake_break(struct fake_transport *f, int error);
-void fake_drain(struct fake_transport *f);	/* the queue becomes empty; on_room if it is owed */
+void fake_drain(struct fake_transport *f);  /* the queue becomes empty; on_room if it is owed */
 void fake_forget(struct fake_transport *f); /* what was written so far */
 /* Runs the loop once: what was deferred to the end of the tick happens. For `ms` at least, when it is not 0. */
 struct loop;

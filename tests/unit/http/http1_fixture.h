@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A server's and a client's connection of HTTP/1 over a fake transport, whose user writes down all that it is told. What is
- * written does not depend on how bytes were split: a body is noted when it ends. */
+/* A server's and a client's connection of HTTP/1 over a fake transport, whose user writes down all that it is told.
+ * What is written does not depend on how bytes were split: a body is noted when it ends. */
 #pragma once
 
 #include "agent/base/str.h"
@@ -12,15 +12,15 @@ struct fixture {
 	struct fake_transport *t;
 	struct http_conn *conn;
 	struct http_limits limits;
-	struct sb log;	/* "GET /x a.b [k: v] cl=3 end\n" "body=abc\n" "reset=4\n" "bad=2/400\n" "closed\n" */
+	struct sb log; /* "GET /x a.b [k: v] cl=3 end\n" "body=abc\n" "reset=4\n" "bad=2/400\n" "closed\n" */
 	struct sb body;
 	struct http_stream *s; /* the last one; NULL: it is gone */
 	size_t body_limit;     /* on_body takes at most this many in all */
 	size_t taken;
 	unsigned int requests, rooms, capacities;
 	bool closed;
-	bool answer;	/* answers each request when it is whole: 200 with its body */
-	bool in_send;	/* inside a call of ours: no event may come */
+	bool answer;  /* answers each request when it is whole: 200 with its body */
+	bool in_send; /* inside a call of ours: no event may come */
 	bool pending_end;
 	uint16_t bad_status;
 	int bad_why; /* -1: none */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What must be refused, and what must not: each request whole, byte by byte, and in random pieces, with the same result. */
+/* What must be refused, and what must not: each request whole, byte by byte, and in random pieces, with the same
+ * result. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
+#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +62,9 @@ static const struct bad bads[] = {
 	{ TEXT(POST "Transfer-Encoding: gzip\r\n\r\n"), HTTP_BAD_FRAMING, 400 },
 	{ TEXT(POST "Transfer-Encoding:\r\n\r\n"), HTTP_BAD_FRAMING, 400 },
 	{ TEXT(POST "Transfer-Encoding: gzip, chunked\r\n\r\n"), HTTP_BAD_FRAMING, 501 },
-	{ BYTES(POST "Transfer-Encoding: \x0b" "chunked\r\n\r\n"), HTTP_BAD_FIELD, 400 },
+	{ BYTES(POST "Transfer-Encoding: \x0b"
+		     "chunked\r\n\r\n"),
+	  HTTP_BAD_FIELD, 400 },
 	{ TEXT("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), HTTP_BAD_FRAMING, 400 },
 	/* fields */
 	{ TEXT(GET "X: a\r\n b\r\n\r\n"), HTTP_BAD_FIELD, 400 },
@@ -233,7 +236,8 @@ static const struct good goods[] = {
 	{ GET "\r\n\r\n" GET "\r\n", "GET / a end\nGET / a end\n" },
 	{ "GET /a?b=c;d%20%00|\"<>{}^` HTTP/1.1\r\nhost:a:80 \r\n\r\n", "GET /a?b=c;d%20%00|\"<>{}^` a:80 end\n" },
 	{ GET "X-Y:\t b  c \t\r\nx-y:\r\n\r\n", "GET / a [x-y: b  c] [x-y: ] end\n" },
-	{ GET "X: \xc3\xa9\t~\r\n!#$%&'*+-.^_`|~09: v\r\n\r\n", "GET / a [x: \xc3\xa9\t~] [!#$%&'*+-.^_`|~09: v] end\n" },
+	{ GET "X: \xc3\xa9\t~\r\n!#$%&'*+-.^_`|~09: v\r\n\r\n",
+	  "GET / a [x: \xc3\xa9\t~] [!#$%&'*+-.^_`|~09: v] end\n" },
 	{ "GET / HTTP/1.1\r\nHost: [fe80::1%25eth0]:8080\r\n\r\n", "GET / [fe80::1%25eth0]:8080 end\n" },
 	{ "GET / HTTP/1.1\r\nHost: a_b.c-d:\r\n\r\n", "GET / a_b.c-d: end\n" },
 	{ "GET / HTTP/1.0\r\n\r\n", "GET /  1.0 end\nclosed\n" },
@@ -330,15 +334,18 @@ static void test_limits_of_heads(void **state)
 	check_limit(repeated("GET /", "x", max, " HTTP/1.1\r\nHost: a\r\n\r\n"), HTTP_BAD_TOO_LARGE, 414);
 	check_limit(repeated("GET /", "x", max * 2, ""), HTTP_BAD_TOO_LARGE, 414);
 	check_limit(repeated(GET "X: ", "x", max, "\r\n\r\n"), HTTP_BAD_TOO_LARGE, 431);
-	check_limit(repeated(GET "", "X: 12345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
-				     "\r\n", 99, "\r\n"), HTTP_BAD_TOO_LARGE, 431);
+	check_limit(repeated(GET "",
+			     "X: 12345678901234567890123456789012345678901234567890123456789012345678901234567890"
+			     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
+			     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
+			     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
+			     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
+			     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
+			     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
+			     "12345678901234567890123456789012345678901234567890123456789012345678901234567890"
+			     "\r\n",
+			     99, "\r\n"),
+		    HTTP_BAD_TOO_LARGE, 431);
 	check_limit(repeated(GET, "X: y\r\n", 100, "\r\n"), HTTP_BAD_TOO_LARGE, 431);
 	check_limit(repeated(GET, "X: y\r\n", 99, "\r\n"), 0, 0);
 	check_limit(repeated(GET "Connection: ", "a,", 64, "a\r\n\r\n"), HTTP_BAD_FIELD, 400);

@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
+#include <cmocka.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +32,8 @@ static const struct request requests[] = {
 	{ "DELETE / a", 0, NULL, "DELETE / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n" },
 	{ "POST / a", -1, NULL, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n" },
 	{ "PUT / a", 3, "abc", "PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc" },
-	{ "POST / a", -1, "abc", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" },
+	{ "POST / a", -1, "abc",
+	  "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" },
 	{ "OPTIONS * a", -1, NULL, "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n" },
 };
 
@@ -64,8 +65,8 @@ static void test_heads_that_would_break_the_line(void **state)
 {
 	(void)state;
 	static const char *const heads[][3] = {
-		{ "GET", "/a b", "a" }, { "GET", "/a\r\nx: y", "a" }, { "G T", "/", "a" }, { "GET", "/", "a\r\nb" },
-		{ "GET", "/", "a b" },	{ "", "/", "a" },
+		{ "GET", "/a b", "a" },	  { "GET", "/a\r\nx: y", "a" }, { "G T", "/", "a" },
+		{ "GET", "/", "a\r\nb" }, { "GET", "/", "a b" },	{ "", "/", "a" },
 	};
 	static const struct http_stream_events none = { 0 };
 	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
@@ -103,7 +104,8 @@ static const struct answer answers[] = {
 	  "200\nbody=abcd\n", true },
 	{ "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=y\r\na\r\n0\r\nT: v\r\n\r\n", false,
 	  "200\nbody=a\ntrailers [t: v]\n", true },
-	{ "GET", "HTTP/1.1 200 OK\r\nX: y\r\n\r\nuntil the end", true, "200 [x: y]\nbody=until the end\nclosed\n", false },
+	{ "GET", "HTTP/1.1 200 OK\r\nX: y\r\n\r\nuntil the end", true, "200 [x: y]\nbody=until the end\nclosed\n",
+	  false },
 	{ "GET", "HTTP/1.1 200 OK\r\n\r\n", true, "200\nbody=\nclosed\n", false },
 	{ "GET", "HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", false, "200 1.0 cl=1\nbody=a\nclosed\n", false },
 	{ "GET", "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\na", false,
@@ -129,7 +131,8 @@ static const struct answer answers[] = {
 	{ "GET", "HTTP/1.1 200 OK\r\n", true, RESET(5), false },
 	{ "GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", true, "200 cl=3\n" RESET(5), false },
 	{ "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", true, "200\n" RESET(5), false },
-	{ "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", true, "200\n" RESET(5), false },
+	{ "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", true, "200\n" RESET(5),
+	  false },
 	/* what is no answer */
 	{ "GET", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", false, RESET(4), false },
 	{ "GET", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na", false, RESET(4), false },
@@ -235,7 +238,8 @@ static void test_continue_is_passed_on_when_expected(void **state)
 	fake_forget(f.t);
 	stream_send_head(f.s, h, false);
 	http_head_free(h);
-	assert_string_equal(said(&f), "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");
+	assert_string_equal(said(&f),
+			    "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");
 	fake_push_text(f.t, "HTTP/1.1 100 Continue\r\n\r\n");
 	say_body(&f, "abc", true);
 	fake_push_text(f.t, OK0);
@@ -326,7 +330,8 @@ static void test_max_requests(void **state)
 	fake_push_text(f.t, OK0);
 	assert_int_equal(http_conn_capacity(f.conn), 0);
 	tick(&f);
-	assert_string_equal(said(&f), "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+	assert_string_equal(
+		said(&f), "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nGET /2 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
 	assert_true(f.closed && !f.t->aborted);
 	fixture_done(&f);
 }
@@ -417,7 +422,8 @@ static void test_upgrade(void **state)
 	fake_push_text(f.t, " there");
 	fake_push_end(f.t);
 	tick(&f);
-	assert_string_equal(f.log.p, "101 [connection: Upgrade] [upgrade: websocket] upgrade=websocket\nbody=hi there\nclosed\n");
+	assert_string_equal(
+		f.log.p, "101 [connection: Upgrade] [upgrade: websocket] upgrade=websocket\nbody=hi there\nclosed\n");
 	assert_true(f.closed && !f.t->aborted);
 	fixture_done(&f);
 }

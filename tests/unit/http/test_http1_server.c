@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
+#include <cmocka.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,8 +63,8 @@ static const struct framing framings[] = {
 	{ "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", "200 ", -1, "a",
 	  "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n1\r\na\r\n0\r\n\r\n", true },
 	/* what the codec says itself is not said twice */
-	{ GET, "200 connection: close, keep-alive: 1, transfer-encoding: chunked, content-length: 9, upgrade: x, e: f", 1, "a",
-	  "HTTP/1.1 200 OK\r\ne: f\r\ncontent-length: 1\r\n\r\na", false },
+	{ GET, "200 connection: close, keep-alive: 1, transfer-encoding: chunked, content-length: 9, upgrade: x, e: f",
+	  1, "a", "HTTP/1.1 200 OK\r\ne: f\r\ncontent-length: 1\r\n\r\na", false },
 	{ CONNECT, "403 ", -1, NULL, "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", false },
 	{ UPGRADE, "403 ", 2, "no", "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno", false },
 };
@@ -126,7 +126,8 @@ static void test_chunks_and_trailers(void **state)
 	assert_int_equal(say_trailers(&f, "a: 1, b: 2"), 0);
 	tick(&f);
 	const char *out = said(&f);
-	const char *want = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n11170\r\nxxx";
+	const char *want =
+		"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n10\r\n0123456789abcdef\r\n11170\r\nxxx";
 	assert_memory_equal(out, want, strlen(want));
 	want = "xxx\r\n0\r\na: 1\r\nb: 2\r\n\r\n";
 	assert_string_equal(out + strlen(out) - strlen(want), want);
@@ -216,7 +217,8 @@ static void test_pipelined_requests_wait_for_the_answer(void **state)
 {
 	(void)state;
 	struct fixture f;
-	start(&f, "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nxGET /3 HTTP/1.1\r\n"
+	start(&f, "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nxGET /3 "
+		  "HTTP/1.1\r\n"
 		  "Host: a\r\n\r\n");
 	assert_int_equal(f.requests, 1);
 	say_head(&f, "200 ", 0, true);
@@ -413,7 +415,9 @@ static void test_upgrade_passes_raw_bytes(void **state)
 	assert_string_equal(f.log.p, "GET /ws a [connection: Upgrade] [upgrade: websocket] upgrade=websocket\n");
 	say_head(&f, "101 +websocket x: y", -1, false);
 	tick(&f);
-	assert_string_equal(said(&f), "HTTP/1.1 101 Switching Protocols\r\nx: y\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+	assert_string_equal(
+		said(&f),
+		"HTTP/1.1 101 Switching Protocols\r\nx: y\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
 	fake_push_text(f.t, " late" GET);
 	say_body(&f, "down", false);
 	assert_int_equal(f.requests, 1);
@@ -466,8 +470,9 @@ static void test_refused_tunnel_what_follows_is_a_request(void **state)
 	say_head(&f, "401 ", 0, true);
 	assert_int_equal(f.requests, 1);
 	tick(&f);
-	assert_string_equal(f.log.p,
-			    "GET /ws a [connection: Upgrade] [upgrade: websocket] upgrade=websocket\nbody=\nGET / a end\n");
+	assert_string_equal(
+		f.log.p,
+		"GET /ws a [connection: Upgrade] [upgrade: websocket] upgrade=websocket\nbody=\nGET / a end\n");
 	fixture_done(&f);
 
 	start(&f, UPGRADE GET); /* the same when the user lets go at once */
@@ -486,7 +491,8 @@ static void test_body_not_taken_stays_with_the_transport(void **state)
 	(void)state;
 	static const char *const requests[] = {
 		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n0123456789" GET,
-		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n" GET,
+		"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: "
+		"chunked\r\n\r\n4\r\n0123\r\n6\r\n456789\r\n0\r\n\r\n" GET,
 	};
 	for (size_t i = 0; i < 2; i++) {
 		struct fixture f;
@@ -570,7 +576,8 @@ static void squeeze(int64_t cl, size_t limit, size_t len)
 static void test_body_through_a_narrow_transport(void **state)
 {
 	(void)state;
-	static const size_t limits[] = { 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 50, 99, 100, 999, 1000, 1003, 1007, 4096 };
+	static const size_t limits[] = { 1,  2,	 3,  4,	 5,   6,   7,	 8,    9,    10,  11,
+					 12, 13, 50, 99, 100, 999, 1000, 1003, 1007, 4096 };
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
 		size_t len = limits[i] < 20 ? 3000 : 50000;
 		squeeze((int64_t)len, limits[i], len);

@@ -3,8 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
+#include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -73,7 +73,8 @@ static void test_fields_bad_values_are_refused(void **state)
 {
 	(void)state;
 	struct http_head *h = http_head_new();
-	static const char *const bad[] = { "a\rb", "a\nb", " a", "a ", "a\x01", "\x7f", "12345678\r", "1234567\n12345678" };
+	static const char *const bad[] = { "a\rb",  "a\nb", " a",	  "a ",
+					   "a\x01", "\x7f", "12345678\r", "1234567\n12345678" };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		assert_int_equal(http_add(h, "x", bad[i]), -EINVAL);
 		assert_int_equal(http_set_id(h, HTTP_HOST, bad[i], strlen(bad[i])), -EINVAL);

@@ -3,8 +3,8 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
+#include <cmocka.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +26,8 @@ static void check(enum path_normalization mode, const char *path, size_t n, cons
 		if (rc != -EINVAL)
 			fail_msg("%s %s: %.*s instead of a refusal", mode_names[mode], path, (int)got_len, got);
 	} else if (rc < 0 || got_len != strlen(want) || memcmp(got, want, got_len) != 0) {
-		fail_msg("%s %s: %d %.*s instead of %s", mode_names[mode], path, rc, rc < 0 ? 0 : (int)got_len, got, want);
+		fail_msg("%s %s: %d %.*s instead of %s", mode_names[mode], path, rc, rc < 0 ? 0 : (int)got_len, got,
+			 want);
 	}
 	free(out);
 }
@@ -36,12 +37,26 @@ struct row {
 	const char *none, *base, *merge, *decode;
 };
 
-#define SAME(p) { p, p, p, p, p }
-#define REFUSED(p) { p, NULL, NULL, NULL, NULL }
+#define SAME(p)                                                                                                        \
+	{                                                                                                              \
+		p, p, p, p, p                                                                                          \
+	}
+#define REFUSED(p)                                                                                                     \
+	{                                                                                                              \
+		p, NULL, NULL, NULL, NULL                                                                              \
+	}
 
 static const struct row rows[] = {
-	SAME("/"), SAME("*"), SAME("/xyz"), SAME("/x/y/z"), SAME("/x/y/"), SAME("/A/B"), SAME("/a.b/.c/..d/e../f./..."),
-	SAME("/-._~!$&'()*+,;=:@[]"), SAME("/a;b=c;d/e;f"), SAME("/.well-known/x"),
+	SAME("/"),
+	SAME("*"),
+	SAME("/xyz"),
+	SAME("/x/y/z"),
+	SAME("/x/y/"),
+	SAME("/A/B"),
+	SAME("/a.b/.c/..d/e../f./..."),
+	SAME("/-._~!$&'()*+,;=:@[]"),
+	SAME("/a;b=c;d/e;f"),
+	SAME("/.well-known/x"),
 	/* dot segments */
 	{ "/a/b/../c", "/a/b/../c", "/a/c", "/a/c", "/a/c" },
 	{ "/a/b/./c", "/a/b/./c", "/a/b/c", "/a/b/c", "/a/b/c" },
@@ -54,7 +69,8 @@ static const struct row rows[] = {
 	{ "/a/.", "/a/.", "/a/", "/a/", "/a/" },
 	{ "/a/b/..", "/a/b/..", "/a/", "/a/", "/a/" },
 	{ "/a/b/../", "/a/b/../", "/a/", "/a/", "/a/" },
-	{ "/public/./data/abc/../xyz", "/public/./data/abc/../xyz", "/public/data/xyz", "/public/data/xyz", "/public/data/xyz" },
+	{ "/public/./data/abc/../xyz", "/public/./data/abc/../xyz", "/public/data/xyz", "/public/data/xyz",
+	  "/public/data/xyz" },
 	/* escaped dots */
 	{ "/a/b/%2E%2E/c", "/a/b/%2E%2E/c", "/a/c", "/a/c", "/a/c" },
 	{ "/a/b/%2e%2e/c", "/a/b/%2e%2e/c", "/a/c", "/a/c", "/a/c" },
@@ -82,7 +98,8 @@ static const struct row rows[] = {
 	{ "/a//../b", "/a//../b", "/a/b", "/b", "/b" },
 	{ "/a/.//b", "/a/.//b", "/a//b", "/a/b", "/a/b" },
 	/* escaped slashes */
-	{ "/some%2fdata/%61%62%63", "/some%2fdata/%61%62%63", "/some%2fdata/abc", "/some%2fdata/abc", "/some/data/abc" },
+	{ "/some%2fdata/%61%62%63", "/some%2fdata/%61%62%63", "/some%2fdata/abc", "/some%2fdata/abc",
+	  "/some/data/abc" },
 	{ "/a%2Fb%2fc", "/a%2Fb%2fc", "/a%2Fb%2fc", "/a%2Fb%2fc", "/a/b/c" },
 	{ "/a%5Cb%5cc", "/a%5Cb%5cc", "/a%5Cb%5cc", "/a%5Cb%5cc", "/a/b/c" },
 	{ "/a/%2F%2f/c", "/a/%2F%2f/c", "/a/%2F%2f/c", "/a/%2F%2f/c", "/a/c" },
@@ -92,8 +109,11 @@ static const struct row rows[] = {
 	{ "/%2f", "/%2f", "/%2f", "/%2f", "/" },
 	/* escapes */
 	{ "/%30%39%41%5a%61%7a%2d%5f%7e", "/%30%39%41%5a%61%7a%2d%5f%7e", "/09AZaz-_~", "/09AZaz-_~", "/09AZaz-_~" },
-	SAME("/%c0%af"), SAME("/%E2%82%AC"), SAME("/%20%22%23%25%3b%3F%40%0a%0d%7f"),
-	{ "/\"<>^`{|}", "/\"<>^`{|}", "/%22%3C%3E%5E%60%7B%7C%7D", "/%22%3C%3E%5E%60%7B%7C%7D", "/%22%3C%3E%5E%60%7B%7C%7D" },
+	SAME("/%c0%af"),
+	SAME("/%E2%82%AC"),
+	SAME("/%20%22%23%25%3b%3F%40%0a%0d%7f"),
+	{ "/\"<>^`{|}", "/\"<>^`{|}", "/%22%3C%3E%5E%60%7B%7C%7D", "/%22%3C%3E%5E%60%7B%7C%7D",
+	  "/%22%3C%3E%5E%60%7B%7C%7D" },
 	{ "/\xc3\xa9", "/\xc3\xa9", "/%C3%A9", "/%C3%A9", "/%C3%A9" },
 	/* not an escape: what it means depends on who reads it */
 	{ "/50%", "/50%", NULL, NULL, NULL },
@@ -111,9 +131,23 @@ static const struct row rows[] = {
 	{ "/a/...;/b", "/a/...;/b", "/a/...;/b", "/a/...;/b", "/a/...;/b" },
 	{ "/a%2f..;/b", "/a%2f..;/b", "/a%2f..;/b", "/a%2f..;/b", NULL },
 	/* always refused */
-	REFUSED("/a%00"), REFUSED("/xyz/.%00../abc"), REFUSED("/xyz/%00.%00./abc"), REFUSED("/a#b"), REFUSED("/#"),
-	REFUSED("/a b"), REFUSED("/a\tb"), REFUSED("/a\rb"), REFUSED("/a\nb"), REFUSED("/a\x01"), REFUSED("/a\x7f"),
-	REFUSED(""), REFUSED("a"), REFUSED("a/b"), REFUSED(".."), REFUSED("**"), REFUSED("http://a/"),
+	REFUSED("/a%00"),
+	REFUSED("/xyz/.%00../abc"),
+	REFUSED("/xyz/%00.%00./abc"),
+	REFUSED("/a#b"),
+	REFUSED("/#"),
+	REFUSED("/a b"),
+	REFUSED("/a\tb"),
+	REFUSED("/a\rb"),
+	REFUSED("/a\nb"),
+	REFUSED("/a\x01"),
+	REFUSED("/a\x7f"),
+	REFUSED(""),
+	REFUSED("a"),
+	REFUSED("a/b"),
+	REFUSED(".."),
+	REFUSED("**"),
+	REFUSED("http://a/"),
 };
 
 static void test_paths_of_each_mode(void **state)
@@ -138,8 +172,8 @@ static void test_every_byte(void **state)
 	for (unsigned int c = 0; c < 256; c++) {
 		char path[8], want[8];
 		snprintf(path, sizeof(path), "/%%%02x", c);
-		bool unreserved = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' ||
-				  c == '_' || c == '~';
+		bool unreserved = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+				  c == '-' || c == '_' || c == '~';
 		snprintf(want, sizeof(want), "/%c", (int)c);
 		check(PATH_BASE, path, 4, c == 0 ? NULL : unreserved ? want : c == '.' ? "/" : path);
 		check(PATH_NONE, path, 4, c == 0 ? NULL : path);
