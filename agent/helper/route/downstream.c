@@ -13,19 +13,6 @@ static uint64_t now_ns(const struct exchange_private *e)
 	return loop_now_ns(e->x.proxy->loop);
 }
 
-/* What filter/path.c refines: where the query begins. A fragment is no part of a request target. */
-static void split_path(struct exchange *x)
-{
-	struct http_string path = x->head->path;
-	const char *hash = path.p ? memchr(path.p, '#', path.n) : NULL;
-	uint32_t n = hash ? (uint32_t)(hash - path.p) : path.n;
-	const char *mark = path.p ? memchr(path.p, '?', n) : NULL;
-	x->path = path;
-	x->path.n = mark ? (uint32_t)(mark - path.p) : n;
-	if (mark)
-		x->query = (struct http_string){ mark + 1, n - (uint32_t)(mark + 1 - path.p) };
-}
-
 static void request_ended(struct exchange_private *e)
 {
 	e->down.got_end = e->request_ended = true;
@@ -44,7 +31,6 @@ static void on_head(struct http_stream *s, struct http_head *head, bool end)
 	r->original_authority = head->authority;
 	r->request_header_bytes = head->text_bytes;
 	r->grpc = grpc_is(head);
-	split_path(x);
 	trace_begin(worker_observe(x->w), r, head, x->pod->telemetry);
 	if (end)
 		request_ended(e);

@@ -25,6 +25,7 @@ static const struct stage {
 	stage_fn run;
 	int when;
 } stages[] = {
+	{ "normalise", stage_normalise, FOR_CLIENT | FOR_SERVER },
 	{ "route", stage_route, FOR_CLIENT },
 	{ "jwt", stage_jwt, FOR_SERVER | WITH_FILTERS },
 	{ "authorize", stage_authorize, FOR_SERVER },
@@ -371,5 +372,8 @@ struct http_request_view exchange_view(struct exchange *x)
 		if (!v.scheme.p)
 			v.scheme = (struct http_view){ "http", 4 };
 	}
+	/* HTTP/2 asks for a WebSocket with CONNECT (RFC 8441); routes are written for the GET that HTTP/1 has. */
+	if (h->upgrade && http_is(h->method, "CONNECT"))
+		v.method = (struct http_view){ "GET", 3 };
 	return v;
 }

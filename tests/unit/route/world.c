@@ -249,7 +249,9 @@ static void attempt_give(struct world *w, struct seen_attempt *a, enum upstream_
 		return;
 	}
 	a->t = fake_transport_new();
-	int rc = http1_client_new(w->w->loop, &a->t->t, &http_limits_default, &upstream_conn_events, a, &a->conn);
+	int rc = w->upstream_h2 ?
+			 http2_client_new(w->w->loop, &a->t->t, &http_limits_default, &upstream_conn_events, a, &a->conn) :
+			 http1_client_new(w->w->loop, &a->t->t, &http_limits_default, &upstream_conn_events, a, &a->conn);
 	assert_int_equal(rc, 0);
 	a->up = (struct upstream){ .cluster = c, .endpoint = &c->endpoints[n % c->endpoint_count], .conn = a->conn };
 	if (str_eq(a->cluster, "cookie"))
@@ -414,16 +416,16 @@ struct world *world_new(void)
 	return w;
 }
 
-static void connect_with(struct world *w, bool inbound, struct identity *peer)
+static void connect_with(struct world *w, bool inbound, struct identity *peer, enum http_protocol protocol)
 {
 	w->client = fake_transport_new();
 	addr_port_parse("10.0.0.1:40000", &w->client->t.remote);
 	addr_port_parse("10.0.0.2:80", &w->client->t.local);
 	w->client->t.peer = peer;
 	if (inbound)
-		http_proxy_inbound(w->proxy, &w->w->pod, &w->client->t, HTTP_PROTO_1);
+		http_proxy_inbound(w->proxy, &w->w->pod, &w->client->t, protocol);
 	else
-		http_proxy_outbound(w->proxy, &w->w->pod, &w->client->t, HTTP_PROTO_1, &w->client->t.local, w->vhost);
+		http_proxy_outbound(w->proxy, &w->w->pod, &w->client->t, protocol, &w->client->t.local, w->vhost);
 }
 
 void world_connect(struct world *w)
@@ -431,7 +433,7 @@ void world_connect(struct world *w)
 	struct err err = ERR_INIT;
 	if (!w->vhost->id)
 		assert_int_equal(http_vhost_seal(w->vhost, &err), 0);
-	connect_with(w, false, NULL);
+	connect_with(w, false, NULL, HTTP_PROTO_1);
 }
 
 void world_connect_inbound(struct world *w, const char *peer)
@@ -440,8 +442,15 @@ void world_connect_inbound(struct world *w, const char *peer)
 	struct err err = ERR_INIT;
 	if (peer)
 		assert_int_equal(identity_parse(peer, &identity, &err), 0);
-	connect_with(w, true, identity);
+	connect_with(w, true, identity, HTTP_PROTO_1);
 	identity_unref(identity);
+}
+
+void world_connect_h2(struct world *w, bool inbound)
+{
+	struct err err = ERR_INIT;
+	assert_int_equal(http_vhost_seal(w->vhost, &err), 0);
+	connect_with(w, inbound, NULL, HTTP_PROTO_2);
 }
 
 struct worker_pod *worker_pod_of(struct world *w)

@@ -62,6 +62,7 @@ struct world {
 	struct fake_transport *app[4];
 	size_t app_count;
 	int app_error;
+	bool upstream_h2;
 	stage_fn authorize; /* what stage_authorize() does; NULL: continue */
 	stage_fn jwt;
 };
@@ -73,6 +74,7 @@ struct http_route *world_add_route(struct world *w); /* before the first; the ot
 void world_connect(struct world *w);		     /* seals the vhost; the client's connection comes */
 void world_connect_inbound(struct world *w, const char *peer); /* peer: a SPIFFE URI, or NULL */
 struct worker_pod *worker_pod_of(struct world *w);
+void world_connect_h2(struct world *w, bool inbound);
 void world_tick(struct world *w, unsigned int ms);
 void world_send(struct world *w, const char *text);	       /* the client does */
 const char *world_received(struct world *w);		       /* what the client was sent, all of it */
