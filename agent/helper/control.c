@@ -16,6 +16,7 @@
 #include "agent/base/str.h"
 #include "agent/base/table.h"
 #include "agent/helper/helper_internal.h"
+#include "agent/helper/observe/log_writer.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/link/channel.h"
 #include "agent/link/request_metrics.h"
@@ -97,7 +98,8 @@ static void on_hello(struct helper *h, const Weft__Link__Hello *m, const int *fd
 	log_set_level(m->log_level <= LOG_DEBUG ? (enum log_level)m->log_level : LOG_INFO);
 	h->cert_grace_percent = m->cert_grace_percent;
 	struct err err = ERR_INIT;
-	if (settings_fill(&h->settings, m) < 0 || helper_workers_start(h, &err) < 0) {
+	if (settings_fill(&h->settings, m) < 0 || log_writer_new(&h->settings.log_writer) < 0 ||
+	    helper_workers_start(h, &err) < 0) {
 		log_error("start: %s", err.code ? err.text : "out of memory");
 		h->status = 1;
 		loop_stop(h->loop);
@@ -347,6 +349,12 @@ static void control_dispatch(struct helper *h, const Weft__Link__ToHelper *m, in
 		return control_on_target(h, m->target);
 	case WEFT__LINK__TO_HELPER__MSG_CLUSTER:
 		return control_on_cluster(h, m->cluster);
+	case WEFT__LINK__TO_HELPER__MSG_LOG_SINK:
+		return control_on_log_sink(h, m->log_sink, fds, fd_count);
+	case WEFT__LINK__TO_HELPER__MSG_TAP_START:
+		return control_on_tap(h, m->tap_start->id, m->tap_start->filter, m->tap_start->per_second);
+	case WEFT__LINK__TO_HELPER__MSG_TAP_STOP:
+		return control_on_tap(h, m->tap_stop->id, "", 0);
 	default:
 		return; /* a newer agent's: additive by the protocol's rule */
 	}

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The agent's answers about calls above L4. */
+/* The agent's answers about calls above L4, and what it wants to know of requests. */
 #include <errno.h>
+#include <string.h>
 
 #include "agent/base/log.h"
 #include "agent/helper/helper_internal.h"
+#include "agent/helper/observe/log_writer.h"
 
 void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m)
 {
@@ -32,4 +34,38 @@ void control_on_cluster(struct helper *h, const Weft__Link__ClusterAnswer *m)
 	}
 	if (rc == 0)
 		target_hub_cluster(h->targets, m->name, cluster ? NEWS_OBJECT : NEWS_NONE, cluster);
+}
+
+void control_on_log_sink(struct helper *h, const Weft__Link__LogSink *m, int *fds, size_t fd_count)
+{
+	int fd = -1;
+	if (fd_count > 0) {
+		fd = fds[0];
+		fds[0] = -1;
+	}
+	if (log_writer_sink(h->settings.log_writer, m->path, fd) < 0)
+		log_error("access log %s: no room for one more file; its lines are dropped", m->path);
+}
+
+static struct order *tap_order(void *arg)
+{
+	const struct order *like = arg;
+	struct order *order = order_new(ORDER_TAP, 0);
+	if (!order)
+		return NULL;
+	order->id = like->id;
+	order->count = like->count;
+	order->text = strdup(like->text);
+	if (order->text)
+		return order;
+	order_free(order);
+	return NULL;
+}
+
+void control_on_tap(struct helper *h, uint32_t id, const char *filter, uint32_t per_second)
+{
+	/* Each worker has its part of the rate. */
+	uint32_t each = per_second / h->worker_count + (per_second % h->worker_count != 0);
+	struct order like = { .id = id, .count = each, .text = (char *)(uintptr_t)filter };
+	helper_order_all(h, tap_order, &like);
 }

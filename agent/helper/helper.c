@@ -17,6 +17,7 @@
 #include "agent/base/memory.h"
 #include "agent/base/table.h"
 #include "agent/helper/helper_internal.h"
+#include "agent/helper/observe/log_writer.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/link/channel.h"
 #include "agent/link/request_metrics.h"
@@ -232,6 +233,7 @@ static void helper_done(struct helper *h)
 {
 	log_set_sink(NULL, NULL);
 	workers_stop(h);
+	log_writer_free(h->settings.log_writer); /* what the workers left there is written */
 	reports_dumps_done(h);
 	identities_free(h->identities);
 	endpoint_hub_free(h->endpoints);

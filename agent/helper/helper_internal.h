@@ -72,6 +72,8 @@ void control_fail(struct helper *h, const char *what); /* the agent sent somethi
 /* --- control_http.c */
 void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m);
 void control_on_cluster(struct helper *h, const Weft__Link__ClusterAnswer *m);
+void control_on_log_sink(struct helper *h, const Weft__Link__LogSink *m, int *fds, size_t fd_count);
+void control_on_tap(struct helper *h, uint32_t id, const char *filter, uint32_t per_second); /* 0: no more */
 
 /* --- control_pod.c */
 int control_pod_spec(const Weft__Link__PodSet *m, struct pod_spec **out); /* 0, -EINVAL or -ENOMEM */

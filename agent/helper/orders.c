@@ -32,6 +32,7 @@ void pod_spec_unref(struct pod_spec *spec)
 	free(spec->uid);
 	free(spec->ns);
 	free(spec->name);
+	free(spec->owner);
 	free(spec->canonical_name);
 	free(spec->canonical_revision);
 	identity_unref(spec->identity);
@@ -154,6 +155,7 @@ void order_free(struct order *order)
 		dns_answer_free(order->answer);
 		break;
 	case ORDER_DUMP:
+	case ORDER_TAP:
 		free(order->text);
 		break;
 	case ORDER_POD_REMOVE:

@@ -20,7 +20,7 @@ enum { POD_LISTENERS = POD_DNS_TCP + 1 };
 struct pod_spec {
 	unsigned int refs;
 	uint64_t cookie;
-	char *uid, *ns, *name, *canonical_name, *canonical_revision;
+	char *uid, *ns, *name, *owner, *canonical_name, *canonical_revision;
 	struct identity *identity;
 	struct policy *policy; /* NULL: none yet, everything inbound is refused */
 	struct addr *addrs;
@@ -91,12 +91,13 @@ enum order_kind {
 	ORDER_ALONE, /* the agent is gone: nothing that has to be asked for will come */
 	ORDER_DRAIN,
 	ORDER_DUMP, /* id, text: what */
+	ORDER_TAP,  /* id, text: filter; count: requests a second, 0: no more */
 	ORDER_STOP,
 };
 
 struct order {
 	enum order_kind kind;
-	uint32_t id;
+	uint32_t id, count;
 	uint64_t cookie;
 	enum pod_socket socket;
 	union {
@@ -130,6 +131,8 @@ enum report_kind {
 	REPORT_DUMP,		/* id, text: JSON array, NULL when there was no memory */
 	REPORT_LIVE,		/* count, while draining */
 	REPORT_LOG,		/* level, text; any thread */
+	REPORT_SPANS,		/* text: bytes, len of them; count */
+	REPORT_TAP,		/* id, text: JSON */
 };
 
 struct report {
@@ -143,5 +146,6 @@ struct report {
 	enum log_level level;
 	struct addr_port source, destination;
 	char *text, *rule;
+	size_t len;
 };
 void report_free(struct report *report);

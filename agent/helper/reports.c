@@ -212,6 +212,32 @@ static void send_log(struct helper *h, const struct report *r)
 	helper_send(h, WEFT__LINK__TO_AGENT__MSG_LOG, &m);
 }
 
+/* The link thread's own shard is the one after the workers'. */
+static void count(uint64_t *at, uint32_t n)
+{
+	__atomic_store_n(at, *at + n, __ATOMIC_RELAXED);
+}
+
+static void send_spans(struct helper *h, const struct report *r)
+{
+	__atomic_sub_fetch(&h->workers[r->worker]->spans_pending, 1, __ATOMIC_RELAXED);
+	Weft__Link__Spans m = WEFT__LINK__SPANS__INIT;
+	m.batch = (ProtobufCBinaryData){ .len = r->len, .data = (uint8_t *)r->text };
+	m.count = r->count;
+	struct link_shard *own = &h->metrics->shards[h->worker_count];
+	bool sent = !link_busy(h) && helper_send(h, WEFT__LINK__TO_AGENT__MSG_SPANS, &m);
+	count(sent ? &own->spans_sent : &own->spans_dropped, r->count);
+}
+
+static void send_tap(struct helper *h, const struct report *r)
+{
+	Weft__Link__TapRecord m = WEFT__LINK__TAP_RECORD__INIT;
+	m.id = r->id;
+	m.json = r->text;
+	if (link_busy(h) || !helper_send(h, WEFT__LINK__TO_AGENT__MSG_TAP_RECORD, &m))
+		count(&h->metrics->shards[h->worker_count].taps_dropped, 1);
+}
+
 static void note_live(struct helper *h, const struct report *r)
 {
 	h->live[r->worker] = r->count;
@@ -259,6 +285,12 @@ void reports_on_report(void *message, void *arg)
 		break;
 	case REPORT_LOG:
 		send_log(h, r);
+		break;
+	case REPORT_SPANS:
+		send_spans(h, r);
+		break;
+	case REPORT_TAP:
+		send_tap(h, r);
 		break;
 	}
 	report_free(r);

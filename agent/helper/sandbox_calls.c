@@ -30,6 +30,7 @@ static const int allowed[] = {
 	SCMP_SYS(sendmmsg),
 	SCMP_SYS(splice),
 	SCMP_SYS(close),
+	SCMP_SYS(dup),
 	SCMP_SYS(fstat),
 	SCMP_SYS(newfstatat),
 	/* sockets that it was given */

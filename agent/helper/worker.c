@@ -243,6 +243,9 @@ void worker_handle(struct worker *w, struct order *order)
 	case ORDER_DUMP:
 		worker_dump(w, order->id, order->text);
 		break;
+	case ORDER_TAP:
+		worker_tap_set(w, order->id, TAKE(order->text), order->count);
+		break;
 	case ORDER_STOP:
 		loop_stop(w->loop);
 		break;
@@ -352,6 +355,7 @@ void worker_free(struct worker *w)
 	table_free(w->endpoints);
 	table_free(w->credentialed);
 	request_writer_free(w->requests);
+	worker_taps_free(w);
 	free(w);
 }
 

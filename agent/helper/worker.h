@@ -39,6 +39,7 @@ struct helper_settings {
 	char *node;
 	uint32_t threads, max_connections_per_pod, connect_timeout_ms;
 	bool rsa_keys;
+	struct log_writer *log_writer; /* of access logs; shared by all workers. NULL: none */
 };
 
 /* A pod as one worker sees it. Freed when removed and its last connection is gone (pod_ref/unref, worker-local). */
@@ -113,6 +114,18 @@ struct observe *worker_observe(struct worker *w);
 struct hbone *worker_hbone(struct worker *w);
 struct transports *worker_transports(struct worker *w);
 struct tcp_proxy *worker_tcp(struct worker *w);
+/* A batch of spans for the agent, copied. When the agent is away or slow they are dropped, and counted. */
+void worker_spans(struct worker *w, const uint8_t *bytes, size_t len, uint32_t count);
+/* Requests that somebody watches live (meshctl tap): those that the filter takes are told of, within the rate. */
+struct worker_tap {
+	uint32_t id;
+	const char *filter;
+};
+enum { WORKER_TAPS_MAX = 4 };
+/* How many taps there are; *generation changes when they do. Borrowed until then. */
+size_t worker_taps(const struct worker *w, const struct worker_tap **taps, uint32_t *generation);
+bool worker_tap_allows(struct worker *w, uint32_t id); /* one more within its rate: else it is counted */
+void worker_tap_record(struct worker *w, uint32_t id, char *json); /* takes it */
 /* Whether a destination could be reached, for outlier detection. Every failure is reported, and the first success after. */
 void worker_endpoint_result(struct worker *w, const struct addr_port *endpoint, bool ok);
 

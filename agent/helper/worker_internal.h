@@ -83,6 +83,11 @@ struct worker {
 	struct mailbox *orders, *reports; /* reports: the link thread's */
 	const struct helper_settings *settings;
 	struct link_shard *shard;
+	uint32_t spans_pending; /* batches that the link thread has not seen; atomic */
+	struct worker_tap taps[WORKER_TAPS_MAX];
+	struct rate tap_rates[WORKER_TAPS_MAX];
+	size_t tap_count;
+	uint32_t tap_generation;
 	struct request_writer *requests; /* NULL: nobody counts (tests) */
 	struct transports *transports;
 	struct hbone *hbone;
@@ -159,6 +164,10 @@ void worker_targets_free(struct worker *w);
 void worker_target_arrived(struct worker *w, struct target_news *news); /* takes it */
 void worker_pod_targets_init(struct pod_entry *entry);
 void worker_pod_targets_done(struct pod_entry *entry); /* the pod is gone: forgets them all */
+
+/* --- worker_observe.c */
+void worker_tap_set(struct worker *w, uint32_t id, char *filter, uint32_t per_second); /* takes filter */
+void worker_taps_free(struct worker *w);
 
 /* --- worker_clusters.c */
 int worker_clusters_init(struct worker *w);

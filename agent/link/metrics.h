@@ -47,6 +47,9 @@ enum { LINK_SHARDS_MAX = 16, LINK_HANDSHAKE_BUCKETS = 10 }; /* us: 250 500 1k 2.
 	X(upstream_connections, gauge, "upstream_connections", "Pooled HTTP connections to endpoints")                 \
 	X(upstream_overflows, counter, "upstream_overflows_total", "Requests refused by a limit of connectionPool")    \
 	X(outlier_ejections, counter, "outlier_ejections_total", "Endpoints ejected by outlier detection")             \
+	X(spans_sent, counter, "spans_sent_total", "Spans handed to the agent")                                        \
+	X(spans_dropped, counter, "spans_dropped_total", "Spans dropped: the agent takes them too slowly, or is away") \
+	X(taps_dropped, counter, "tap_records_dropped_total", "Requests that a tap did not show for its rate")          \
 	X(outlier_ejected, gauge, "outlier_ejected_endpoints", "Endpoints that are ejected now")
 
 struct link_shard {

@@ -170,6 +170,7 @@ static void peer_tell_all(struct peer *peer, int metrics_fd)
 	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_LOG_LEVEL, &level, NULL, 0);
 	if (s->trust)
 		peer_send(peer, WEFT__LINK__TO_HELPER__MSG_TRUST, s->trust, NULL, 0);
+	supervisor_observe_tell(peer);
 	struct table_iter it = { 0 };
 	while (peer->channel && table_next(s->pods, &it)) {
 		struct err err = ERR_INIT;
@@ -202,6 +203,8 @@ int peer_start(struct supervisor *s, struct peer **out, struct err *err)
 		.result_rate = RATE(1000, 2000),
 		.log_rate = RATE(100, 1000),
 		.bad_rate = RATE(1, 60),
+		.span_rate = RATE(500, 1000), /* batches */
+		.tap_rate = RATE(5000, 5000),
 		.message_rate = RATE(50000, 200000), /* of all kinds: far above any load that makes sense */
 	};
 	AUTO(fd_closep) int metrics_fd = -1;

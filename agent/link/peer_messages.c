@@ -318,6 +318,10 @@ static void peer_dispatch(struct peer *peer, const Weft__Link__ToAgent *m)
 		return peer_on_cluster_query(peer, m->cluster_query);
 	case WEFT__LINK__TO_AGENT__MSG_CLUSTER_FORGET:
 		return peer_on_cluster_forget(peer, m->cluster_forget);
+	case WEFT__LINK__TO_AGENT__MSG_SPANS:
+		return peer_on_spans(peer, m->spans);
+	case WEFT__LINK__TO_AGENT__MSG_TAP_RECORD:
+		return peer_on_tap_record(peer, m->tap_record);
 	case WEFT__LINK__TO_AGENT__MSG__NOT_SET:
 	default:	/* protobuf-c versions name differently the constant that gives the enum its size */
 		return; /* a newer helper's message: nothing that this agent has asked for */

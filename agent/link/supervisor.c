@@ -345,6 +345,8 @@ int supervisor_new(const struct supervisor_options *options, const struct mesh_s
 	s->gid = options->gid;
 	s->events = *events;
 	s->log_level = LOG_INFO;
+	for (size_t i = 0; i < LOG_SINKS_MAX; i++)
+		s->sinks[i].fd = -1;
 	s->helper_path = strdup(options->helper_path);
 	s->node = strdup(options->node);
 	s->pid_file = str_format("%s/helper.pid", options->run_dir);
@@ -386,6 +388,7 @@ void supervisor_free(struct supervisor *s)
 	table_free(s->pods);
 	table_free(s->identities);
 	request_totals_free(s->past_requests);
+	supervisor_observe_free(s);
 	if (s->hello)
 		weft__link__hello__free_unpacked(s->hello, NULL);
 	if (s->trust)

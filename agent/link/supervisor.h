@@ -80,6 +80,8 @@ struct supervisor_events {
 	void (*on_dropped)(const struct link_dropped *dropped, void *arg);
 	void (*on_endpoint_result)(const struct addr_port *endpoint, bool ok, void *arg);
 	void (*on_log)(enum log_level level, const char *text, void *arg); /* of the helper, and about it */
+	/* Spans of `count` requests, in the form of span.h; nothing in it was checked. May be NULL. */
+	void (*on_spans)(const uint8_t *batch, size_t len, uint32_t count, void *arg);
 	void *arg;
 };
 
@@ -120,6 +122,17 @@ void supervisor_orphans_drain(struct supervisor *s);
  * helper died. 0 or -errno (nothing is called back then). */
 typedef void (*supervisor_dump_fn)(const char *json, void *arg);
 int supervisor_dump(struct supervisor *s, const char *what, supervisor_dump_fn fn, void *arg);
+
+/* Where the lines of access logs for `path` go: fd is duplicated and given to all helpers, those to come too, in place of the
+ * one before (so it is reopened after a rotation). -1: nowhere. -E2BIG: there are too many. */
+int supervisor_log_sink(struct supervisor *s, const char *path, int fd, struct err *err);
+
+/* Calls back with a JSON object for each request that the filter takes (see the helper's observe), at most per_second, until
+ * it is stopped. 0, -EBUSY: too many at once, or -ENOMEM. What a helper sends is bounded and not checked. */
+typedef void (*supervisor_tap_fn)(const char *json, void *arg);
+int supervisor_tap_start(struct supervisor *s, const char *filter, uint32_t per_second, supervisor_tap_fn fn, void *arg,
+			 uint32_t *id);
+void supervisor_tap_stop(struct supervisor *s, uint32_t id);
 
 /* Sums over all workers and all helpers, past ones included (their gauges are not). */
 void supervisor_metrics(const struct supervisor *s, struct link_shard *out);

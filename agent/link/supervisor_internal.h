@@ -13,7 +13,7 @@ struct loop_io;
 struct loop_timer;
 struct table;
 
-enum { POD_LISTENERS = POD_DNS_TCP + 1, PEERS_MAX = 8, ORPHANS_MAX = 16, DUMPS_MAX = 16 };
+enum { POD_LISTENERS = POD_DNS_TCP + 1, PEERS_MAX = 8, ORPHANS_MAX = 16, DUMPS_MAX = 16, LOG_SINKS_MAX = 16, TAPS_MAX = 4 };
 
 /* A pod as it was set, so that a new helper can be given all. */
 struct supervised_pod {
@@ -39,7 +39,7 @@ struct peer {
 	struct table *clusters;	 /* name -> struct sent_cluster */
 	struct table *csrs;	 /* identity -> struct rate */
 	struct rate csr_rate, socket_rate, endpoint_rate, target_rate, cluster_rate, dns_rate, drop_rate, result_rate, log_rate, bad_rate,
-		message_rate;
+		message_rate, span_rate, tap_rate;
 };
 
 struct sent_endpoint {
@@ -82,6 +82,19 @@ struct dump {
 	struct loop_timer *timer;
 };
 
+struct log_sink {
+	char *path; /* NULL: free */
+	int fd;	    /* own duplicate, -1: none */
+};
+
+struct tap {
+	uint32_t id; /* 0: free */
+	char *filter;
+	uint32_t per_second;
+	supervisor_tap_fn fn;
+	void *arg;
+};
+
 struct supervisor {
 	struct loop *loop;
 	char *helper_path, *pid_file, *node;
@@ -100,6 +113,9 @@ struct supervisor {
 	struct orphan *orphans[ORPHANS_MAX];
 	struct dump *dumps;
 	uint32_t dump_ids;
+	struct log_sink sinks[LOG_SINKS_MAX];
+	struct tap taps[TAPS_MAX];
+	uint32_t tap_ids;
 	struct link_shard past;
 	struct request_totals *past_requests; /* of helpers that have ended; NULL: none yet */
 	uint64_t restarts, protocol_errors, rate_limited;
@@ -135,6 +151,12 @@ void peer_on_target_forget(struct peer *peer, const Weft__Link__TargetForget *m)
 void peer_on_cluster_query(struct peer *peer, const Weft__Link__ClusterQuery *m);
 void peer_on_cluster_forget(struct peer *peer, const Weft__Link__ClusterForget *m);
 void peer_targets_refresh(struct peer *peer); /* all that it follows: sends what differs */
+
+/* --- supervisor_observe.c */
+void supervisor_observe_tell(struct peer *peer); /* a new one: sinks and taps */
+void supervisor_observe_free(struct supervisor *s);
+void peer_on_spans(struct peer *peer, const Weft__Link__Spans *m);
+void peer_on_tap_record(struct peer *peer, const Weft__Link__TapRecord *m);
 
 /* --- supervisor.c */
 void supervisor_peer_ready(struct peer *peer);

@@ -305,7 +305,7 @@ static void test_sandbox_running_helper_is_filtered(void **state)
 		assert_int_equal(atoi(proc_line(tid, "status", "Seccomp:", line, sizeof(line))), 2);
 	}
 	closedir(dir);
-	assert_int_equal(threads, 3 + SANITIZER_THREADS); /* the link's and two workers */
+	assert_int_equal(threads, 4 + SANITIZER_THREADS); /* the link's, two workers, the writer of access logs */
 }
 
 static void test_sandbox_running_helper_sees_no_file(void **state)
