@@ -77,8 +77,8 @@ static enum stage_result provider_ask(struct ext_call *c, const struct ext_authz
 					  c->body_whole && c->body_len <= most };
 	if (most && !body.whole && !p->allow_partial)
 		return STAGE_CONTINUE; /* too large to be judged */
-	struct http_head *head = p->grpc ? ext_authz_grpc_request(c->x, p, &body, &bytes, &len) :
-					   ext_authz_http_request(c->x, p, &body);
+	struct http_head *head =
+		p->grpc ? ext_authz_grpc_request(c->x, p, &body, &bytes, &len) : ext_authz_http_request(c->x, p, &body);
 	if (!head)
 		return STAGE_CONTINUE;
 	c->call = side_call_new(c->x->w, c->x->pod, p->cluster, head, p->grpc ? bytes : body.p, p->grpc ? len : body.n,
@@ -117,7 +117,8 @@ static enum stage_result proceed(struct ext_call *c)
 					most = c->providers[i]->max_body_bytes;
 			c->body_wanted = true;
 			c->in_stage = true;
-			exchange_buffer_body(x, most, on_body, c);
+			/* One more than wanted tells whether that is all. */
+			exchange_buffer_body(x, most + 1, on_body, c);
 			c->in_stage = false;
 		}
 		if (c->body_wanted && !c->body_here)

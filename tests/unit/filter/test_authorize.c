@@ -69,8 +69,10 @@ static struct ext_authz *provider_add(const char *name, bool grpc)
 	struct ext_authz *p = &filters->ext_authz[filters->ext_authz_count++];
 	struct policy_rule *r = rule_add(POLICY_CUSTOM, "shop/custom", "/ext*");
 	r->provider = strdup(name);
-	*p = (struct ext_authz){ .provider = strdup(name), .grpc = grpc,
-				 .cluster = strdup("outbound|9000||authz.shop.svc.cluster.local"), .status_on_error = 403 };
+	*p = (struct ext_authz){ .provider = strdup(name),
+				 .grpc = grpc,
+				 .cluster = strdup("outbound|9000||authz.shop.svc.cluster.local"),
+				 .status_on_error = 403 };
 	return p;
 }
 
@@ -174,8 +176,9 @@ static void test_http_check_carries_what_is_configured(void **state)
 	p->additional.set = calloc(1, sizeof(*p->additional.set));
 	p->additional.set[p->additional.set_count++] = (struct http_header_value){ strdup("x-mesh"), strdup("weft") };
 
-	assert_int_equal(run("POST /ext/a?b=c\nauthorization: Basic x\nx-ext-one: 1\nuser-id: 7\nx-other: no\ncookie: a=b"),
-			 STAGE_WAIT);
+	assert_int_equal(
+		run("POST /ext/a?b=c\nauthorization: Basic x\nx-ext-one: 1\nuser-id: 7\nx-other: no\ncookie: a=b"),
+		STAGE_WAIT);
 	assert_string_equal(call.cluster, "outbound|9000||authz.shop.svc.cluster.local");
 	assert_string_equal(call.method, "POST");
 	assert_string_equal(call.path, "/check/ext/a?b=c");
@@ -197,8 +200,8 @@ static void test_http_allow_changes_headers(void **state)
 	name_add(&p->downstream_on_allow, &p->downstream_on_allow_count, "x-back");
 
 	assert_int_equal(run("GET /ext\nx-user: root\nx-user: toor"), STAGE_WAIT);
-	fake_call_answer(200, "x-user: bob\nx-user-role: a\nx-user-role: b\nx-other: 1\nx-back: y\ncontent-length: 0", NULL, 0,
-			 NULL);
+	fake_call_answer(200, "x-user: bob\nx-user-role: a\nx-user-role: b\nx-other: 1\nx-back: y\ncontent-length: 0",
+			 NULL, 0, NULL);
 	assert_true(answer.continued);
 	assert_string_equal(fake_fields(x->head), "x-user: bob\nx-user-role: a\nx-user-role: b\n");
 	assert_string_equal(fake_fields(x->response_extra), "x-back: y\n");
@@ -302,6 +305,9 @@ static void test_body_is_sent_when_wanted(void **state)
 		assert_true(answer.continued);
 	}
 	fake_body_late = false;
+	fake_body = "abcd"; /* just as much as is wanted */
+	assert_int_equal(run("POST /ext"), STAGE_WAIT);
+	assert_int_equal(call.body_len, 4);
 	fake_body = "abcdef"; /* too large to be judged whole */
 	assert_int_equal(run("POST /ext"), STAGE_ANSWERED);
 	assert_string_equal(answer.details, "ext_authz_error");
@@ -369,7 +375,7 @@ static void test_grpc_allow_changes_headers(void **state)
 		list[i] = &options[i];
 	}
 	options[1].append = &yes;
-	char *removed[] = { (char *)(uintptr_t)"x-secret" };
+	char *removed[] = { (char *)(uintptr_t) "x-secret" };
 	ok.headers = list;
 	ok.n_headers = 4;
 	ok.headers_to_remove = removed;
@@ -400,7 +406,7 @@ static void test_grpc_denials_and_errors(void **state)
 
 	http.code = 429;
 	denied.status = &http;
-	denied.body = (char *)(uintptr_t)"slow down";
+	denied.body = (char *)(uintptr_t) "slow down";
 	m.denied_response = &denied;
 	assert_int_equal(run("GET /ext"), STAGE_WAIT);
 	grpc_answer(&m);
