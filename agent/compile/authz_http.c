@@ -38,7 +38,8 @@ int authz_http_operation(const struct authz_operation *op, struct policy_match *
 {
 	m->has_http |= any(&op->hosts, &op->not_hosts) || any(&op->methods, &op->not_methods) ||
 		       any(&op->paths, &op->not_paths);
-	if (condition_not_strings(&m->hosts, &op->hosts) < 0 || condition_not_strings(&m->not_hosts, &op->not_hosts) < 0 ||
+	if (condition_not_strings(&m->hosts, &op->hosts) < 0 ||
+	    condition_not_strings(&m->not_hosts, &op->not_hosts) < 0 ||
 	    condition_not_strings(&m->methods, &op->methods) < 0 ||
 	    condition_not_strings(&m->not_methods, &op->not_methods) < 0 || paths_add(&m->paths, &op->paths) < 0 ||
 	    paths_add(&m->not_paths, &op->not_paths) < 0)

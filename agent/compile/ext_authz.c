@@ -132,7 +132,9 @@ static bool provider_read(const struct filters_of *of, const struct node *node, 
 		return to->cluster != NULL;
 	to->path_prefix = text(node_get_text(map, "pathPrefix"), failed);
 	/* The second name is the older one of the same. */
-	patterns(map, node_get(map, "includeRequestHeadersInCheck") ? "includeRequestHeadersInCheck" : "includeHeadersInCheck",
+	patterns(map,
+		 node_get(map, "includeRequestHeadersInCheck") ? "includeRequestHeadersInCheck" :
+								 "includeHeadersInCheck",
 		 &to->include_request_headers, &to->include_request_header_count, failed);
 	patterns(map, "headersToUpstreamOnAllow", &to->upstream_headers, &to->upstream_header_count, failed);
 	patterns(map, "headersToDownstreamOnDeny", &to->downstream_on_deny, &to->downstream_on_deny_count, failed);

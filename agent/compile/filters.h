@@ -32,6 +32,6 @@ void ext_authz_look(const struct compiler *c, const struct resource *r, struct n
 /* --- jwks.c: key sets that the agent fetches */
 struct compile_input;
 int jwks_update(struct compiler *c, const struct compile_input *in); /* marks this node's workloads when keys differ */
-int jwks_wanted_update(struct compiler *c);			      /* after the workloads were built */
-const char *jwks_get(const struct compiler *c, const char *uri);      /* NULL: not there (yet) */
+int jwks_wanted_update(struct compiler *c);			     /* after the workloads were built */
+const char *jwks_get(const struct compiler *c, const char *uri);     /* NULL: not there (yet) */
 void jwks_done(struct compiler *c);

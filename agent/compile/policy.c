@@ -245,10 +245,20 @@ static uint64_t ports_hash(uint64_t h, const struct match_ports *s)
 static uint64_t match_hash(uint64_t h, const struct policy_match *m)
 {
 	const struct match_strings *strings[] = {
-		&m->principals,		&m->not_principals,	&m->namespaces,		&m->not_namespaces,
-		&m->service_accounts,	&m->not_service_accounts, &m->request_principals, &m->not_request_principals,
-		&m->hosts,		&m->not_hosts,		&m->methods,		&m->not_methods,
-		&m->paths,		&m->not_paths,
+		&m->principals,
+		&m->not_principals,
+		&m->namespaces,
+		&m->not_namespaces,
+		&m->service_accounts,
+		&m->not_service_accounts,
+		&m->request_principals,
+		&m->not_request_principals,
+		&m->hosts,
+		&m->not_hosts,
+		&m->methods,
+		&m->not_methods,
+		&m->paths,
+		&m->not_paths,
 	};
 	const struct match_cidrs *cidrs[] = { &m->ip_blocks,	    &m->not_ip_blocks,
 					      &m->remote_ip_blocks, &m->not_remote_ip_blocks,

@@ -115,7 +115,8 @@ static void keys_copy(struct copying *x, const struct filters_of *of)
 	to->jwks = to->jwks_uri ? text(x, jwks_get(of->c, to->jwks_uri)) : NULL;
 	if (!to->jwks_uri)
 		NOTE(of->notes, FINDING_ERROR, x->r,
-		     "issuer %s: there is neither jwks nor jwksUri, and the issuer is no URL to find them at: its tokens "
+		     "issuer %s: there is neither jwks nor jwksUri, and the issuer is no URL to find them at: its "
+		     "tokens "
 		     "are refused",
 		     x->spec->issuer);
 	else if (!to->jwks)

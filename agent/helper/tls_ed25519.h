@@ -11,7 +11,7 @@ enum { TLS_ED25519_KEY_LEN = 32, TLS_ED25519_SIGNATURE_LEN = 64 };
 struct tls_ed25519;
 
 int tls_ed25519_new(const uint8_t key[TLS_ED25519_KEY_LEN], struct tls_ed25519 **out); /* 0, -EINVAL or -ENOMEM */
-void tls_ed25519_free(struct tls_ed25519 *key);						 /* NULL is fine */
+void tls_ed25519_free(struct tls_ed25519 *key);					       /* NULL is fine */
 bool tls_ed25519_verify(const struct tls_ed25519 *key, const uint8_t signature[TLS_ED25519_SIGNATURE_LEN],
 			const void *message, size_t len);
 /* Forgets what OpenSSL noted of a failure on this thread: for those who use it through another library. */

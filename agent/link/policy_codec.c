@@ -302,8 +302,7 @@ static int decode_match(const Weft__Link__PolicyMatch *from, struct policy_match
 	    (rc = DECODE(cidrs, not_remote_ip_blocks, from, to)) < 0 ||
 	    (rc = DECODE(cidrs, destination_ips, from, to)) < 0 ||
 	    (rc = DECODE(cidrs, not_destination_ips, from, to)) < 0 || (rc = DECODE(ports, ports, from, to)) < 0 ||
-	    (rc = DECODE(ports, not_ports, from, to)) < 0 ||
-	    (rc = DECODE(strings, request_principals, from, to)) < 0 ||
+	    (rc = DECODE(ports, not_ports, from, to)) < 0 || (rc = DECODE(strings, request_principals, from, to)) < 0 ||
 	    (rc = DECODE(strings, not_request_principals, from, to)) < 0 ||
 	    (rc = DECODE(strings, hosts, from, to)) < 0 || (rc = DECODE(strings, not_hosts, from, to)) < 0 ||
 	    (rc = DECODE(strings, methods, from, to)) < 0 || (rc = DECODE(strings, not_methods, from, to)) < 0 ||

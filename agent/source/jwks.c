@@ -400,7 +400,8 @@ static void on_tell(struct loop_timer *timer, void *arg)
 
 /* --- life */
 
-int jwks_source_new(struct loop *loop, void (*on_change)(void *arg), void *arg, struct jwks_source **out, struct err *err)
+int jwks_source_new(struct loop *loop, void (*on_change)(void *arg), void *arg, struct jwks_source **out,
+		    struct err *err)
 {
 	struct jwks_source *js = calloc(1, sizeof(*js));
 	if (!js)

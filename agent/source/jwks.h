@@ -23,16 +23,17 @@ enum {
 };
 
 struct jwks_set {
-	char *uri;	    /* as asked for */
-	char *keys;	    /* the last good set; NULL: none yet */
-	uint64_t last_ok_s; /* wall clock; 0: never */
-	uint64_t failures;  /* since then */
+	char *uri;		  /* as asked for */
+	char *keys;		  /* the last good set; NULL: none yet */
+	uint64_t last_ok_s;	  /* wall clock; 0: never */
+	uint64_t failures;	  /* since then */
 	uint64_t fetches, errors; /* ever */
-	char *error;	    /* of the last attempt; NULL: it was good */
+	char *error;		  /* of the last attempt; NULL: it was good */
 };
 
 /* on_change runs on the loop when sets became different, or one can't be had any more (several of one moment: once). */
-int jwks_source_new(struct loop *loop, void (*on_change)(void *arg), void *arg, struct jwks_source **out, struct err *err);
+int jwks_source_new(struct loop *loop, void (*on_change)(void *arg), void *arg, struct jwks_source **out,
+		    struct err *err);
 void jwks_source_free(struct jwks_source *js);
 /* The addresses to keep fetched, from now on these: sorted and unique (as compiler_jwks() gives them). One that ends in
  * "/.well-known/openid-configuration" leads to the keys by its jwks_uri. New ones are asked at once. 0 or -ENOMEM. */

@@ -29,8 +29,10 @@ static void claims_read(struct jwt_token *t)
 {
 	struct jwt_claim_header outputs[] = { { (char *)"x-a", (char *)"sub" }, { (char *)"x-b", (char *)"a.b.c" } };
 	char *words[] = { (char *)"scp" }, *path[] = { (char *)"a", (char *)"b" };
-	const struct jwt_rule rule = { .output_claims = outputs, .output_claim_count = 2,
-				       .space_delimited_claims = words, .space_delimited_claim_count = 1 };
+	const struct jwt_rule rule = { .output_claims = outputs,
+				       .output_claim_count = 2,
+				       .space_delimited_claims = words,
+				       .space_delimited_claim_count = 1 };
 	char *audiences[] = { (char *)"web" };
 	size_t sum = 0;
 

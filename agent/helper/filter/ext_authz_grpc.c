@@ -100,10 +100,12 @@ static void http_fill(struct check *c, Weft__Authz__HttpRequest *r, struct excha
 	r->host = text_of(c, h->authority);
 	r->scheme = text_of(c, h->scheme);
 	r->size = h->content_length;
-	r->protocol = (char *)(uintptr_t)(h->version == HTTP_2 ? "HTTP/2" : h->version == HTTP_1_0 ? "HTTP/1.0" : "HTTP/1.1");
+	r->protocol = (char *)(uintptr_t)(h->version == HTTP_2	 ? "HTTP/2" :
+					  h->version == HTTP_1_0 ? "HTTP/1.0" :
+								   "HTTP/1.1");
 	headers_add(c, x);
 	if (body->p && !body->whole)
-		pair_add(c, "x-envoy-auth-partial-body", (char *)(uintptr_t)"true");
+		pair_add(c, "x-envoy-auth-partial-body", (char *)(uintptr_t) "true");
 	r->headers = c->pair_list;
 	r->n_headers = c->pair_count;
 	if (body->p && p->pack_as_bytes) {
@@ -173,7 +175,8 @@ static struct http_head *call_head(const struct ext_authz *p, size_t len)
 	h->content_length = (int64_t)len;
 	struct http_string timeout = http_head_textf(h, "%um", p->timeout_ms ? p->timeout_ms : 600);
 	if (!h->authority.p || !timeout.p || http_add(h, "content-type", "application/grpc") < 0 ||
-	    http_add(h, "te", "trailers") < 0 || http_add_id(h, http_name_id("grpc-timeout", 12), timeout.p, timeout.n) < 0) {
+	    http_add(h, "te", "trailers") < 0 ||
+	    http_add_id(h, http_name_id("grpc-timeout", 12), timeout.p, timeout.n) < 0) {
 		http_head_free(h);
 		return NULL;
 	}
@@ -211,8 +214,8 @@ static int head_apply(struct http_head *to, const Weft__Authz__HeaderValueOption
 		return 0;
 	struct http_string name = http_head_text(to, h->key, strlen(h->key));
 	struct http_string value = h->raw_value.len ?
-		http_head_text(to, (const char *)h->raw_value.data, h->raw_value.len) :
-		http_head_text(to, h->value, strlen(h->value));
+					   http_head_text(to, (const char *)h->raw_value.data, h->raw_value.len) :
+					   http_head_text(to, h->value, strlen(h->value));
 	if (!name.p || !value.p)
 		return -1;
 	char *lower = (char *)(uintptr_t)name.p;
@@ -274,7 +277,8 @@ static enum ext_outcome deny(const Weft__Authz__DeniedHttpResponse *d, struct ex
 enum ext_outcome ext_authz_grpc_response(struct exchange *x, const struct http_head *response, const uint8_t *body,
 					 size_t len, const struct http_head *trailers, struct ext_denial *denial)
 {
-	if (response->status != 200 || grpc_status(trailers ? trailers : response) != GRPC_OK || len < FRAME_PREFIX || body[0])
+	if (response->status != 200 || grpc_status(trailers ? trailers : response) != GRPC_OK || len < FRAME_PREFIX ||
+	    body[0])
 		return EXT_ERROR;
 	size_t n = (size_t)body[1] << 24 | (size_t)body[2] << 16 | (size_t)body[3] << 8 | body[4];
 	if (n != len - FRAME_PREFIX)
@@ -283,8 +287,8 @@ enum ext_outcome ext_authz_grpc_response(struct exchange *x, const struct http_h
 	if (!m)
 		return EXT_ERROR;
 	/* No status is OK, as a message of zeros would be: Envoy reads it so. */
-	enum ext_outcome outcome = m->status && m->status->code ? deny(m->denied_response, denial) :
-								  allow(x, m->ok_response);
+	enum ext_outcome outcome =
+		m->status && m->status->code ? deny(m->denied_response, denial) : allow(x, m->ok_response);
 	weft__authz__check_response__free_unpacked(m, NULL);
 	return outcome;
 }

@@ -28,9 +28,9 @@ static bool is_listed(char *const *patterns, size_t count, struct http_string na
 
 bool ext_authz_field_ok(struct http_string name, struct http_string value)
 {
-	static const char *const framing[] = { "connection",	    "content-length", "host", "keep-alive",
-					       "proxy-connection",  "te",	      "trailer", "transfer-encoding",
-					       "upgrade" };
+	static const char *const framing[] = { "connection", "content-length",	  "host",
+					       "keep-alive", "proxy-connection",  "te",
+					       "trailer",    "transfer-encoding", "upgrade" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(framing); i++)
 		if (http_is_nocase(name, framing[i]))
@@ -129,7 +129,8 @@ static enum ext_outcome allow(struct exchange *x, const struct ext_authz *p, con
 		const struct http_field *f = &response->fields[i];
 		if (!ext_authz_field_ok(f->name, f->value))
 			continue;
-		if (is_listed(p->upstream_headers, p->upstream_header_count, f->name) && upstream_set(x, response, i) < 0)
+		if (is_listed(p->upstream_headers, p->upstream_header_count, f->name) &&
+		    upstream_set(x, response, i) < 0)
 			return EXT_ERROR;
 		if (is_listed(p->downstream_on_allow, p->downstream_on_allow_count, f->name) &&
 		    extra_add(&x->response_extra, f->name, f->value) < 0)
@@ -147,8 +148,9 @@ static bool is_returned(const struct ext_authz *p, const struct http_field *f)
 	       http_is(f->name, "www-authenticate");
 }
 
-enum ext_outcome ext_authz_http_response(struct exchange *x, const struct ext_authz *p, const struct http_head *response,
-					 const uint8_t *body, size_t len, struct ext_denial *denial)
+enum ext_outcome ext_authz_http_response(struct exchange *x, const struct ext_authz *p,
+					 const struct http_head *response, const uint8_t *body, size_t len,
+					 struct ext_denial *denial)
 {
 	if (response->status == 200)
 		return allow(x, p, response);

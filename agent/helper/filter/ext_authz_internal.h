@@ -26,8 +26,9 @@ struct ext_denial {
 struct http_head *ext_authz_http_request(struct exchange *x, const struct ext_authz *p, const struct ext_body *body);
 struct http_head *ext_authz_grpc_request(struct exchange *x, const struct ext_authz *p, const struct ext_body *body,
 					 uint8_t **bytes, size_t *len);
-enum ext_outcome ext_authz_http_response(struct exchange *x, const struct ext_authz *p, const struct http_head *response,
-					 const uint8_t *body, size_t len, struct ext_denial *denial);
+enum ext_outcome ext_authz_http_response(struct exchange *x, const struct ext_authz *p,
+					 const struct http_head *response, const uint8_t *body, size_t len,
+					 struct ext_denial *denial);
 enum ext_outcome ext_authz_grpc_response(struct exchange *x, const struct http_head *response, const uint8_t *body,
 					 size_t len, const struct http_head *trailers, struct ext_denial *denial);
 /* Whether a field may be changed by the authorizer: a valid name and value, and nothing that frames messages. */

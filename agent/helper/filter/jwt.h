@@ -13,11 +13,10 @@ struct exchange_claims;
 struct jwt_rule;
 struct jwt_token;
 
-
 /* Takes t->claims. NULL: no memory. The rule must outlive it, or be of filters with the same content hash. */
 struct exchange_claims *jwt_claims_new(struct jwt_token *t, const struct jwt_rule *rule);
 struct exchange_claims *jwt_claims_ref(struct exchange_claims *claims);
-void exchange_claims_free(struct exchange_claims *claims); /* a reference; NULL is fine */
+void exchange_claims_free(struct exchange_claims *claims);		/* a reference; NULL is fine */
 const char *jwt_claims_principal(const struct exchange_claims *claims); /* "issuer/subject"; NULL: one is missing */
 /* policy_http_input.claim: the text at path, or each text of a list. */
 bool jwt_claims_visit(const void *claims, char *const *path, size_t path_count, policy_claim_fn fn, void *arg);

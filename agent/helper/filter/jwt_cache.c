@@ -134,8 +134,15 @@ void jwt_cache_put(uint64_t id, size_t index, const struct jwt_token *t, struct 
 	if (!copy)
 		return;
 	memcpy(copy, t->text, t->len);
-	*v = (struct verified){ .id = id, .hash = hash, .used = ++c->clock, .index = index, .len = t->len, .token = copy,
-				.claims = jwt_claims_ref(claims), .has_exp = t->has_exp, .exp = t->exp };
+	*v = (struct verified){ .id = id,
+				.hash = hash,
+				.used = ++c->clock,
+				.index = index,
+				.len = t->len,
+				.token = copy,
+				.claims = jwt_claims_ref(claims),
+				.has_exp = t->has_exp,
+				.exp = t->exp };
 	c->bytes += t->len;
 }
 

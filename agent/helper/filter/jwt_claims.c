@@ -194,7 +194,8 @@ bool jwt_claims_visit(const void *claims, char *const *path, size_t path_count, 
 		return fn((struct http_view){ json_string_value(at), json_string_length(at) }, arg);
 	for (size_t i = 0; i < json_array_size(at); i++) {
 		const json_t *item = json_array_get(at, i);
-		if (json_is_string(item) && fn((struct http_view){ json_string_value(item), json_string_length(item) }, arg))
+		if (json_is_string(item) &&
+		    fn((struct http_view){ json_string_value(item), json_string_length(item) }, arg))
 			return true;
 	}
 	return false;

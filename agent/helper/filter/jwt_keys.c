@@ -33,10 +33,18 @@ static const struct {
 	enum key_type type;
 	size_t signature_len; /* 0: the key's */
 } algs[] = {
-	[JWT_RS256] = { KEY_RSA, 0 },	[JWT_RS384] = { KEY_RSA, 0 },	[JWT_RS512] = { KEY_RSA, 0 },
-	[JWT_PS256] = { KEY_RSA, 0 },	[JWT_PS384] = { KEY_RSA, 0 },	[JWT_PS512] = { KEY_RSA, 0 },
-	[JWT_ES256] = { KEY_P256, 64 }, [JWT_ES384] = { KEY_P384, 96 }, [JWT_ES512] = { KEY_P521, 132 },
-	[JWT_HS256] = { KEY_OCT, 32 },	[JWT_HS384] = { KEY_OCT, 48 },	[JWT_HS512] = { KEY_OCT, 64 },
+	[JWT_RS256] = { KEY_RSA, 0 },
+	[JWT_RS384] = { KEY_RSA, 0 },
+	[JWT_RS512] = { KEY_RSA, 0 },
+	[JWT_PS256] = { KEY_RSA, 0 },
+	[JWT_PS384] = { KEY_RSA, 0 },
+	[JWT_PS512] = { KEY_RSA, 0 },
+	[JWT_ES256] = { KEY_P256, 64 },
+	[JWT_ES384] = { KEY_P384, 96 },
+	[JWT_ES512] = { KEY_P521, 132 },
+	[JWT_HS256] = { KEY_OCT, 32 },
+	[JWT_HS384] = { KEY_OCT, 48 },
+	[JWT_HS512] = { KEY_OCT, 64 },
 	[JWT_EDDSA] = { KEY_ED25519, TLS_ED25519_SIGNATURE_LEN },
 };
 

@@ -171,7 +171,9 @@ static void test_conditions_on_requests(void **state)
 		{ "request.auth.claims[realm][roles], values: [ admin ]",
 		  { .claim = "Realm.roles", .claim_value = "admin" },
 		  NO },
-		{ "request.auth.claims[groups], notValues: [ guest ]", { .claim = "groups", .claim_value = "guest" }, NO },
+		{ "request.auth.claims[groups], notValues: [ guest ]",
+		  { .claim = "groups", .claim_value = "guest" },
+		  NO },
 		{ "source.ip, values: [ 10.7.0.0/24 ]", { 0 }, OK },
 		{ "remote.ip, notValues: [ 10.7.0.0/24 ]", { 0 }, NO },
 		{ "source.serviceAccount, values: [ x/bob ]", { .ns = "x", .account = "bob" }, OK },
@@ -197,8 +199,9 @@ static void test_unsupported_condition_makes_a_denial_wider(void **state)
 {
 	(void)state;
 	world_set(&w, base);
-	world_with(&w, POLICY("", "  action: DENY\n  rules: [ { to: [ { operation: { paths: [ /admin ] } } ], when: [ { "
-				  "key: experimental.envoy.filters.a.b, values: [ x ] } ] } ]"));
+	world_with(&w,
+		   POLICY("", "  action: DENY\n  rules: [ { to: [ { operation: { paths: [ /admin ] } } ], when: [ { "
+			      "key: experimental.envoy.filters.a.b, values: [ x ] } ] } ]"));
 	assert_int_equal(judge(&(struct req){ .path = "/admin" }).reason, DENIED);
 	assert_int_equal(judge(&(struct req){ .path = "/" }).reason, OK);
 }
@@ -207,9 +210,12 @@ static void test_from_and_to_are_crossed_and_when_is_kept_once(void **state)
 {
 	(void)state;
 	world_set(&w, base);
-	world_with(&w, POLICY("", "  rules:\n  - from: [ { source: { namespaces: [ x ] } }, { source: { requestPrincipals: [ "
-				  "\"*\" ] } } ]\n    to: [ { operation: { hosts: [ payments.SHOP ] } }, { operation: { methods: [ PUT "
-				  "] } } ]\n    when: [ { key: \"request.headers[a]\", values: [ b ] } ]"));
+	world_with(&w,
+		   POLICY("",
+			  "  rules:\n  - from: [ { source: { namespaces: [ x ] } }, { source: { requestPrincipals: [ "
+			  "\"*\" ] } } ]\n    to: [ { operation: { hosts: [ payments.SHOP ] } }, { operation: { "
+			  "methods: [ PUT "
+			  "] } } ]\n    when: [ { key: \"request.headers[a]\", values: [ b ] } ]"));
 	const struct policy_rule *rule = &world_workload(&w, "shop/a")->policy->rules[0];
 	assert_int_equal(rule->match_count, 4);
 	assert_int_equal(rule->when_count, 1);
@@ -228,8 +234,9 @@ static void test_custom_asks_its_provider(void **state)
 {
 	(void)state;
 	world_set(&w, base);
-	world_with(&w, POLICY("", "  action: CUSTOM\n  provider: { name: ext }\n  rules: [ { to: [ { operation: { paths: [ "
-				  "\"/admin*\" ] } } ] } ]"));
+	world_with(&w,
+		   POLICY("", "  action: CUSTOM\n  provider: { name: ext }\n  rules: [ { to: [ { operation: { paths: [ "
+			      "\"/admin*\" ] } } ] } ]"));
 	struct policy_http_verdict v = judge(&(struct req){ .path = "/admin/x" });
 	assert_int_equal(v.reason, OK);
 	assert_int_equal(v.custom_count, 1);
@@ -253,9 +260,12 @@ static void test_hash_tells_requests_conditions_apart(void **state)
 {
 	(void)state;
 	static const char *const rules[] = {
-		"{ to: [ { operation: { paths: [ /a ] } } ] }",	    "{ to: [ { operation: { paths: [ /b ] } } ] }",
-		"{ to: [ { operation: { notPaths: [ /a ] } } ] }",    "{ to: [ { operation: { methods: [ /a ] } } ] }",
-		"{ to: [ { operation: { hosts: [ /a ] } } ] }",	    "{ from: [ { source: { requestPrincipals: [ /a ] } } ] }",
+		"{ to: [ { operation: { paths: [ /a ] } } ] }",
+		"{ to: [ { operation: { paths: [ /b ] } } ] }",
+		"{ to: [ { operation: { notPaths: [ /a ] } } ] }",
+		"{ to: [ { operation: { methods: [ /a ] } } ] }",
+		"{ to: [ { operation: { hosts: [ /a ] } } ] }",
+		"{ from: [ { source: { requestPrincipals: [ /a ] } } ] }",
 		"{ when: [ { key: \"request.headers[a]\", values: [ b ] } ] }",
 		"{ when: [ { key: \"request.headers[b]\", values: [ b ] } ] }",
 		"{ when: [ { key: \"request.headers[a]\", notValues: [ b ] } ] }",

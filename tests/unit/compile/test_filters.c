@@ -50,7 +50,8 @@ static const struct http_filters *inbound(void)
 static void test_shop_example_as_written(void **state)
 {
 	(void)state;
-	static const struct compile_jwks jwks[] = { { "https://login.shop.example/.well-known/jwks.json", "{\"keys\":[]}" } };
+	static const struct compile_jwks jwks[] = { { "https://login.shop.example/.well-known/jwks.json",
+						      "{\"keys\":[]}" } };
 	size_t n;
 
 	world_set(&w, base);
@@ -102,13 +103,18 @@ static void test_merging_selectors_and_targets(void **state)
 {
 	(void)state;
 	world_set(&w, base);
-	world_with(&w, AUTHN("b", "shop", "jwtRules: [ { issuer: ns, jwks: x } ]")
-			       AUTHN("a", "shop", "selector: { matchLabels: { app: frontend } }, jwtRules: [ { issuer: own, jwks: x } ]")
-			       AUTHN("c", "shop", "selector: { matchLabels: { app: other } }, jwtRules: [ { issuer: other, jwks: x } ]")
-			       AUTHN("d", "istio-system", "jwtRules: [ { issuer: mesh, jwks: x } ]")
-			       AUTHN("e", "elsewhere", "jwtRules: [ { issuer: other, jwks: x } ]")
-			       AUTHN("f", "shop", "targetRefs: [ { kind: Service, group: \"\", name: a } ], jwtRules: [ { issuer: "
-						  "service, jwks: x } ]"));
+	world_with(&w,
+		   AUTHN("b", "shop", "jwtRules: [ { issuer: ns, jwks: x } ]") AUTHN(
+			   "a", "shop",
+			   "selector: { matchLabels: { app: frontend } }, jwtRules: [ { issuer: own, jwks: x } ]")
+			   AUTHN("c", "shop",
+				 "selector: { matchLabels: { app: other } }, jwtRules: [ { issuer: other, jwks: x } ]")
+				   AUTHN("d", "istio-system", "jwtRules: [ { issuer: mesh, jwks: x } ]")
+					   AUTHN("e", "elsewhere", "jwtRules: [ { issuer: other, jwks: x } ]")
+						   AUTHN("f", "shop",
+							 "targetRefs: [ { kind: Service, group: \"\", name: a } ], "
+							 "jwtRules: [ { issuer: "
+							 "service, jwks: x } ]"));
 	const struct http_filters *f = inbound();
 	assert_int_equal(f->jwt_count, 3);
 	assert_string_equal(f->jwt[0].issuer, "mesh");
@@ -128,7 +134,8 @@ static void test_where_keys_are_when_nothing_is_said(void **state)
 	(void)state;
 	size_t n;
 	world_set(&w, base);
-	world_with(&w, AUTHN("a", "shop", "jwtRules: [ { issuer: \"https://i.example/r/\" }, { issuer: me@example.com } ]"));
+	world_with(&w, AUTHN("a", "shop",
+			     "jwtRules: [ { issuer: \"https://i.example/r/\" }, { issuer: me@example.com } ]"));
 	const char *const *wanted = compiler_jwks(w.compiler, &n);
 	assert_int_equal(n, 1);
 	assert_string_equal(wanted[0], "https://i.example/r/.well-known/openid-configuration");

@@ -140,8 +140,9 @@ static void test_refusals_say_what_envoy_says(void **state)
 		assert_int_equal(run_bearer(rows[i].token), STAGE_ANSWERED);
 		assert_string_equal(answer.body, rows[i].body);
 		assert_int_equal(answer.status, rows[i].status);
-		assert_string_equal(answer.challenge, rows[i].status == 403 ?
-			"" : "Bearer realm=\"http://shop.example/a\", error=\"invalid_token\"");
+		assert_string_equal(
+			answer.challenge,
+			rows[i].status == 403 ? "" : "Bearer realm=\"http://shop.example/a\", error=\"invalid_token\"");
 		assert_int_equal(answer.reason, DROP_JWT_INVALID);
 		assert_null(x->claims);
 	}
@@ -158,8 +159,9 @@ static void test_times_have_a_minute_of_skew(void **state)
 	snprintf(more, sizeof(more), ",\"exp\":%lld.5,\"nbf\":%lld,\"iat\":%lld", (long long)now - 50,
 		 (long long)now + 50, (long long)now + 50);
 	assert_int_equal(run_bearer(test_token(test_key("ES256", NULL), good("i", more))), STAGE_CONTINUE);
-	assert_int_equal(run_bearer(test_token(test_key("ES256", NULL), good("i", ",\"exp\":99999999999999999999999.0"))),
-			 STAGE_CONTINUE);
+	assert_int_equal(
+		run_bearer(test_token(test_key("ES256", NULL), good("i", ",\"exp\":99999999999999999999999.0"))),
+		STAGE_CONTINUE);
 }
 
 /* Tokens that must never pass, whatever their signature says; the key is ours where it can be. */
@@ -186,15 +188,29 @@ static void test_attacks_are_refused(void **state)
 		test_forge("{\"alg\":[\"ES256\"]}", good("i", ""), signature),
 		test_forge("{}", good("i", ""), signature),
 		test_forge("[]", good("i", ""), signature),
-		stripped, padded, spaced, twice, five, empty_sig,
-		"..", "a.b.c", ".", "...",
+		stripped,
+		padded,
+		spaced,
+		twice,
+		five,
+		empty_sig,
+		"..",
+		"a.b.c",
+		".",
+		"...",
 		test_sign(key, "{\"alg\":\"ES256\",\"crit\":[\"b64\"],\"b64\":false}", good("i", "")),
 		test_forge("{\"alg\":\"ES256\",\"alg\":\"ES256\"}", good("i", ""), signature),
-		test_token(key, "[]"), test_token(key, "1"), test_token(key, "{\"iss\":\"i\""),
-		test_token(key, "{\"iss\":\"x\",\"iss\":\"i\"}"), test_token(key, "{\"iss\":[\"i\"],\"sub\":\"s\"}"),
-		test_token(key, "{\"sub\":\"s\"}"), test_token(key, good("i", ",\"exp\":\"9999999999\"")),
-		test_token(key, good("i", ",\"exp\":null")), test_token(key, good("i", ",\"exp\":-1")),
-		test_token(key, good("i", ",\"aud\":{}")), test_token(key, good("i", ",\"aud\":[1]")),
+		test_token(key, "[]"),
+		test_token(key, "1"),
+		test_token(key, "{\"iss\":\"i\""),
+		test_token(key, "{\"iss\":\"x\",\"iss\":\"i\"}"),
+		test_token(key, "{\"iss\":[\"i\"],\"sub\":\"s\"}"),
+		test_token(key, "{\"sub\":\"s\"}"),
+		test_token(key, good("i", ",\"exp\":\"9999999999\"")),
+		test_token(key, good("i", ",\"exp\":null")),
+		test_token(key, good("i", ",\"exp\":-1")),
+		test_token(key, good("i", ",\"aud\":{}")),
+		test_token(key, good("i", ",\"aud\":[1]")),
 		test_token(key, good("i", ",\"nbf\":1e30")),
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
@@ -314,11 +330,14 @@ static void test_output_headers_and_their_spoofed_copies(void **state)
 	output_add(r, "x-dotted", "a.b");
 	output_add(r, "x-list", "list");
 	output_add(r, "x-evil", "evil");
-	const char *token = test_token(test_key("ES256", NULL),
-		good("i", ",\"admin\":true,\"level\":-7,\"address\":{\"city\":\"Basel\"},\"a.b\":\"c\",\"list\":[1,\"x\"],"
-			  "\"evil\":\"a\\r\\nx-injected: 1\""));
+	const char *token = test_token(
+		test_key("ES256", NULL),
+		good("i",
+		     ",\"admin\":true,\"level\":-7,\"address\":{\"city\":\"Basel\"},\"a.b\":\"c\",\"list\":[1,\"x\"],"
+		     "\"evil\":\"a\\r\\nx-injected: 1\""));
 	char request[4096];
-	snprintf(request, sizeof(request), "GET /\nauthorization: Bearer %s\nx-user: root\nx-admin: 1\nx-payload: x", token);
+	snprintf(request, sizeof(request), "GET /\nauthorization: Bearer %s\nx-user: root\nx-admin: 1\nx-payload: x",
+		 token);
 	assert_int_equal(run(request), STAGE_CONTINUE);
 	assert_string_equal(fake_header(x, "x-user"), "s");
 	assert_string_equal(fake_header(x, "x-admin"), "true");
@@ -359,9 +378,12 @@ static void test_claims_as_policies_see_them(void **state)
 	struct jwt_rule *r = rule_add("i", "ES256");
 	r->space_delimited_claims = calloc(1, sizeof(char *));
 	r->space_delimited_claims[r->space_delimited_claim_count++] = strdup("roles");
-	assert_int_equal(run_bearer(test_token(test_key("ES256", NULL),
-		good("i", ",\"aud\":[\"a\",\"b\"],\"scope\":\"read  write\",\"roles\":\"x y\",\"name\":\"x y\","
-			  "\"realm\":{\"roles\":[\"admin\",5,\"user\"]},\"n\":5,\"t\":true"))), STAGE_CONTINUE);
+	assert_int_equal(
+		run_bearer(test_token(
+			test_key("ES256", NULL),
+			good("i", ",\"aud\":[\"a\",\"b\"],\"scope\":\"read  write\",\"roles\":\"x y\",\"name\":\"x y\","
+				  "\"realm\":{\"roles\":[\"admin\",5,\"user\"]},\"n\":5,\"t\":true"))),
+		STAGE_CONTINUE);
 	assert_claim("s|", "sub", NULL);
 	assert_claim("a|b|", "aud", NULL);
 	assert_claim("read|write|", "scope", NULL);

@@ -88,8 +88,8 @@ static void test_kid_and_alg_choose_the_key(void **state)
 		const char *member;
 		enum jwt_status want;
 	} rows[] = {
-		{ "\"alg\":\"ES256\"", JWT_OK },	 { "\"alg\":\"ES384\"", JWT_NO_KEY },
-		{ "\"use\":\"sig\"", JWT_OK },		 { "\"use\":\"enc\"", JWT_BAD_JWKS },
+		{ "\"alg\":\"ES256\"", JWT_OK },	{ "\"alg\":\"ES384\"", JWT_NO_KEY },
+		{ "\"use\":\"sig\"", JWT_OK },		{ "\"use\":\"enc\"", JWT_BAD_JWKS },
 		{ "\"key_ops\":[\"verify\"]", JWT_OK }, { "\"key_ops\":[\"sign\"]", JWT_BAD_JWKS },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

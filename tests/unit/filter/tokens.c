@@ -62,7 +62,8 @@ struct test_key *test_key(const char *alg, const char *kid)
 	else
 		k->jwk = cjose_jwk_create_EC_random(alg[2] == '2' ? CJOSE_JWK_EC_P_256 :
 						    alg[2] == '3' ? CJOSE_JWK_EC_P_384 :
-								    CJOSE_JWK_EC_P_521, &err);
+								    CJOSE_JWK_EC_P_521,
+						    &err);
 	assert_true(k->jwk || k->ed25519);
 	return k;
 }
@@ -148,7 +149,8 @@ const char *test_sign(const struct test_key *key, const char *header, const char
 	json_t *json = json_loads(header, 0, NULL);
 	const char *text = NULL;
 	cjose_err err;
-	cjose_jws_t *jws = cjose_jws_sign(key->jwk, (cjose_header_t *)json, (const uint8_t *)payload, strlen(payload), &err);
+	cjose_jws_t *jws =
+		cjose_jws_sign(key->jwk, (cjose_header_t *)json, (const uint8_t *)payload, strlen(payload), &err);
 	assert_non_null(jws);
 	assert_true(cjose_jws_export(jws, &text, &err));
 	char *out = room();

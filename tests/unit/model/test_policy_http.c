@@ -265,9 +265,12 @@ static void test_request_principals_with_stars(void **state)
 		const char *pattern, *principal;
 		bool want;
 	} rows[] = {
-		{ "*", "https://i/s", true },	{ "*", NULL, false },
-		{ "https://i/*", "https://i/s", true }, { "https://i/*", "https://j/s", false },
-		{ "*/s", "https://i/s", true },	{ "https://i/s", "https://i/s", true },
+		{ "*", "https://i/s", true },
+		{ "*", NULL, false },
+		{ "https://i/*", "https://i/s", true },
+		{ "https://i/*", "https://j/s", false },
+		{ "*/s", "https://i/s", true },
+		{ "https://i/s", "https://i/s", true },
 		{ "https://i/s", "https://i/sx", false },
 	};
 	struct policy_match *m = match_add(rule_add(POLICY_ALLOW, "x/a"));

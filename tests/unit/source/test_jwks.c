@@ -31,7 +31,7 @@ struct fixture {
 	unsigned int changes, asked;
 	unsigned int status;
 	const char *headers, *body; /* body: of every path but the discovery document's */
-	size_t zeros;	    /* bytes after the body */
+	size_t zeros;		    /* bytes after the body */
 	bool silent;
 	char discovery[256], path[256];
 };
@@ -45,8 +45,8 @@ static void answer(struct fixture *f, int fd, const char *request)
 	sscanf(request, "GET %255s", f->path);
 	if (f->silent)
 		return;
-	int n = snprintf(head, sizeof(head), "HTTP/1.1 %u X\r\ncontent-length: %zu\r\nconnection: close\r\n%s\r\n%s", f->status,
-			 strlen(body) + f->zeros, f->headers ? f->headers : "", body);
+	int n = snprintf(head, sizeof(head), "HTTP/1.1 %u X\r\ncontent-length: %zu\r\nconnection: close\r\n%s\r\n%s",
+			 f->status, strlen(body) + f->zeros, f->headers ? f->headers : "", body);
 	assert_int_equal(write(fd, head, (size_t)n), n);
 	static const char spaces[4096] = { ' ' };
 	for (size_t left = f->zeros; left;) {
@@ -184,7 +184,8 @@ static bool is_discovered(void *arg)
 static void test_discovery_leads_to_the_keys(void **state)
 {
 	struct fixture *f = *state;
-	snprintf(f->discovery, sizeof(f->discovery), "{\"issuer\":\"x\",\"jwks_uri\":\"http://127.0.0.1:%u/keys\"}", f->port);
+	snprintf(f->discovery, sizeof(f->discovery), "{\"issuer\":\"x\",\"jwks_uri\":\"http://127.0.0.1:%u/keys\"}",
+		 f->port);
 	ask(f, "http", "/realm/.well-known/openid-configuration");
 	until(f->loop, is_discovered, f, "discovered");
 	assert_string_equal(only(f)->keys, keys_a);
@@ -199,10 +200,14 @@ static void test_what_is_no_key_set_is_a_failure(void **state)
 		const char *body, *why;
 		size_t zeros;
 	} rows[] = {
-		{ 404, keys_a, "404", 0 },	{ 500, keys_a, "500", 0 },
-		{ 200, "", "not JSON", 0 },	{ 200, "<html>", "not JSON", 0 },
-		{ 200, "{}", "no list", 0 },	{ 200, "[]", "no list", 0 },
-		{ 200, "{\"keys\":1}", "no list", 0 }, { 200, keys_a, "larger", JWKS_BYTES_MAX },
+		{ 404, keys_a, "404", 0 },
+		{ 500, keys_a, "500", 0 },
+		{ 200, "", "not JSON", 0 },
+		{ 200, "<html>", "not JSON", 0 },
+		{ 200, "{}", "no list", 0 },
+		{ 200, "[]", "no list", 0 },
+		{ 200, "{\"keys\":1}", "no list", 0 },
+		{ 200, keys_a, "larger", JWKS_BYTES_MAX },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		char path[32];
@@ -287,12 +292,9 @@ static void test_sets_come_and_go_while_they_are_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_keys_are_fetched_and_told_once),
-		CASE(test_discovery_leads_to_the_keys),
-		CASE(test_what_is_no_key_set_is_a_failure),
-		CASE(test_failures_are_tried_again),
-		CASE(test_https_wants_a_proven_server),
-		CASE(test_redirects_and_discovery_stay_within_http),
+		CASE(test_keys_are_fetched_and_told_once),	  CASE(test_discovery_leads_to_the_keys),
+		CASE(test_what_is_no_key_set_is_a_failure),	  CASE(test_failures_are_tried_again),
+		CASE(test_https_wants_a_proven_server),		  CASE(test_redirects_and_discovery_stay_within_http),
 		CASE(test_sets_come_and_go_while_they_are_asked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
