@@ -7,6 +7,7 @@
 #include <nghttp2/nghttp2.h>
 
 #include "agent/base/loop.h"
+#include "agent/helper/transport.h"
 
 enum { ROUNDS = 4 }; /* what is told may make more to tell; beyond this it waits for the end of the tick */
 
@@ -26,6 +27,9 @@ static void on_deferred(void *arg)
 	struct http2_conn *c = arg;
 	c->scheduled = false;
 	http2_settle(c);
+	/* The transport's own end of the tick may be over: without this its bytes would wait for the next. */
+	if (!c->closed)
+		transport_flush(c->base.transport);
 }
 
 void http2_schedule(struct http2_conn *c)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What does not come in time: the preface, the rest of a head, a body, an answer to a PING, a request at all. Looked at
- * twice a second while something is expected, and else when the connection has been idle for its time. */
+ * each second while something is expected, and else when the connection has been idle for its time. */
 #include "agent/helper/http/http2_internal.h"
 
 #include <nghttp2/nghttp2.h>
@@ -12,32 +12,33 @@ static bool older(uint64_t now, uint64_t since, uint64_t than_ms)
 	return now - since >= than_ms;
 }
 
-static bool expecting(const struct http2_conn *c)
+enum { LOOK_MS = 2 * TICK_MS, LOOK_SELDOM_MS = 5000 };
+
+/* When to look again; 0: never. */
+static uint64_t look_after(const struct http2_conn *c, uint64_t now)
 {
-	return c->live || c->scan.headers || c->scan.have || c->scan.skip || c->ping_out || c->draining || c->fatal ||
-	       !c->settings_seen;
+	if (c->scan.headers || c->ping_out || c->draining || c->fatal || !c->settings_seen)
+		return LOOK_MS;
+	if (c->live) /* a server without a limit for bodies has only kept answers to look at */
+		return c->server && !c->limits.body_timeout_ms ? LOOK_SELDOM_MS : LOOK_MS;
+	uint64_t end = c->idle_ms + c->limits.idle_timeout_ms;
+	if (!c->limits.idle_timeout_ms)
+		return 0;
+	return end > now ? end - now : 1;
 }
 
 void http2_time_arm(struct http2_conn *c)
 {
 	uint64_t now = tick_now_ms(&c->tick);
-	bool is_idle = !c->live;
-	if (!is_idle)
+	if (c->live)
 		c->idle_ms = 0;
 	else if (!c->idle_ms)
 		c->idle_ms = now;
-	uint64_t after = TICK_MS * 2;
-	if (!expecting(c)) {
-		if (!c->limits.idle_timeout_ms) {
-			tick_clear(&c->tick);
-			return;
-		}
-		uint64_t end = c->idle_ms + c->limits.idle_timeout_ms;
-		after = end > now ? end - now : 0;
-	}
-	if (c->tick.set && c->tick.due_ms <= now + after)
-		return; /* it looks again then */
-	tick_set(&c->tick, after);
+	uint64_t after = look_after(c, now);
+	if (!after)
+		tick_clear(&c->tick);
+	else if (!c->tick.set || c->tick.due_ms > now + after) /* else it looks again before */
+		tick_set(&c->tick, after);
 }
 
 /* A stalled body: the peer neither sends what it announced nor takes what we have. */
@@ -77,6 +78,7 @@ static void check_connection(struct http2_conn *c, uint64_t now)
 		c->ping_out = true;
 		c->ping_ms = now;
 		nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, NULL);
+		http2_schedule(c);
 	}
 	if (c->draining && c->server && !c->goaway_final && older(now, c->drain_ms, HTTP2_DRAIN_MS))
 		http2_drain_now(c);
@@ -100,5 +102,5 @@ void http2_on_tick(struct tick *t)
 	TAILQ_FOREACH(s, &c->streams, link)
 	check_stream(s, now);
 	check_connection(c, now);
-	http2_settle(c);
+	http2_time_arm(c); /* what was submitted goes at the end of the tick */
 }

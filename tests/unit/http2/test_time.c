@@ -68,9 +68,12 @@ static void test_settings_of_a_server_that_do_not_come(void **state)
 	(void)state;
 	side_client(&client, loop);
 	struct seen *x = side_request(&client, "GET", "/", true);
+	fake_tick(loop, 0);
+	struct seen *y = side_request(&client, "GET", "/", true); /* never sent */
 	advance(12000);
 	assert_true(client.closed);
 	assert_int_equal(x->reset, HTTP_RESET_CLOSED);
+	assert_int_equal(y->reset, HTTP_RESET_REFUSED);
 }
 
 static void test_header_block_that_does_not_end(void **state)
