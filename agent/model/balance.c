@@ -21,12 +21,12 @@ struct level {
 	size_t up_count, healthy;
 	uint32_t load; /* percent */
 	bool panic;
-	bool even; /* all of `up` weigh the same */
-	size_t next; /* round robin without weights */
+	bool even;	     /* all of `up` weigh the same */
+	size_t next;	     /* round robin without weights */
 	uint64_t warm_at_ns; /* the last of `up` has finished slow start then; 0: all have */
 	bool edf_made;
 	struct edf edf;
-	uint64_t *sums; /* of weights of `up`, for random ones */
+	uint64_t *sums;		     /* of weights of `up`, for random ones */
 	struct balance_table *table; /* over `all`; NULL: not made yet */
 	bool table_failed;
 };
@@ -129,7 +129,7 @@ static void loads_share(struct balance *b)
 	uint32_t total = 0, left = 100;
 	for (size_t i = 0; i < b->level_count; i++) {
 		struct level *l = &b->levels[i];
-		uint64_t share = l->healthy * BALANCE_OVERPROVISION / l->count;
+		uint64_t share = l->count ? l->healthy * BALANCE_OVERPROVISION / l->count : 0;
 		l->load = share > 100 ? 100 : (uint32_t)share;
 		if (!l->load && l->healthy)
 			l->load = 1; /* of very many hosts, few are well */
@@ -305,7 +305,8 @@ static struct balance_host *pick_peak_ewma(struct balance *b, struct level *l, c
 {
 	struct balance_host *x, *y;
 	two_of(l, ask->random, &x, &y);
-	double cost_x = balance_cost(x, ask->now_ns) / weight_of(x), cost_y = balance_cost(y, ask->now_ns) / weight_of(y);
+	double cost_x = balance_cost(x, ask->now_ns) / weight_of(x),
+	       cost_y = balance_cost(y, ask->now_ns) / weight_of(y);
 	if (!level_even(l, ask->now_ns)) {
 		cost_x /= balance_warmth(&b->settings, x, ask->now_ns);
 		cost_y /= balance_warmth(&b->settings, y, ask->now_ns);

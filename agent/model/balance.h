@@ -13,8 +13,8 @@
 struct balance;
 
 enum {
-	BALANCE_OVERPROVISION = 140,   /* percent: a priority with 72 % of its hosts healthy still takes everything */
-	BALANCE_RETRY_PICKS = 5,       /* for a host that is not to be avoided, before they are looked through */
+	BALANCE_OVERPROVISION = 140, /* percent: a priority with 72 % of its hosts healthy still takes everything */
+	BALANCE_RETRY_PICKS = 5,     /* for a host that is not to be avoided, before they are looked through */
 	BALANCE_SCAN_MAX = 256,
 	BALANCE_RING_MAX = 1 << 20,    /* points of a ring */
 	BALANCE_EWMA_DECAY_MS = 10000, /* in which a latency loses 63 % of its influence */
@@ -23,12 +23,12 @@ enum {
 struct balance_host { /* embedded in the owner's */
 	uint32_t weight;
 	uint8_t priority;
-	bool healthy; /* as the cluster says */
-	bool ejected; /* by outlier detection */
-	uint32_t active;   /* live requests, of this worker */
-	uint64_t key;	   /* what stays the same of it, hashed: balance_key() */
+	bool healthy;	       /* as the cluster says */
+	bool ejected;	       /* by outlier detection */
+	uint32_t active;       /* live requests, of this worker */
+	uint64_t key;	       /* what stays the same of it, hashed: balance_key() */
 	uint64_t warm_from_ns; /* when slow start began; 0: it is warm */
-	double ewma_ns;	   /* of latency, as of ewma_at_ns; 0: not known */
+	double ewma_ns;	       /* of latency, as of ewma_at_ns; 0: not known */
 	uint64_t ewma_at_ns;
 };
 

@@ -113,7 +113,8 @@ bool health_sweep_due(const struct cluster_outlier *s, struct health_set *set, u
 		return false;
 	uint64_t next = now_ns + (uint64_t)(s->interval_ms ? s->interval_ms : 1) * 1000000;
 	/* The first call starts the first interval. */
-	return __atomic_compare_exchange_n(&set->sweep_ns, &due, next, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) && due;
+	return __atomic_compare_exchange_n(&set->sweep_ns, &due, next, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) &&
+	       due;
 }
 
 static bool take_back(struct health_set *set, struct host_health *h, uint64_t until_ns)

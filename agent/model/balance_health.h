@@ -28,7 +28,7 @@ struct host_health {
 	uint64_t until_ns;			  /* the end of its ejection; 0: it is not ejected */
 };
 
-struct health_set { /* of one cluster */
+struct health_set {	     /* of one cluster */
 	uint32_t generation; /* changes when a host is ejected or returns */
 	uint32_t ejected;    /* now */
 	uint32_t spared;     /* ejections that max_ejection_percent forbade */

@@ -16,7 +16,7 @@ struct point {
 
 struct balance_table {
 	size_t size;
-	uint32_t *slots; /* Maglev; NULL: a ring */
+	uint32_t *slots;      /* Maglev; NULL: a ring */
 	struct point *points; /* by `at` */
 };
 

@@ -63,8 +63,8 @@ struct cluster_outlier { /* zero: off */
 
 struct http_cluster {
 	unsigned int refs;
-	uint64_t id;	/* content hash */
-	char *name;	/* Istio's: "outbound|80|v1|catalog.shop.svc.cluster.local" */
+	uint64_t id; /* content hash */
+	char *name;  /* Istio's: "outbound|80|v1|catalog.shop.svc.cluster.local" */
 	char *host, *service, *ns, *subset;
 	uint16_t port;
 	enum app_protocol app;
@@ -83,12 +83,12 @@ struct http_cluster {
 	double warmup_aggression;
 	struct tcp_settings tcp;
 	uint32_t max_pending, max_requests, max_requests_per_connection, max_retries; /* 0: no limit */
-	uint32_t retry_budget_percent, retry_budget_min; /* 0: none, max_retries holds */
+	uint32_t retry_budget_percent, retry_budget_min;			      /* 0: none, max_retries holds */
 	uint32_t http_idle_ms; /* of pooled connections; 0: 1 h */
 	uint32_t max_concurrent_streams;
 	struct cluster_outlier outlier;
 	enum cluster_tls tls;
-	char *sni;		 /* NULL: the request's host */
+	char *sni;		  /* NULL: the request's host */
 	char **subject_alt_names; /* none: the name that was called, unless insecure */
 	size_t subject_alt_name_count;
 	char *ca_pem, *chain_pem, *key_pem; /* contents, read by the agent; ca NULL: the system's roots */

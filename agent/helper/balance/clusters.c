@@ -53,8 +53,8 @@ static uint64_t text_hash(uint64_t id, const char *text)
 /* All that a connection to the endpoint was made with. */
 static uint64_t transport_id_of(const struct http_cluster *c, const struct cluster_endpoint *e)
 {
-	const uint64_t numbers[] = { c->protocol, c->tls, c->insecure, c->proxy_protocol, e->tunnel, e->local,
-				     e->tunnel_addr.port };
+	const uint64_t numbers[] = { c->protocol, c->tls,   c->insecure,	c->proxy_protocol,
+				     e->tunnel,	  e->local, e->tunnel_addr.port };
 	uint64_t id = hash64(HASH64_INIT, numbers, sizeof(numbers));
 	id = hash64(id, e->tunnel_addr.addr.b, sizeof(e->tunnel_addr.addr.b));
 	const char *const texts[] = { c->sni, c->ca_pem, c->chain_pem, c->key_pem, c->proxy_host, e->hostname };
@@ -106,7 +106,7 @@ static void host_retire(struct entry *e, struct host *h)
 	host_health_release(e, h);
 	struct pool *p;
 	LIST_FOREACH(p, &h->pools, by_host)
-		pool_drain(p, 0);
+	pool_drain(p, 0);
 	host_unref(h);
 }
 
@@ -115,13 +115,13 @@ static void host_transport(struct host *h, uint64_t id)
 	if (h->transport_id && h->transport_id != id) {
 		struct pool *p;
 		LIST_FOREACH(p, &h->pools, by_host)
-			pool_drain(p, id);
+		pool_drain(p, id);
 	}
 	h->transport_id = id;
 }
 
-static void host_set(struct host *h, struct version *v, const struct cluster_endpoint *endpoint, bool is_new, bool first,
-		     uint64_t now_ns)
+static void host_set(struct host *h, struct version *v, const struct cluster_endpoint *endpoint, bool is_new,
+		     bool first, uint64_t now_ns)
 {
 	bool was_healthy = !is_new && h->b.healthy;
 
@@ -298,13 +298,13 @@ static void waits_rescue(struct upstreams *u, struct entry *e)
 	struct pool *p;
 	size_t count = 0;
 	LIST_FOREACH(p, &e->pools, by_entry)
-		while (p->host->gone && (w = TAILQ_FIRST(&p->pending))) {
-			wait_remove(w);
-			w->queue = &queue;
-			w->count = &count;
-			TAILQ_INSERT_TAIL(&queue, w, link);
-			count++;
-		}
+	while (p->host->gone && (w = TAILQ_FIRST(&p->pending))) {
+		wait_remove(w);
+		w->queue = &queue;
+		w->count = &count;
+		TAILQ_INSERT_TAIL(&queue, w, link);
+		count++;
+	}
 	waits_again(u, e, &queue);
 }
 
@@ -378,11 +378,13 @@ static void on_cluster(struct http_cluster *cluster, void *arg)
 	struct entry *e = arg;
 	struct upstreams *u = e->u;
 
+	bool gone = !cluster;
+
 	e->answered = true;
-	if (!cluster)
+	if (!gone && (!e->version || e->version->cluster->id != cluster->id))
+		gone = entry_install(e, cluster) < 0 && !e->balance; /* no memory: as if there were none */
+	if (gone)
 		entry_clear(e);
-	else if ((!e->version || e->version->cluster->id != cluster->id) && entry_install(e, cluster) < 0 && !e->balance)
-		entry_clear(e); /* no memory: as if there were none */
 	if (e->applying)
 		return; /* from inside entry_get(): nobody waits */
 	waits_rescue(u, e);

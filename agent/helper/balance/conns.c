@@ -126,7 +126,7 @@ static void ups_over(struct conn *c)
 {
 	struct upstream_item *item;
 	LIST_FOREACH(item, &c->ups, link)
-		item_over(item);
+	item_over(item);
 }
 
 void conn_update(struct conn *c)
@@ -273,8 +273,8 @@ void conns_timer(struct upstreams *u)
 	if (first_ns)
 		return; /* when it fires it is set again */
 	TAILQ_FOREACH(c, &u->connecting, by_age)
-		if (!first_ns || c->deadline_ns < first_ns)
-			first_ns = c->deadline_ns;
+	if (!first_ns || c->deadline_ns < first_ns)
+		first_ns = c->deadline_ns;
 	uint64_t now_ns = loop_now_ns(u->loop);
 	u->connect_timer_ns = first_ns;
 	loop_timer_start(u->connect_timer, first_ns > now_ns ? (first_ns - now_ns) / 1000000 + 1 : 1, 0);
@@ -305,7 +305,7 @@ bool conn_new(struct pool *p)
 	c->transport_id = h->transport_id;
 	c->born_ns = loop_now_ns(p->u->loop);
 	LIST_INIT(&c->ups);
-	c->expected = p->protocol == HTTP_PROTO_1			    ? 1 :
+	c->expected = p->protocol == HTTP_PROTO_1	    ? 1 :
 		      streams_max(c) < UPSTREAM_H2_EXPECTED ? streams_max(c) :
 							      UPSTREAM_H2_EXPECTED;
 	c->connect = transport_connect(p->u->w, p->caller->pod, h->version->cluster, h->endpoint,

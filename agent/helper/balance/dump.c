@@ -55,7 +55,11 @@ static void dump_entry(struct entry *e, uint64_t now_ns, struct sb *out)
 	entry_health(e, now_ns);
 	sb_add(out, "{\"name\":");
 	add_text(out, e->name);
-	sb_addf(out, ",\"state\":\"%s\",\"waiting\":%zu", c ? "known" : e->answered ? "absent" : "asked", e->wait_count);
+	sb_addf(out, ",\"state\":\"%s\",\"waiting\":%zu",
+		c	    ? "known" :
+		e->answered ? "absent" :
+			      "asked",
+		e->wait_count);
 	if (c) {
 		bool panic = false;
 		uint32_t first = e->balance ? balance_load(e->balance, 0, &panic) : 0;
@@ -104,7 +108,8 @@ static void dump_pool(const struct pool *p, uint64_t now_ns, struct sb *out)
 	sb_add(out, ",\"pod\":");
 	add_text(out, p->caller->pod->uid);
 	sb_addf(out, ",\"endpoint\":\"%s\",\"protocol\":\"%s\",\"pending\":%zu,\"connections\":[",
-		addr_port_text(&p->host->addr, addr), p->protocol == HTTP_PROTO_2 ? "h2" : "http/1.1", p->pending_count);
+		addr_port_text(&p->host->addr, addr), p->protocol == HTTP_PROTO_2 ? "h2" : "http/1.1",
+		p->pending_count);
 	dump_conns(&p->connecting, "connecting", now_ns, &first, out);
 	dump_conns(&p->ready, "ready", now_ns, &first, out);
 	dump_conns(&p->busy, "busy", now_ns, &first, out);

@@ -19,18 +19,18 @@ struct table;
 struct transport_connect;
 
 enum {
-	UPSTREAM_UNUSED_S = 300,	/* then a cluster is not watched any more */
-	UPSTREAM_AD_HOC_UNUSED_S = 60,	/* an address that PASSTHROUGH was asked for */
-	UPSTREAM_ABSENT_UNUSED_S = 20,	/* a cluster that there is none of */
-	UPSTREAM_ASK_AGAIN_MS = 1000,	/* about such a one */
+	UPSTREAM_UNUSED_S = 300,       /* then a cluster is not watched any more */
+	UPSTREAM_AD_HOC_UNUSED_S = 60, /* an address that PASSTHROUGH was asked for */
+	UPSTREAM_ABSENT_UNUSED_S = 20, /* a cluster that there is none of */
+	UPSTREAM_ASK_AGAIN_MS = 1000,  /* about such a one */
 	UPSTREAM_ENTRIES_MAX = 16384,
-	UPSTREAM_AD_HOC_MAX = 4096,	/* in a cluster */
-	UPSTREAM_PENDING_MAX = 16384,	/* in a pool, where the cluster says no less */
-	UPSTREAM_WAITS_MAX = 16384,	/* for the first answer about a cluster */
-	UPSTREAM_H2_EXPECTED = 100,	/* streams of a connection that is not made yet */
-	UPSTREAM_KEPT = 1024,		/* in free lists */
-	UPSTREAM_CACHE = 512,		/* names whose entry is found without hashing; a power of two */
-	UPSTREAM_SWEEP_S = 30,		/* and every second while there are timeouts shorter than UPSTREAM_SHORT_S */
+	UPSTREAM_AD_HOC_MAX = 4096,   /* in a cluster */
+	UPSTREAM_PENDING_MAX = 16384, /* in a pool, where the cluster says no less */
+	UPSTREAM_WAITS_MAX = 16384,   /* for the first answer about a cluster */
+	UPSTREAM_H2_EXPECTED = 100,   /* streams of a connection that is not made yet */
+	UPSTREAM_KEPT = 1024,	      /* in free lists */
+	UPSTREAM_CACHE = 512,	      /* names whose entry is found without hashing; a power of two */
+	UPSTREAM_SWEEP_S = 30,	      /* and every second while there are timeouts shorter than UPSTREAM_SHORT_S */
 	UPSTREAM_SHORT_S = 120,
 	UPSTREAM_IDLE_MS = 3600000,
 	UPSTREAM_HOST_MAX = 256,
@@ -88,9 +88,9 @@ struct host {
 	const struct cluster_endpoint *endpoint; /* of version, or own */
 	struct cluster_endpoint *own;		 /* was made for PASSTHROUGH; lives as long as the host */
 	struct addr_port addr;
-	uint64_t transport_id; /* how it is spoken to: connections made otherwise take no more */
+	uint64_t transport_id;	    /* how it is spoken to: connections made otherwise take no more */
 	struct shared_host *shared; /* NULL: no outlier detection */
-	bool gone, seen, ad_hoc; /* ad_hoc: PASSTHROUGH to an address that is no endpoint */
+	bool gone, seen, ad_hoc;    /* ad_hoc: PASSTHROUGH to an address that is no endpoint */
 	struct host_pools pools;
 	uint64_t requests, errors, connect_failures, used_s;
 };
@@ -117,7 +117,7 @@ struct entry {
 	uint64_t used_s, watched_ns;
 };
 
-void entry_ask_again(struct entry *e); /* when there was none, a while ago */
+void entry_ask_again(struct entry *e);				/* when there was none, a while ago */
 struct entry *entry_get(struct upstreams *u, const char *name); /* NULL: no memory, or there is none */
 void entries_sweep(struct upstreams *u, uint64_t now_s);
 void entry_free(struct entry *e); /* with its pools; nothing of it is used any more */
@@ -145,9 +145,9 @@ bool hash_input(const struct http_cluster *c, const struct upstream_query *q, ui
 struct caller {
 	LIST_ENTRY(caller) link; /* of entry */
 	struct entry *entry;
-	struct worker_pod *pod; /* a reference */
-	unsigned int refs;	/* pools, upstreams */
-	uint32_t n[LIMIT_KINDS]; /* of this worker */
+	struct worker_pod *pod;	      /* a reference */
+	unsigned int refs;	      /* pools, upstreams */
+	uint32_t n[LIMIT_KINDS];      /* of this worker */
 	struct shared_limits *shared; /* NULL: there is no limit */
 };
 
@@ -187,7 +187,7 @@ struct upstream_wait {
 };
 
 struct upstream_item {
-	struct upstream up; /* first */
+	struct upstream up;		/* first */
 	LIST_ENTRY(upstream_item) link; /* of conn, or the free list */
 	struct conn *conn;		/* NULL: closed */
 	struct host *host;
@@ -204,10 +204,11 @@ struct pool {
 	struct host *host;
 	struct caller *caller;
 	enum http_protocol protocol;
-	char *sni; /* the request's, when the cluster names none; NULL otherwise */
+	char *sni;		/* the request's, when the cluster names none; NULL otherwise */
 	struct conn_list ready; /* last used first */
 	struct conn_list busy, connecting, draining;
-	size_t ready_count, busy_count, connecting_count, draining_count, expected; /* expected: streams, of connecting */
+	size_t ready_count, busy_count, connecting_count, draining_count,
+		expected; /* expected: streams, of connecting */
 	struct wait_queue pending;
 	size_t pending_count;
 	bool serve_later; /* in u->serving */
@@ -219,7 +220,7 @@ struct pool {
 enum conn_state { CONN_CONNECTING, CONN_READY, CONN_BUSY, CONN_DRAINING, CONN_CLOSED };
 
 struct conn {
-	TAILQ_ENTRY(conn) link; /* of pool, by state */
+	TAILQ_ENTRY(conn) link;	  /* of pool, by state */
 	TAILQ_ENTRY(conn) by_age; /* connecting ones of the worker */
 	struct pool *pool;
 	enum conn_state state;
@@ -239,26 +240,26 @@ enum attach { ATTACH_OK, ATTACH_AGAIN, ATTACH_OVERFLOW, ATTACH_FAILED };
 
 struct pool *pool_get(struct upstreams *u, struct host *h, struct worker_pod *pod, enum http_protocol protocol,
 		      const char *sni); /* made when it is not there; NULL: no memory */
-void pool_free(struct pool *p); /* its connections are closed; who waits is forgotten */
+void pool_free(struct pool *p);		/* its connections are closed; who waits is forgotten */
 enum attach pool_attach(struct pool *p, const struct attempt *a, struct upstream **out);
 /* Makes connections for those that wait. false: none is there nor on its way. */
 bool pool_grow(struct pool *p);
-void pool_serve(struct pool *p);	   /* those that wait, as far as there is capacity */
+void pool_serve(struct pool *p);       /* those that wait, as far as there is capacity */
 void pool_serve_later(struct pool *p); /* at the end of the tick */
 /* Calls back the first `count` of those that wait. */
 void pool_fail(struct pool *p, size_t count, enum upstream_failure why);
-void pool_failed(struct pool *p, enum upstream_failure why); /* a connection did not come about */
+void pool_failed(struct pool *p, enum upstream_failure why);   /* a connection did not come about */
 void pool_drain(struct pool *p, uint64_t except_transport_id); /* 0: all */
 void pools_sweep(struct upstreams *u, uint64_t now_ns);
 void pools_pod_removed(struct upstreams *u, struct worker_pod *pod);
 bool pool_is_empty(const struct pool *p);
 bool pool_is_short(const struct pool *p); /* its connections have short timeouts */
 
-bool conn_new(struct pool *p); /* begins to connect; false: no memory */
+bool conn_new(struct pool *p);	  /* begins to connect; false: no memory */
 void conn_update(struct conn *c); /* its capacity may have changed */
 void conn_drain(struct conn *c);
 void conns_drain_unused(struct pool *p);
-void conn_close(struct conn *c); /* at once; frees it */
+void conn_close(struct conn *c);     /* at once; frees it */
 void conn_not_ready(struct conn *c); /* it was, but would not open a stream */
 void conn_up_add(struct conn *c, struct upstream_item *item);
 void conn_up_remove(struct conn *c, struct upstream_item *item); /* may free it */

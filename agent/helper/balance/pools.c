@@ -244,7 +244,10 @@ void pool_serve(struct pool *p)
 		wait_remove(w);
 		if (how == ATTACH_OVERFLOW)
 			p->u->shard->upstream_overflows++;
-		w->attempt.fn(up, up ? UPSTREAM_OK : how == ATTACH_OVERFLOW ? UPSTREAM_OVERFLOW : UPSTREAM_CONNECT,
+		w->attempt.fn(up,
+			      up		     ? UPSTREAM_OK :
+			      how == ATTACH_OVERFLOW ? UPSTREAM_OVERFLOW :
+						       UPSTREAM_CONNECT,
 			      up ? up->endpoint : p->host->endpoint, w->attempt.arg);
 		wait_free(w);
 	}
@@ -341,11 +344,11 @@ void pools_pod_removed(struct upstreams *u, struct worker_pod *pod)
 	{
 		if (p->caller->pod != pod)
 			continue;
-		pool_fail(p, p->pending_count, UPSTREAM_CONNECT);
 		conns_close(&p->connecting);
 		conns_close(&p->ready);
 		conns_close(&p->busy);
 		conns_close(&p->draining);
+		pool_fail(p, p->pending_count, UPSTREAM_CONNECT);
 	}
 	for (p = TAILQ_FIRST(&u->pools); p; p = next) {
 		next = TAILQ_NEXT(p, link);

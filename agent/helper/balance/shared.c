@@ -130,7 +130,7 @@ bool shared_host_put(struct shared_cluster *c, struct shared_host *h)
 /* A pod's cookie and a cluster's name. */
 static char *limits_key(const char *cluster, uint64_t pod, size_t *len)
 {
-	size_t name_len = strlen(cluster);
+	size_t name_len = strlen(cluster) + 1;
 	char *key = malloc(sizeof(pod) + name_len);
 	if (!key)
 		return NULL;

@@ -4,6 +4,7 @@
  * same way again when the cluster is known, or is served when there is a connection. */
 #include "agent/helper/balance/internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,6 +52,7 @@ void item_over(struct upstream_item *item)
 
 void wait_remove(struct upstream_wait *w)
 {
+	assert(w->queue && w->count);
 	TAILQ_REMOVE(w->queue, w, link);
 	--*w->count;
 	if (w->pool)
@@ -307,8 +309,8 @@ static void wait_start(struct upstream_wait *w, const struct way *way)
 
 static struct upstream_wait *ask(struct upstreams *u, struct attempt *a)
 {
-	struct way way = { .why = UPSTREAM_NO_CLUSTER };
-	struct entry *e = a->q.cluster ? entry_get(u, a->q.cluster) : NULL;
+	struct way way = { .why = a->q.pod->removed ? UPSTREAM_CONNECT : UPSTREAM_NO_CLUSTER };
+	struct entry *e = a->q.cluster && !a->q.pod->removed ? entry_get(u, a->q.cluster) : NULL;
 	enum step step = e ? way_go(u, e, a, &way) : STEP_FAILED;
 	if (step == STEP_WAIT_CLUSTER || step == STEP_WAIT_POOL) {
 		struct upstream_wait *w = wait_new(u, a, step == STEP_WAIT_CLUSTER);

@@ -24,14 +24,14 @@ void upstreams_dump(struct upstreams *u, const char *what, struct sb *out); /* "
 
 enum upstream_failure {
 	UPSTREAM_OK,
-	UPSTREAM_NO_CLUSTER,   /* the agent knows none of that name: flag NC */
-	UPSTREAM_NO_ENDPOINT,  /* none, or none healthy: UH */
-	UPSTREAM_OVERFLOW,     /* a limit of connectionPool: UO */
+	UPSTREAM_NO_CLUSTER,  /* the agent knows none of that name: flag NC */
+	UPSTREAM_NO_ENDPOINT, /* none, or none healthy: UH */
+	UPSTREAM_OVERFLOW,    /* a limit of connectionPool: UO */
 	UPSTREAM_RETRY_OVERFLOW,
-	UPSTREAM_CONNECT,      /* UF */
+	UPSTREAM_CONNECT, /* UF */
 	UPSTREAM_CONNECT_TIMEOUT,
 	UPSTREAM_TLS,
-	UPSTREAM_REFUSED,      /* by the destination's policy */
+	UPSTREAM_REFUSED, /* by the destination's policy */
 };
 
 enum { UPSTREAM_AVOID_MAX = 8 };
@@ -39,13 +39,13 @@ enum { UPSTREAM_AVOID_MAX = 8 };
 struct upstream_query {
 	struct worker_pod *pod; /* whose request; its sockets and identity are used */
 	const char *cluster;
-	const char *host;	   /* the request's, for SNI and DYNAMIC_DNS */
-	struct addr_port original; /* for PASSTHROUGH */
-	struct addr_port source;   /* for HASH_SOURCE_IP */
+	const char *host;	      /* the request's, for SNI and DYNAMIC_DNS */
+	struct addr_port original;    /* for PASSTHROUGH */
+	struct addr_port source;      /* for HASH_SOURCE_IP */
 	const struct http_head *head; /* for the other hashes; valid during the call */
-	bool downstream_h2;	   /* for CLUSTER_AS_CLIENT; gRPC and HTTP/2-only requests set it too */
-	bool upgrade;		   /* needs HTTP/1.1 (WebSocket) */
-	bool retry;		   /* counts against max_retries or the budget */
+	bool downstream_h2;	      /* for CLUSTER_AS_CLIENT; gRPC and HTTP/2-only requests set it too */
+	bool upgrade;		      /* needs HTTP/1.1 (WebSocket) */
+	bool retry;		      /* counts against max_retries or the budget */
 	struct addr_port avoid[UPSTREAM_AVOID_MAX]; /* previous hosts */
 	size_t avoid_count;
 	struct addr_port pinned; /* session affinity: this endpoint, while it is healthy; port 0: none */
@@ -85,6 +85,7 @@ void upstream_done(struct upstreams *u, struct upstream *up, enum upstream_outco
  * without a connection. Its live count is not kept. */
 typedef void (*upstream_pick_fn)(const struct http_cluster *cluster, const struct cluster_endpoint *endpoint,
 				 enum upstream_failure why, void *arg);
-struct upstream_wait *upstream_pick(struct upstreams *u, const struct upstream_query *q, upstream_pick_fn fn, void *arg);
+struct upstream_wait *upstream_pick(struct upstreams *u, const struct upstream_query *q, upstream_pick_fn fn,
+				    void *arg);
 /* The host's health as outlier detection sees it, for TCP too. */
 void upstream_report(struct upstreams *u, const char *cluster, const struct addr_port *endpoint, bool connected);

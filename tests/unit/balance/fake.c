@@ -238,9 +238,9 @@ static size_t on_write(struct transport *t, const struct iovec *iov, int count)
 
 static const struct transport_ops transport_ops = { .write = on_write };
 
-struct transport_connect *transport_connect(struct worker *w, struct worker_pod *pod, const struct http_cluster *cluster,
-					    const struct cluster_endpoint *endpoint, const char *alpn, const char *sni,
-					    transport_connect_fn fn, void *arg)
+struct transport_connect *transport_connect(struct worker *w, struct worker_pod *pod,
+					    const struct http_cluster *cluster, const struct cluster_endpoint *endpoint,
+					    const char *alpn, const char *sni, transport_connect_fn fn, void *arg)
 {
 	(void)w;
 	(void)cluster;
@@ -392,15 +392,17 @@ static int conn_open(struct http_conn *base, const struct http_stream_events *ev
 	return -EAGAIN;
 }
 
-static const struct http_conn_ops conn_ops = { .drain = conn_drain, .close = conn_close, .open = conn_open,
-					       .capacity = conn_capacity, .streams = conn_streams };
+static const struct http_conn_ops conn_ops = {
+	.drain = conn_drain, .close = conn_close, .open = conn_open, .capacity = conn_capacity, .streams = conn_streams
+};
 
 static int client_new(struct transport *t, const struct http_limits *limits, const struct http_conn_events *events,
 		      void *arg, enum http_protocol protocol, uint32_t max, struct http_conn **out)
 {
 	struct fake_conn *c = container_of(t, struct fake_conn, t);
-	c->base = (struct http_conn){ .ops = &conn_ops, .events = events, .arg = arg, .transport = t,
-				      .protocol = protocol };
+	c->base = (struct http_conn){
+		.ops = &conn_ops, .events = events, .arg = arg, .transport = t, .protocol = protocol
+	};
 	c->max = max;
 	c->limits = *limits;
 	*out = &c->base;
@@ -465,7 +467,8 @@ static void on_request_reset(struct http_stream *s, enum http_reset why)
 
 static const struct http_stream_events request_events = { .on_reset = on_request_reset };
 
-static void on_upstream(struct upstream *up, enum upstream_failure why, const struct cluster_endpoint *endpoint, void *arg)
+static void on_upstream(struct upstream *up, enum upstream_failure why, const struct cluster_endpoint *endpoint,
+			void *arg)
 {
 	struct request *r = arg;
 	r->answers++;

@@ -66,18 +66,18 @@ void fake_push(const char *name, struct http_cluster *c);
 /* A sealed cluster named "c" of n endpoints 10.0.0.1..n:80; change it before fake_seal(). */
 struct http_cluster *fake_cluster(size_t n);
 void fake_push_c(struct http_cluster *c); /* seals, then as "c" */
-void fake_advance_ms(uint64_t ms); /* timers fire on the way */
-void fake_turn(void);		   /* what was deferred */
+void fake_advance_ms(uint64_t ms);	  /* timers fire on the way */
+void fake_turn(void);			  /* what was deferred */
 
-size_t fake_connecting(void); /* connects under way */
+size_t fake_connecting(void);			     /* connects under way */
 struct transport_connect *fake_connect_at(size_t i); /* of those under way, oldest first */
 struct fake_conn *fake_connected(struct transport_connect *c);
 void fake_refused(struct transport_connect *c, int error);
 struct fake_conn *fake_connected_all(void); /* returns the last */
 size_t fake_open_conns(void);
 
-void fake_stream_ends(struct http_stream *s);  /* response and request are complete */
-void fake_conn_breaks(struct http_conn *c);    /* by the peer */
+void fake_stream_ends(struct http_stream *s); /* response and request are complete */
+void fake_conn_breaks(struct http_conn *c);   /* by the peer */
 void fake_goaway(struct http_conn *c);
 
 /* A request of the engine. */

@@ -15,8 +15,9 @@
 static struct http_cluster *watched_cluster(size_t n)
 {
 	struct http_cluster *c = fake_cluster(n);
-	c->outlier = (struct cluster_outlier){ .consecutive_5xx = 3, .interval_ms = 1000, .base_ejection_ms = 5000,
-					       .max_ejection_percent = 100 };
+	c->outlier = (struct cluster_outlier){
+		.consecutive_5xx = 3, .interval_ms = 1000, .base_ejection_ms = 5000, .max_ejection_percent = 100
+	};
 	return c;
 }
 

@@ -572,6 +572,7 @@ static void test_a_pod_that_goes_takes_its_connections_along(void **state)
 	fake_connected_all();
 	request_start(&b);
 	request_start(&waits);
+	fake.pods[0].removed = true;
 	upstreams_pod_removed(fake.u, &fake.pods[0]);
 	fake_turn();
 	assert_int_equal(a.resets, 1);
@@ -580,6 +581,8 @@ static void test_a_pod_that_goes_takes_its_connections_along(void **state)
 	assert_int_equal(fake_connecting(), 0);
 	assert_int_equal(fake_open_conns(), 1);
 	assert_int_equal(fake.pods[0].refs, 1);
+	request_start(&a);
+	assert_int_equal(a.why, UPSTREAM_CONNECT);
 	request_end(&other, 200);
 }
 

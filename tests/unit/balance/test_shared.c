@@ -13,8 +13,9 @@
 
 enum { THREADS = 4, HOSTS = 6, ROUNDS = 3000 };
 
-static const struct cluster_outlier settings = { .consecutive_5xx = 3, .interval_ms = 1, .base_ejection_ms = 2,
-						 .max_ejection_percent = 50 };
+static const struct cluster_outlier settings = {
+	.consecutive_5xx = 3, .interval_ms = 1, .base_ejection_ms = 2, .max_ejection_percent = 50
+};
 
 struct thread {
 	pthread_t id;
@@ -94,14 +95,16 @@ static void test_threads_agree_on_who_is_ejected(void **state)
 static void test_names_and_pods_are_kept_apart(void **state)
 {
 	(void)state;
-	struct shared_cluster *a = shared_cluster_get("a"), *b = shared_cluster_get("b"), *again = shared_cluster_get("a");
+	struct shared_cluster *a = shared_cluster_get("a"), *b = shared_cluster_get("b"),
+			      *again = shared_cluster_get("a");
 	assert_ptr_equal(a, again);
 	assert_ptr_not_equal(a, b);
 	shared_cluster_put(a);
 	shared_cluster_put(b);
 	shared_cluster_put(again);
 	shared_cluster_put(NULL);
-	struct shared_limits *x = shared_limits_get("a", 1), *y = shared_limits_get("a", 2), *z = shared_limits_get("a", 1);
+	struct shared_limits *x = shared_limits_get("a", 1), *y = shared_limits_get("a", 2),
+			     *z = shared_limits_get("a", 1);
 	assert_ptr_equal(x, z);
 	assert_ptr_not_equal(x, y);
 	shared_limits_put("a", 1, x);

@@ -28,15 +28,17 @@ struct world {
 static void world_init(struct world *w, enum cluster_lb lb, size_t count, const uint32_t *weights)
 {
 	memset(w, 0, sizeof(*w));
-	w->settings = (struct balance_settings){ .lb = lb, .warmup_min_percent = 10, .warmup_aggression = 1,
-						 .ring_size_min = 1024, .maglev_size = 65537 };
+	w->settings = (struct balance_settings){
+		.lb = lb, .warmup_min_percent = 10, .warmup_aggression = 1, .ring_size_min = 1024, .maglev_size = 65537
+	};
 	w->count = count;
 	w->random = 42;
 	w->now_ns = 1000 * SECOND;
 	for (size_t i = 0; i < count; i++) {
 		struct addr_port at = { .port = (uint16_t)(8000 + i) };
 		assert_int_equal(addr_parse("10.0.0.1", &at.addr), 0);
-		w->hosts[i] = (struct balance_host){ .weight = weights ? weights[i] : 1, .healthy = true,
+		w->hosts[i] = (struct balance_host){ .weight = weights ? weights[i] : 1,
+						     .healthy = true,
 						     .key = balance_key(&at) };
 	}
 }
@@ -90,7 +92,7 @@ static void assert_near(double got, double want, double within)
 }
 
 static const enum cluster_lb every_lb[] = { CLUSTER_ROUND_ROBIN, CLUSTER_LEAST_REQUEST, CLUSTER_RANDOM,
-					    CLUSTER_RING_HASH, CLUSTER_MAGLEV, CLUSTER_PEAK_EWMA };
+					    CLUSTER_RING_HASH,	 CLUSTER_MAGLEV,	CLUSTER_PEAK_EWMA };
 
 static void test_nothing_to_choose_from_is_null(void **state)
 {

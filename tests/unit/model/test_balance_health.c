@@ -12,12 +12,14 @@
 
 #define SECOND 1000000000ull
 
-static const struct cluster_outlier five = { .consecutive_5xx = 5, .interval_ms = 10000, .base_ejection_ms = 30000,
-					     .max_ejection_percent = 100 };
+static const struct cluster_outlier five = {
+	.consecutive_5xx = 5, .interval_ms = 10000, .base_ejection_ms = 30000, .max_ejection_percent = 100
+};
 
-static const enum health_event events[] = { ['o'] = HEALTH_OK,		['5'] = HEALTH_5XX,
-					    ['g'] = HEALTH_GATEWAY,	['O'] = HEALTH_LOCAL_OK,
-					    ['f'] = HEALTH_LOCAL_FAILED, ['t'] = HEALTH_LOCAL_TIMEOUT };
+static const enum health_event events[] = {
+	['o'] = HEALTH_OK,	 ['5'] = HEALTH_5XX,	      ['g'] = HEALTH_GATEWAY,
+	['O'] = HEALTH_LOCAL_OK, ['f'] = HEALTH_LOCAL_FAILED, ['t'] = HEALTH_LOCAL_TIMEOUT
+};
 
 /* After which event of the story the host is ejected; 0: it is not. */
 static size_t story(const struct cluster_outlier *s, const char *text)
@@ -39,10 +41,14 @@ static void test_errors_in_a_row_eject(void **state)
 {
 	(void)state;
 	const struct cluster_outlier only_gateway = { .consecutive_gateway = 3, .max_ejection_percent = 100 };
-	const struct cluster_outlier both = { .consecutive_5xx = 5, .consecutive_gateway = 2, .max_ejection_percent = 100 };
-	const struct cluster_outlier split = { .consecutive_5xx = 3, .consecutive_local = 2, .split_local = true,
-					       .max_ejection_percent = 100 };
-	const struct cluster_outlier split_off = { .consecutive_5xx = 3, .split_local = true,
+	const struct cluster_outlier both = { .consecutive_5xx = 5,
+					      .consecutive_gateway = 2,
+					      .max_ejection_percent = 100 };
+	const struct cluster_outlier split = {
+		.consecutive_5xx = 3, .consecutive_local = 2, .split_local = true, .max_ejection_percent = 100
+	};
+	const struct cluster_outlier split_off = { .consecutive_5xx = 3,
+						   .split_local = true,
 						   .max_ejection_percent = 100 };
 	const struct cluster_outlier off = { .max_ejection_percent = 100 };
 	const struct {
@@ -152,7 +158,9 @@ static void test_at_most_a_percentage_is_ejected_but_one_always_may(void **state
 	const struct {
 		uint8_t percent;
 		size_t hosts, ejected;
-	} rows[] = { { 10, 10, 1 }, { 10, 3, 1 }, { 0, 10, 1 }, { 50, 10, 5 }, { 50, 3, 1 }, { 67, 3, 2 }, { 100, 4, 4 } };
+	} rows[] = {
+		{ 10, 10, 1 }, { 10, 3, 1 }, { 0, 10, 1 }, { 50, 10, 5 }, { 50, 3, 1 }, { 67, 3, 2 }, { 100, 4, 4 }
+	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct cluster_outlier s = five;
 		struct health_set set = { 0 };
