@@ -109,7 +109,9 @@ size_t http1_deliver(struct http1 *c, const uint8_t *bytes, size_t len, bool end
 		c->expected = false; /* it did not wait for 100 */
 	if (!c->live)
 		return len; /* discarded */
+	c->in_last = end;
 	size_t taken = c->stream.events->on_body(&c->stream, bytes, len, end);
+	c->in_last = false;
 	if (c->closed || !c->live)
 		return len;
 	taken = taken < len ? taken : len;
@@ -179,6 +181,7 @@ static bool body_stream(struct http1 *c, const uint8_t *p, size_t len, size_t *n
 static void trailers_came(struct http1 *c)
 {
 	struct http_head *trailers = http1_parse_take(&c->parser);
+	c->in_last = true;
 	if (!c->live || trailers->field_count == 0) {
 		http_head_free(trailers);
 		if (c->live)
@@ -186,6 +189,7 @@ static void trailers_came(struct http1 *c)
 	} else {
 		c->stream.events->on_trailers(&c->stream, trailers);
 	}
+	c->in_last = false;
 	if (!c->closed)
 		http1_in_end(c);
 }

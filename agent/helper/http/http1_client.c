@@ -50,17 +50,6 @@ static enum http1_in framing(struct http1 *c, const struct http_head *head)
 	return IN_STREAM;
 }
 
-static void tunnel_answered(struct http1 *c, bool open)
-{
-	if (c->out_state != OUT_HELD)
-		return;
-	c->out_state = open ? OUT_STREAM : OUT_NOTHING; /* the user still has to end its half */
-	if (!open || !c->want_room)
-		return;
-	c->want_room = false;
-	c->stream.events->on_room(&c->stream);
-}
-
 static void head_came(struct http1 *c, struct http_head *head)
 {
 	c->head_begun = false;
@@ -85,11 +74,15 @@ static void head_came(struct http1 *c, struct http_head *head)
 	/* The state of a whole message is set after its event, so that nothing is over from inside it. */
 	if (next != IN_ENDED)
 		c->in_state = (uint8_t)next;
+	if (c->out_state == OUT_HELD)
+		c->out_state = tunnel ? OUT_STREAM : OUT_NOTHING; /* the user still has to end its half */
+	c->in_last = next == IN_ENDED;
 	c->stream.events->on_head(&c->stream, head, next == IN_ENDED);
-	if (c->closed)
-		return;
-	if (c->live)
-		tunnel_answered(c, tunnel);
+	c->in_last = false;
+	if (!c->closed && c->live && tunnel && c->want_room) {
+		c->want_room = false;
+		c->stream.events->on_room(&c->stream);
+	}
 	if (!c->closed && next == IN_ENDED)
 		http1_in_end(c);
 }
@@ -249,13 +242,17 @@ static void reset(struct http_stream *s, enum http_reset why)
 		return;
 	c->live = false;
 	bool unused = c->out_state == OUT_HEAD && c->in_state == IN_HEAD && !c->head_begun;
-	if (unused || (c->in_state == IN_ENDED && c->out_state == OUT_NOTHING)) {
+	bool whole = c->in_state == IN_ENDED || c->in_last; /* the response */
+	if (whole && (c->out_state == OUT_NOTHING || c->out_state == OUT_ENDED)) {
+		c->out_state = OUT_ENDED;
+		http1_check_over(c); /* or after the event */
+	} else if (unused) {
 		c->in_state = IN_ENDED;
 		c->out_state = OUT_ENDED;
 		http1_check_over(c);
-		return;
+	} else {
+		http1_end_soon(c, !whole);
 	}
-	http1_end_soon(c, c->in_state != IN_ENDED);
 }
 
 static void drain(struct http_conn *conn)

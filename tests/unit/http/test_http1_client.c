@@ -449,6 +449,47 @@ static void test_upgrade_refused(void **state)
 	}
 }
 
+/* A user that lets go from inside the refusal itself costs no connection. */
+static void let_go_on_head(struct http_stream *s, struct http_head *head, bool end)
+{
+	http_head_free(head);
+	if (end)
+		stream_reset(s, HTTP_RESET_CANCEL);
+}
+
+static size_t let_go_on_body(struct http_stream *s, const uint8_t *bytes, size_t len, bool end)
+{
+	(void)bytes;
+	if (end)
+		stream_reset(s, HTTP_RESET_CANCEL);
+	return len;
+}
+
+static void test_upgrade_refused_reset_from_inside(void **state)
+{
+	(void)state;
+	static const char *const refusals[] = {
+		"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno",
+		"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n0\r\n\r\n",
+	};
+	static const struct http_stream_events events = { .on_head = let_go_on_head, .on_body = let_go_on_body };
+	for (size_t i = 0; i < 3; i++) {
+		for (size_t piece = 0; piece < 2; piece++) {
+			struct fixture f;
+			fixture_client(&f);
+			assert_int_equal(http_client_open(f.conn, &events, NULL, &f.s), 0);
+			assert_int_equal(say_head(&f, "GET /ws a +websocket", -1, false), 0);
+			fake_push_pieces(f.t, refusals[i], strlen(refusals[i]), piece);
+			tick(&f);
+			assert_false(f.closed);
+			assert_int_equal(http_conn_capacity(f.conn), 1);
+			assert_int_equal(f.capacities, 1);
+			fixture_done(&f);
+		}
+	}
+}
+
 static void test_connect(void **state)
 {
 	(void)state;
@@ -506,6 +547,7 @@ int main(void)
 		cmocka_unit_test(test_answer_not_taken_stays_with_the_transport),
 		cmocka_unit_test(test_upgrade),
 		cmocka_unit_test(test_upgrade_refused),
+		cmocka_unit_test(test_upgrade_refused_reset_from_inside),
 		cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_extended_connect_becomes_a_handshake),
 	};
