@@ -9,6 +9,7 @@
 #include "agent/base/str.h"
 #include "agent/base/table.h"
 #include "agent/helper/tls_credentials.h"
+#include "agent/helper/transport_internal.h"
 #include "agent/model/identity.h"
 
 #include <errno.h>
@@ -232,6 +233,16 @@ int hbone_context(struct hbone *h, const char *uri, struct tls_context **out, st
 	if (rc == 0)
 		*out = id->context;
 	return rc;
+}
+
+int hbone_material(struct hbone *h, const char *uri, struct tls_credentials **credentials, struct tls_trust **trust)
+{
+	struct hbone_identity *id = table_get_str(h->identities, uri);
+	if (!id || !h->trust)
+		return -ENOENT;
+	*credentials = id->credentials;
+	*trust = h->trust;
+	return 0;
 }
 
 /* Pooled connections with the old certificate finish what they carry and take nothing new. */

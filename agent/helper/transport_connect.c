@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A connection for the HTTP engine or a relay: first the way to the endpoint (a socket of the pod's, or an HBONE stream),
  * then, when the cluster originates TLS, TLS over it. Each step ends in step_done() or connect_fail(). */
+#include "agent/base/err.h"
+#include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/helper/tls_client.h"
 #include "agent/helper/transport_dial.h"
 #include "agent/helper/transport_internal.h"
 #include "agent/helper/worker.h"
@@ -21,7 +24,6 @@ struct transport_connect {
 	struct http_cluster *cluster; /* a reference; NULL: the pod's own application */
 	struct addr_port to, from;    /* from: shown to the application */
 	bool near;
-	char *alpn, *sni;
 	transport_connect_fn fn;
 	void *arg;
 	struct worker_wait *wait;
@@ -29,6 +31,8 @@ struct transport_connect {
 	struct loop_io *io;
 	struct loop_timer *timer;
 	struct transport *opening; /* HBONE */
+	struct transport *secured; /* TLS in the making */
+	struct tls_client *tls;	   /* for it; NULL: none is wanted, or it has it */
 	struct transport *t;	   /* the result */
 	int error;
 	bool inside; /* of the call that made it */
@@ -44,12 +48,13 @@ static void connect_free(struct transport_connect *c)
 		close(c->fd);
 	if (c->opening)
 		hbone_open_cancel(TAKE(c->opening));
+	if (c->secured)
+		transport_tls_cancel(TAKE(c->secured));
 	if (c->t)
 		transport_close(TAKE(c->t), true);
 	worker_pod_unref(c->w, c->pod);
 	http_cluster_unref(c->cluster);
-	free(c->alpn);
-	free(c->sni);
+	tls_client_free(c->tls);
 	free(c);
 }
 
@@ -89,6 +94,44 @@ static void on_timeout(struct loop_timer *timer, void *arg)
 	connect_fail(arg, -ETIMEDOUT);
 }
 
+static int timer_start(struct transport_connect *c)
+{
+	uint32_t timeout_ms =
+		c->cluster ? c->cluster->tcp.connect_timeout_ms : worker_settings(c->w)->connect_timeout_ms;
+	if (c->timer)
+		return 0; /* one time for all of it */
+	int rc = loop_timer_new(worker_loop(c->w), on_timeout, c, &c->timer);
+	if (rc == 0)
+		loop_timer_start(c->timer, timeout_ms ? timeout_ms : CONNECT_TIMEOUT_MS, 0);
+	return rc;
+}
+
+/* --- TLS --- */
+
+static void on_secured(struct transport *t, int error, void *arg)
+{
+	struct transport_connect *c = arg;
+	c->secured = NULL;
+	c->t = t;
+	if (t)
+		connect_over(c);
+	else
+		connect_fail(c, error);
+}
+
+/* The way to the endpoint stands. */
+static void step_done(struct transport_connect *c, struct transport *t)
+{
+	if (!c->tls) {
+		c->t = t;
+		connect_over(c);
+		return;
+	}
+	c->secured = transport_tls_open(c->w, t, TAKE(c->tls), on_secured, c);
+	if (!c->secured || timer_start(c) < 0)
+		connect_fail(c, -ENOMEM);
+}
+
 /* --- a socket --- */
 
 static int errno_of(int error)
@@ -101,19 +144,19 @@ static void connect_stands(struct transport_connect *c)
 	int fd = c->fd;
 	c->fd = -1;
 	loop_io_free(TAKE(c->io));
-	loop_timer_free(TAKE(c->timer));
 	struct sockaddr_storage sa;
 	socklen_t len = sizeof(sa);
+	struct transport *t;
 	bool named = getsockname(fd, (struct sockaddr *)&sa, &len) == 0;
-	int rc = transport_socket_new(c->w, fd, NULL, 0, &c->t);
+	int rc = transport_socket_new(c->w, fd, NULL, 0, &t);
 	if (rc < 0) {
 		connect_fail(c, rc);
 		return;
 	}
 	if (named)
-		addr_from_sockaddr((struct sockaddr *)&sa, &c->t->local);
-	c->t->remote = c->to;
-	connect_over(c);
+		addr_from_sockaddr((struct sockaddr *)&sa, &t->local);
+	t->remote = c->to;
+	step_done(c, t);
 }
 
 static void on_connected(struct loop_io *io, int events, void *arg)
@@ -150,15 +193,11 @@ static void on_socket(int fd, void *arg)
 		connect_fail(c, errno_of(rc));
 		return;
 	}
-	uint32_t timeout_ms =
-		c->cluster ? c->cluster->tcp.connect_timeout_ms : worker_settings(c->w)->connect_timeout_ms;
 	rc = loop_io_open(worker_loop(c->w), fd, LOOP_WRITE, on_connected, c, &c->io);
 	if (rc == 0)
-		rc = loop_timer_new(worker_loop(c->w), on_timeout, c, &c->timer);
+		rc = timer_start(c);
 	if (rc < 0)
 		connect_fail(c, rc);
-	else
-		loop_timer_start(c->timer, timeout_ms ? timeout_ms : CONNECT_TIMEOUT_MS, 0);
 }
 
 static struct transport_connect *connect_new(struct worker *w, struct worker_pod *pod, transport_connect_fn fn,
@@ -189,9 +228,8 @@ static void on_opened(struct transport *t, int error, void *arg)
 {
 	struct transport_connect *c = arg;
 	c->opening = NULL;
-	c->t = t;
 	if (t)
-		connect_over(c);
+		step_done(c, t);
 	else
 		connect_fail(c, error);
 }
@@ -222,10 +260,17 @@ static void connect_hbone(struct transport_connect *c, const struct cluster_endp
 
 /* --- what is called --- */
 
-static int copy_text(const char *from, char **out)
+/* TLS that can't be had is never left out. */
+static int prepare_tls(struct transport_connect *c, const struct cluster_endpoint *endpoint, const char *alpn,
+		       const char *sni)
 {
-	*out = from ? strdup(from) : NULL;
-	return from && !*out ? -ENOMEM : 0;
+	struct err err = ERR_INIT;
+	if (!transport_wants_tls(c->cluster, endpoint))
+		return 0;
+	int rc = transport_tls_client(c->w, c->pod, c->cluster, endpoint, alpn, sni, &c->tls, &err);
+	if (rc < 0 && err.code)
+		log_debug("cluster %s: %s", c->cluster->name ? c->cluster->name : "", err.text);
+	return rc == -ENOMEM ? rc : rc < 0 ? -EPERM : 0;
 }
 
 struct transport_connect *transport_connect(struct worker *w, struct worker_pod *pod, const struct http_cluster *cluster,
@@ -236,11 +281,9 @@ struct transport_connect *transport_connect(struct worker *w, struct worker_pod 
 	c->cluster = http_cluster_ref((struct http_cluster *)(uintptr_t)cluster);
 	c->to = endpoint->addr;
 	c->near = endpoint->local;
-	if (cluster->tls != CLUSTER_TLS_AUTO && cluster->tls != CLUSTER_TLS_DISABLE &&
-	    !(cluster->tls == CLUSTER_TLS_ISTIO_MUTUAL && endpoint->enrolled))
-		connect_fail(c, -EPERM); /* not before TLS is there: never in the clear */
-	else if (copy_text(alpn, &c->alpn) < 0 || copy_text(sni, &c->sni) < 0)
-		connect_fail(c, -ENOMEM);
+	int rc = prepare_tls(c, endpoint, alpn, sni);
+	if (rc < 0)
+		connect_fail(c, rc);
 	else if (endpoint->tunnel == ENDPOINT_HBONE)
 		connect_hbone(c, endpoint);
 	else

@@ -29,7 +29,7 @@ struct hbone_transport {
 	uint32_t magic;
 	struct loop *loop;
 	struct hbone_stream *s; /* NULL: it is gone */
-	hbone_opened_fn opened; /* until it was called */
+	transport_opened_fn opened; /* until it was called */
 	void *arg;
 	struct identity *peer;
 	struct buffer out; /* what windows or tunnel did not take */
@@ -360,7 +360,7 @@ static size_t transport_hbone_queued(const struct transport *t)
 
 static void tell_opened(struct hbone_transport *ht)
 {
-	hbone_opened_fn opened = TAKE(ht->opened);
+	transport_opened_fn opened = TAKE(ht->opened);
 	if (ht->s) {
 		opened(&ht->t, 0, ht->arg);
 		ht->resumed = true;
@@ -456,7 +456,7 @@ void hbone_transport_opened(struct hbone_stream *s)
 }
 
 struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const struct endpoint_info *info,
-			     hbone_opened_fn fn, void *arg)
+			     transport_opened_fn fn, void *arg)
 {
 	struct hbone_stream *s = stream_new(h, pod, -1, false);
 	if (!s)

@@ -30,6 +30,7 @@ struct transports {
 	uint8_t *chunks[TRANSPORT_CHUNKS];
 	size_t chunk_count;
 	struct loop_timer *linger;
+	struct tls_contexts *contexts; /* of originated TLS; NULL: none yet */
 	TAILQ_HEAD(, transport_socket) all, lingering; /* lingering: by age, all have the same time */
 };
 
@@ -43,10 +44,34 @@ void transport_socket_charge(struct transport *t, struct worker_pod *pod);
 /* Its peer: takes the identity, which lives as long as the transport. */
 void transport_socket_identify(struct transport *t, struct identity *peer);
 
+/* A transport that is being made is told once, never from inside the call: NULL and -errno, or it. */
+typedef void (*transport_opened_fn)(struct transport *t, int error, void *arg);
+
 /* An HBONE stream to info->endpoint through info->tunnel as the pod's identity; info is not kept. fn is called once, never
  * from inside: with the transport, or NULL and -errno. Returns a handle for hbone_open_cancel() until then (no callback any
  * more); NULL: no memory, and no callback. It does not count against the pod's limit. */
-typedef void (*hbone_opened_fn)(struct transport *t, int error, void *arg);
 struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const struct endpoint_info *info,
-			     hbone_opened_fn fn, void *arg);
+			     transport_opened_fn fn, void *arg);
 void hbone_open_cancel(struct transport *t);
+
+struct tls_credentials;
+struct tls_trust;
+int hbone_material(struct hbone *h, const char *uri, struct tls_credentials **credentials,
+		   struct tls_trust **trust); /* 0 or -ENOENT; borrowed */
+
+/* TLS over inner; takes both, also on failure. As hbone_open(). */
+struct tls_client;
+struct transport *transport_tls_open(struct worker *w, struct transport *inner, struct tls_client *client,
+				     transport_opened_fn fn, void *arg);
+void transport_tls_cancel(struct transport *t);
+
+/* transport_tls_context.c: what a cluster's TLS is, with contexts kept. sni: NULL, or the request's host. 0 or -errno. */
+struct cluster_endpoint;
+struct err;
+struct http_cluster;
+bool transport_wants_tls(const struct http_cluster *cluster, const struct cluster_endpoint *endpoint);
+int transport_tls_client(struct worker *w, const struct worker_pod *pod, const struct http_cluster *cluster,
+			 const struct cluster_endpoint *endpoint, const char *alpn, const char *sni,
+			 struct tls_client **out, struct err *err);
+struct tls_contexts;
+void tls_contexts_free(struct tls_contexts *all); /* NULL is fine */

@@ -634,6 +634,7 @@ void transports_free(struct transports *ts)
 		socket_remove(s, true);
 	}
 	loop_timer_free(ts->linger);
+	tls_contexts_free(ts->contexts);
 	transports_trim(ts);
 	free(ts);
 }

@@ -196,3 +196,20 @@ void test_write_files(struct test_ca *ca, const char *uri, const char *root, con
 	X509_free(cert);
 	tls_key_free(key);
 }
+
+void test_pem(struct test_ca *ca, const struct cert_options *o, char **chain, char **key_pem)
+{
+	struct tls_key *key;
+	char *bytes;
+	must(tls_key_new(o->rsa, &key, NULL) == 0);
+	X509 *cert = cert_make(ca, key, o);
+	*chain = pem_of(cert, ca->cert);
+	BIO *bio = BIO_new(BIO_s_mem());
+	must(bio && PEM_write_bio_PrivateKey(bio, tls_key_pkey(key), NULL, NULL, 0, NULL, NULL));
+	long len = BIO_get_mem_data(bio, &bytes);
+	*key_pem = strndup(bytes, (size_t)len);
+	must(*key_pem);
+	BIO_free(bio);
+	X509_free(cert);
+	tls_key_free(key);
+}

@@ -32,3 +32,5 @@ struct tls_trust *test_trust(const struct test_ca *ca, const char *revoked);
 size_t test_cert_der(struct test_ca *ca, const struct cert_options *o, uint8_t *out, size_t size);
 /* For another implementation: root, chain with the URI, and its key, as PEM files. */
 void test_write_files(struct test_ca *ca, const char *uri, const char *root, const char *chain, const char *key);
+/* Such a certificate with its chain, and its key, as PEM texts (caller frees). */
+void test_pem(struct test_ca *ca, const struct cert_options *o, char **chain, char **key);

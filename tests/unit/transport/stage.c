@@ -155,7 +155,7 @@ void hbone_outbound(struct hbone *h, struct worker_pod *pod, int fd, const struc
 }
 
 struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const struct endpoint_info *info,
-			     hbone_opened_fn fn, void *arg)
+			     transport_opened_fn fn, void *arg)
 {
 	(void)h;
 	(void)pod;
@@ -163,6 +163,15 @@ struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const stru
 	(void)fn;
 	(void)arg;
 	return NULL;
+}
+
+int hbone_material(struct hbone *h, const char *uri, struct tls_credentials **credentials, struct tls_trust **trust)
+{
+	(void)h;
+	(void)uri;
+	(void)credentials;
+	(void)trust;
+	return -ENOENT;
 }
 
 void hbone_open_cancel(struct transport *t)

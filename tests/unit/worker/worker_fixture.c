@@ -2,6 +2,7 @@
 #include "tests/unit/worker/worker_fixture.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -108,7 +109,7 @@ void hbone_dump(struct hbone *h, const char *what, struct sb *out)
 }
 
 struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const struct endpoint_info *info,
-			     hbone_opened_fn fn, void *arg)
+			     transport_opened_fn fn, void *arg)
 {
 	(void)h;
 	(void)pod;
@@ -116,6 +117,15 @@ struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const stru
 	(void)fn;
 	(void)arg;
 	return NULL;
+}
+
+int hbone_material(struct hbone *h, const char *uri, struct tls_credentials **credentials, struct tls_trust **trust)
+{
+	(void)h;
+	(void)uri;
+	(void)credentials;
+	(void)trust;
+	return -ENOENT;
 }
 
 void hbone_open_cancel(struct transport *t)
