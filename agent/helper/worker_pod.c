@@ -273,6 +273,7 @@ static bool entry_update(struct pod_entry *entry, struct pod_spec *spec)
 	pod->uid = spec->uid;
 	pod->ns = spec->ns;
 	pod->name = spec->name;
+	pod->owner = spec->owner;
 	pod->canonical_name = spec->canonical_name;
 	pod->canonical_revision = spec->canonical_revision;
 	pod->identity = spec->identity;

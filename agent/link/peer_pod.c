@@ -21,6 +21,8 @@ static void pod_borrow(Weft__Link__PodSet *m, const struct supervised_pod *pod)
 	m->name = w->name;
 	m->identity = w->identity->uri;
 	m->max_connections = w->max_connections;
+	if (w->owner)
+		m->owner = w->owner;
 	if (w->canonical_name)
 		m->canonical_name = w->canonical_name;
 	if (w->canonical_revision)

@@ -6,8 +6,15 @@
 
 #include <stdint.h>
 
+struct access_logs;
+struct request_counts;
+struct spans;
+
 struct observe {
 	struct worker *w;
+	struct request_counts *counts; /* made with the first request, as the rest */
+	struct access_logs *logs;
+	struct spans *spans;
 	uint64_t random[2];
 };
 

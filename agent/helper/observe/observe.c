@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is told of a request when it is over. */
+#include "agent/helper/observe/access_log.h"
 #include "agent/helper/observe/internal.h"
+#include "agent/helper/observe/requests.h"
+#include "agent/helper/observe/spans.h"
+#include "agent/helper/observe/tap.h"
 
 #include "agent/helper/worker.h"
+#include "agent/model/telemetry.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -25,6 +30,11 @@ int observe_new(struct worker *w, struct observe **out)
 
 void observe_free(struct observe *o)
 {
+	if (!o)
+		return;
+	request_counts_free(o->counts);
+	access_logs_free(o->logs);
+	spans_free(o->spans);
 	free(o);
 }
 
@@ -40,6 +50,18 @@ uint64_t observe_random(struct observe *o)
 
 void record_finish(struct observe *o, const struct request_record *r)
 {
-	(void)o;
-	(void)r;
+	const struct telemetry *t = r->pod->telemetry;
+	struct request_writer *writer = worker_requests(o->w);
+
+	if (writer && (o->counts || request_counts_new(writer, &o->counts) == 0))
+		request_counts_add(o->counts, t, r);
+	taps_serve(o->w, r);
+	if (!t)
+		return;
+	const struct helper_settings *settings = worker_settings(o->w);
+	if (t->log_count[r->reporter] && settings->log_writer &&
+	    (o->logs || access_logs_new(worker_loop(o->w), settings->log_writer, &o->logs) == 0))
+		access_logs_write(o->logs, t, r);
+	if (r->sampled && t->tracing[r->reporter].provider && (o->spans || spans_new(o->w, &o->spans) == 0))
+		spans_add(o->spans, &t->tracing[r->reporter], r);
 }
