@@ -50,10 +50,11 @@ def serve(place, port=8080, name=None):
 
 
 def parse(text):
-    head, _, body = text.partition("\r\n\r\n")
+    """What curl -i wrote; subprocess has made line ends of CR LF."""
+    head, _, body = text.partition("\n\n")
     while head.split(" ", 2)[1].startswith("1"):
-        head, _, body = body.partition("\r\n\r\n")
-    lines = head.split("\r\n")
+        head, _, body = body.partition("\n\n")
+    lines = head.split("\n")
     headers = [(key.lower(), value.strip()) for key, _, value in (line.partition(":") for line in lines[1:])]
     return Answer(int(lines[0].split(" ", 2)[1]), headers, body)
 

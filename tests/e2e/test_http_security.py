@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who may send which request: AuthorizationPolicy on HTTP, RequestAuthentication, and bytes that mean to deceive."""
+import json
+
+import pytest
+
+from lib import web
+from lib.jwt import Issuer
+from lib.net import Net
+from lib.web import get
+
+# payments is on another node than frontend; catalog-1 on the same. One document for each.
+PLACES = {"other node": ("payments", "http://10.60.0.30"), "same node": ("catalog", "http://10.60.0.20")}
+STRICT = """apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: default, namespace: shop }
+spec: { mtls: { mode: STRICT } }
+"""
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    with Net(tmp_path_factory.mktemp("httpsec")) as net:
+        made = web.build(net)
+        made.mesh.write("11-strict.yaml", STRICT)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def no_rules(town):
+    yield
+    for name in ("30-policy.yaml", "31-jwt.yaml"):
+        try:
+            town.mesh.remove(name)
+        except FileNotFoundError:
+            pass
+    town.mesh.settle()
+
+
+def policy(town, app, *rules, action="ALLOW", name="rules"):
+    body = "".join(f"  - {rule}\n" for rule in rules)
+    town.mesh.write("30-policy.yaml",
+                    f"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+                    f"metadata: {{ name: {name}, namespace: shop }}\n"
+                    f"spec:\n  selector: {{ matchLabels: {{ app: {app} }} }}\n  action: {action}\n  rules:\n{body}")
+    settle(town)
+
+
+def settle(town):
+    town.mesh.settle()
+    for agent in town.mesh.agents.values():
+        assert agent.api("/v1/status")["config"]["problems"] == []
+
+
+@pytest.fixture(params=list(PLACES))
+def place(request):
+    return PLACES[request.param]
+
+
+def test_methods_and_paths(town, place):
+    app, url = place
+    policy(town, app, "{ to: [ { operation: { methods: [ GET ], paths: [ /public*, '/items/{*}' ] } } ] }")
+    assert get(town.frontend, url + "/public/x").status == 200
+    assert get(town.frontend, url + "/items/7?x=1").status == 200
+    for path, method in (("/private", "GET"), ("/public/x", "POST"), ("/items/7/8", "GET"), ("/items/", "GET")):
+        answer = get(town.frontend, url + path, method=method)
+        assert answer.status == 403 and answer.body == "RBAC: access denied", (path, method, answer)
+
+
+@pytest.mark.parametrize("path", ["/public/../private", "/public/%2e%2e/private", "/public/%2E./private",
+                                  "/public/..%5cprivate", "//private", "/public/..\\private", "/public/./../private"])
+def test_path_tricks_do_not_pass(town, place, path):
+    app, url = place
+    policy(town, app, "{ to: [ { operation: { paths: [ /private* ] } } ] }", action="DENY")
+    answer = get(town.frontend, url + path)
+    # Refused, or the application was shown the very path that was judged.
+    assert answer.status in (400, 403) or not answer.json["target"].replace("\\", "/").startswith("/private"), answer
+
+
+def test_principals_and_headers(town, place):
+    app, url = place
+    policy(town, app, "{ from: [ { source: { principals: [ cluster.local/ns/shop/sa/frontend ] } } ], "
+           "when: [ { key: 'request.headers[x-tenant]', values: [ gold, silver ] } ] }")
+    assert get(town.frontend, url, headers={"X-Tenant": "gold"}).status == 200
+    assert get(town.frontend, url, headers={"X-Tenant": "lead"}).status == 403
+    assert get(town.frontend, url).status == 403
+    other = town.catalog_2 if app == "payments" else town.payments
+    assert get(other, url, headers={"X-Tenant": "gold"}).status == 403
+
+
+def test_repeated_headers_are_one_value(town, place):
+    app, url = place
+    policy(town, app, "{ when: [ { key: 'request.headers[x-role]', values: [ admin ] } ] }", action="DENY")
+    answer = get(town.frontend, url, "-H", "X-Role: user", "-H", "X-Role: admin")
+    assert answer.status == 200 and answer.seen("x-role") in ("user,admin", "user, admin"), answer
+    assert get(town.frontend, url, headers={"X-Role": "admin"}).status == 403
+
+
+def test_hosts(town, place):
+    app, url = place
+    policy(town, app, "{ to: [ { operation: { hosts: [ 'good.example', '*.fine.example' ] } } ] }")
+    assert get(town.frontend, url, host="good.example").status == 200
+    assert get(town.frontend, url, host="GOOD.example:80").status == 200
+    assert get(town.frontend, url, host="a.fine.example").status == 200
+    assert get(town.frontend, url, host="bad.example").status == 403
+
+
+def test_a_plaintext_caller_is_refused_under_strict(town):
+    policy(town, "catalog", "{ to: [ { operation: { methods: [ GET ] } } ] }")
+    assert get(town.stranger, f"http://{town.catalog_1.ip4}:8080/").status == 0
+
+
+def test_grant_and_withdrawal_on_a_kept_connection(town):
+    script = ("import http.client, sys, time\n"
+              "c = http.client.HTTPConnection('10.60.0.30', 80, timeout=10)\n"
+              "for line in sys.stdin:\n"
+              "    c.request('GET', '/')\n"
+              "    r = c.getresponse(); r.read()\n"
+              "    print(r.status, flush=True)\n")
+    import subprocess
+    client = subprocess.Popen(town.frontend.command("/usr/bin/python3", "-uc", script), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+
+    def ask():
+        client.stdin.write("\n")
+        client.stdin.flush()
+        return int(client.stdout.readline())
+
+    try:
+        policy(town, "payments", "{ to: [ { operation: { methods: [ GET ] } } ] }")
+        assert ask() == 200
+        policy(town, "payments", "{ to: [ { operation: { methods: [ POST ] } } ] }")
+        assert ask() == 403
+        policy(town, "payments", "{ to: [ { operation: { methods: [ GET ] } } ] }")
+        assert ask() == 200
+    finally:
+        client.kill()
+
+
+# --- tokens ---
+
+def authentication(town, app, issuer, more="", required=True):
+    town.mesh.write("31-jwt.yaml", (
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: jwt, namespace: shop }\n"
+        f"spec:\n  selector: {{ matchLabels: {{ app: {app} }} }}\n  jwtRules:\n"
+        f"  - issuer: {issuer.name}\n    jwks: '{issuer.jwks()}'\n{more}"))
+    if required:
+        policy(town, app, "{ from: [ { source: { requestPrincipals: [ '*' ] } } ] }", name="token")
+    settle(town)
+
+
+@pytest.mark.parametrize("alg", ["ES256", "RS256"])
+def test_tokens(town, place, alg):
+    app, url = place
+    issuer = Issuer("https://login.example", alg)
+    authentication(town, app, issuer, "    outputClaimToHeaders: [ { header: x-user, claim: sub } ]\n")
+    answer = get(town.frontend, url, headers={"Authorization": "Bearer " + issuer.token(sub="ann"), "X-User": "forged"})
+    assert answer.status == 200 and answer.seen("x-user") == "ann", answer
+    assert answer.seen("authorization") is None  # forwardOriginalToken is not set
+    assert get(town.frontend, url).status == 403
+    assert get(town.frontend, url, headers={"Authorization": "Bearer " + issuer.token(seconds=-300)}).status == 401
+    other = Issuer("https://login.example", alg)
+    assert get(town.frontend, url, headers={"Authorization": "Bearer " + other.token()}).status == 401
+    stranger = Issuer("https://else.example", alg)
+    assert get(town.frontend, url, headers={"Authorization": "Bearer " + stranger.token()}).status == 401
+
+
+@pytest.mark.parametrize("header", [{"alg": "none"}, {"alg": "HS256"}, {"alg": "ES256", "kid": "2"},
+                                    {"jwk": {"kty": "oct", "k": "AAAA"}}, {"crit": ["x"]}])
+def test_token_tricks(town, header):
+    issuer = Issuer("https://login.example")
+    authentication(town, "payments", issuer)
+    token = issuer.token(header=header)
+    if header.get("alg") == "none":
+        token = token.rsplit(".", 1)[0] + "."
+    answer = get(town.frontend, "http://10.60.0.30/", headers={"Authorization": "Bearer " + token})
+    assert answer.status == 401 or (answer.status == 200 and "jwk" in header), answer
+
+
+def test_claims_decide(town):
+    issuer = Issuer("https://login.example")
+    authentication(town, "payments", issuer, "    audiences: [ shop ]\n", required=False)
+    policy(town, "payments", "{ when: [ { key: 'request.auth.claims[realm][roles]', values: [ clerk ] } ] }")
+    url = "http://10.60.0.30/"
+
+    def status(**claims):
+        return get(town.frontend, url, headers={"Authorization": "Bearer " + issuer.token(**claims)}).status
+
+    assert status(aud="shop", realm={"roles": ["guest", "clerk"]}) == 200
+    assert status(aud=["other", "shop"], realm={"roles": ["guest"]}) == 403
+    assert status(aud="other", realm={"roles": ["clerk"]}) in (401, 403)
+    assert get(town.frontend, url).status == 403
+
+
+# --- requests that mean to deceive ---
+
+SMUGGLING = {
+    "content-length and transfer-encoding": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 4\r\n\r\nabcd",
+    "odd transfer-encoding": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "space before the colon": b"GET / HTTP/1.1\r\nHost: a\r\nX-A : b\r\n\r\n",
+    "folded line": b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\r\n c\r\n\r\n",
+    "bare line feed": b"GET / HTTP/1.1\nHost: a\n\n",
+    "nul in a value": b"GET / HTTP/1.1\r\nHost: a\r\nX-A: b\0c\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "chunk size with a sign": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n+1\r\nx\r\n0\r\n\r\n",
+    "huge chunk size": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\nx\r\n",
+    "version": b"GET / HTTP/3.7\r\nHost: a\r\n\r\n",
+    "long head": b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-A: " + b"b" * 100000 + b"\r\n\r\n",
+    "many fields": b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X-A: b\r\n" * 500 + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("shape", list(SMUGGLING))
+def test_smuggling_shapes_are_answered_with_an_error_and_a_close(town, shape, tmp_path):
+    (tmp_path / "bytes").write_bytes(SMUGGLING[shape])
+    script = ("import socket, sys\n"
+              "s = socket.create_connection(('10.60.0.30', 80), 5)\n"
+              "s.settimeout(5)\n"
+              "try:\n"
+              "    s.sendall(open(sys.argv[1], 'rb').read())\n"
+              "except OSError: pass\n"
+              "data = b''\n"
+              "try:\n"
+              "    while True:\n"
+              "        piece = s.recv(65536)\n"
+              "        if not piece: break\n"
+              "        data += piece\n"
+              "    print('closed')\n"
+              "except ConnectionResetError: print('closed')\n"
+              "except TimeoutError: print('open')\n"
+              "print(data[:12].decode('latin-1'))\n")
+    done = town.frontend.run("/usr/bin/python3", "-c", script, str(tmp_path / "bytes"), timeout=20).stdout.splitlines()
+    assert done[0] == "closed", done
+    assert done[1][:9] == "HTTP/1.1 " and done[1][9:12] in ("400", "431", "505", "501"), done
+    assert get(town.frontend, "http://10.60.0.30/").status == 200
