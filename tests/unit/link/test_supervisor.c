@@ -25,7 +25,9 @@
 #include "agent/link/message.h"
 #include "agent/link/process.h"
 #include "agent/link/supervisor.h"
+#include "agent/model/cluster.h"
 #include "agent/model/identity.h"
+#include "agent/model/l7.h"
 #include "agent/model/plan.h"
 
 enum { COOKIE = 5, LINK_FD = 3 };
@@ -171,6 +173,109 @@ static void helper_foreign_csrs(int count)
 		helper_csr("spiffe://cluster.local/ns/other/sa/admin");
 }
 
+static void helper_target(Weft__Link__ToAgent__MsgCase which, uint16_t port, const char *host, size_t addr_len)
+{
+	struct addr_port at = { .port = port };
+	Weft__Link__AddrPort a;
+	message_addr_port_set(&a, &at);
+	a.addr.len = addr_len;
+	Weft__Link__TargetQuery query = WEFT__LINK__TARGET_QUERY__INIT;
+	Weft__Link__TargetForget forget = WEFT__LINK__TARGET_FORGET__INIT;
+	query.cookie = forget.cookie = COOKIE;
+	query.original = forget.original = &a;
+	query.host = forget.host = (char *)(uintptr_t)host;
+	bool asks = which == WEFT__LINK__TO_AGENT__MSG_TARGET_QUERY;
+	helper_send(which, asks ? (void *)&query : (void *)&forget);
+}
+
+static void helper_cluster(Weft__Link__ToAgent__MsgCase which, const char *name)
+{
+	Weft__Link__ClusterQuery query = WEFT__LINK__CLUSTER_QUERY__INIT;
+	Weft__Link__ClusterForget forget = WEFT__LINK__CLUSTER_FORGET__INIT;
+	query.name = forget.name = (char *)(uintptr_t)name;
+	bool asks = which == WEFT__LINK__TO_AGENT__MSG_CLUSTER_QUERY;
+	helper_send(which, asks ? (void *)&query : (void *)&forget);
+}
+
+#define ASK_TARGET WEFT__LINK__TO_AGENT__MSG_TARGET_QUERY
+#define ASK_CLUSTER WEFT__LINK__TO_AGENT__MSG_CLUSTER_QUERY
+
+static void helper_follow(void)
+{
+	helper_target(ASK_TARGET, 80, "x", 16);
+	helper_target(ASK_TARGET, 80, "", 16);
+	helper_cluster(ASK_CLUSTER, "c");
+	helper_cluster(ASK_CLUSTER, "none");
+}
+
+/* More than may be followed, as slowly as it takes not to be limited for its rate. */
+static void helper_many_targets(void)
+{
+	for (unsigned int i = 0; i < 9000; i++) {
+		helper_target(ASK_TARGET, (uint16_t)i, "", 16);
+		if (i > 8150)
+			usleep(1000);
+	}
+}
+
+static void helper_many_clusters(void)
+{
+	for (unsigned int i = 0; i < 17000; i++) {
+		char name[32];
+		snprintf(name, sizeof(name), "c%u", i);
+		helper_cluster(ASK_CLUSTER, name);
+		if (i > 16300)
+			usleep(1000);
+	}
+}
+
+static void helper_tap_record(uint32_t id, size_t len)
+{
+	Weft__Link__TapRecord m = WEFT__LINK__TAP_RECORD__INIT;
+	char *json = calloc(1, len + 1);
+	memset(json, 'j', len);
+	m.id = id;
+	m.json = json;
+	helper_send(WEFT__LINK__TO_AGENT__MSG_TAP_RECORD, &m);
+	free(json);
+}
+
+static void helper_spans(void)
+{
+	Weft__Link__Spans m = WEFT__LINK__SPANS__INIT;
+	m.batch = (ProtobufCBinaryData){ 5, (uint8_t[]){ 0, 1, 2, 3, 4 } };
+	m.count = 2;
+	helper_send(WEFT__LINK__TO_AGENT__MSG_SPANS, &m);
+}
+
+/* What it was told, in words. */
+static void helper_note(const Weft__Link__ToHelper *m)
+{
+	char text[256] = "";
+	if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_TARGET) {
+		const char *service = m->target->own ? "own" : m->target->target ? m->target->target->service : "none";
+		snprintf(text, sizeof(text), "target %s %s", *m->target->host ? m->target->host : "-", service);
+	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_CLUSTER) {
+		unsigned int max = m->cluster->cluster ? m->cluster->cluster->max_requests : 0;
+		snprintf(text, sizeof(text), "cluster %s %u", m->cluster->name, max);
+		if (max == 9)
+			helper_cluster(WEFT__LINK__TO_AGENT__MSG_CLUSTER_FORGET, m->cluster->name);
+	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_TAP_START) {
+		snprintf(text, sizeof(text), "tap %u %s %u", m->tap_start->id, m->tap_start->filter,
+			 m->tap_start->per_second);
+		helper_tap_record(m->tap_start->id, 3);
+		helper_tap_record(m->tap_start->id + 1, 3);
+		helper_spans();
+	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_TAP_STOP) {
+		snprintf(text, sizeof(text), "untap %u", m->tap_stop->id);
+		helper_tap_record(m->tap_stop->id, 3);
+	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_LOG_SINK) {
+		snprintf(text, sizeof(text), "sink %s", m->log_sink->path);
+	}
+	if (*text)
+		helper_log(text);
+}
+
 static void helper_misbehave(const char *mode)
 {
 	if (strcmp(mode, "garbage") == 0)
@@ -187,6 +292,22 @@ static void helper_misbehave(const char *mode)
 		helper_sockets(COOKIE + 1, POD_CONNECT_REMOTE, 4);
 	else if (strcmp(mode, "bad-endpoint") == 0)
 		helper_endpoint(WEFT__LINK__TO_AGENT__MSG_ENDPOINT_QUERY, 1, 4);
+	else if (strcmp(mode, "bad-target") == 0)
+		helper_target(ASK_TARGET, 80, "", 15);
+	else if (strcmp(mode, "bad-host") == 0)
+		helper_target(ASK_TARGET, 80, "a\nb", 16);
+	else if (strcmp(mode, "bad-cluster") == 0)
+		helper_cluster(ASK_CLUSTER, "a b");
+	else if (strcmp(mode, "no-cluster") == 0)
+		helper_cluster(ASK_CLUSTER, "");
+	else if (strcmp(mode, "long-tap") == 0)
+		helper_tap_record(1, 20000);
+	else if (strcmp(mode, "many-targets") == 0)
+		helper_many_targets();
+	else if (strcmp(mode, "many-clusters") == 0)
+		helper_many_clusters();
+	else if (strcmp(mode, "follow") == 0)
+		helper_follow();
 	else if (strcmp(mode, "bad-name") == 0)
 		helper_name("a b;c");
 	else if (strcmp(mode, "bad-reason") == 0)
@@ -220,7 +341,8 @@ static int helper_main(void)
 		pause();
 		return 0;
 	}
-	helper_wait_for(WEFT__LINK__TO_HELPER__MSG_POD_SET, &pod);
+	if (strcmp(mode, "observe") != 0)
+		helper_wait_for(WEFT__LINK__TO_HELPER__MSG_POD_SET, &pod);
 	helper_misbehave(mode);
 	helper_log("done");
 	for (;;) {
@@ -229,6 +351,7 @@ static int helper_main(void)
 			helper_log(m->sockets->error);
 		if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_CERTIFICATE)
 			helper_log(m->certificate->error);
+		helper_note(m);
 		weft__link__to_helper__free_unpacked(m, NULL);
 	}
 }
@@ -242,6 +365,10 @@ struct fixture {
 	struct workload *workload;
 	char run_dir[64], self[PATH_MAX], heard[8192];
 	unsigned int died, sockets, csrs, results, drops, logs, endpoints;
+	const char *service, *host_service; /* of the target that the agent knows */
+	uint32_t max_requests;		    /* of the cluster */
+	unsigned int targets, clusters, taps, spans;
+	const char *awaited;
 	bool done, (*until)(struct fixture *f), timed_out;
 	uint64_t limit_ns;
 };
@@ -267,6 +394,46 @@ static void endpoint(const struct addr_port *at, struct link_endpoint *out, void
 	(void)at;
 	(void)out;
 	((struct fixture *)arg)->endpoints++;
+}
+
+static void on_target(uint64_t cookie, const struct addr_port *original, const char *host, struct l7_target **out,
+		      void *arg)
+{
+	struct fixture *f = arg;
+	(void)original;
+	assert_int_equal(cookie, COOKIE);
+	f->targets++;
+	const char *service = host && f->host_service ? f->host_service : f->service;
+	if (!service)
+		return;
+	*out = l7_target_new();
+	(*out)->service = strdup(service);
+	l7_target_seal(*out);
+}
+
+static void on_cluster(const char *name, struct http_cluster **out, void *arg)
+{
+	struct fixture *f = arg;
+	f->clusters++;
+	if (strcmp(name, "none") == 0)
+		return;
+	*out = http_cluster_new();
+	(*out)->name = strdup(name);
+	(*out)->max_requests = f->max_requests;
+	http_cluster_seal(*out);
+}
+
+static void on_spans(const uint8_t *batch, size_t len, uint32_t count, void *arg)
+{
+	assert_int_equal(len, 5);
+	assert_int_equal(batch[4], 4);
+	((struct fixture *)arg)->spans += count;
+}
+
+static void on_tapped(const char *json, void *arg)
+{
+	assert_string_equal(json, "jjj");
+	((struct fixture *)arg)->taps++;
 }
 
 static void dns(uint64_t cookie, const char *name, struct link_dns_answer *out, void *arg)
@@ -376,6 +543,9 @@ static void start(struct fixture *f, const char *mode)
 	struct supervisor_events events = { .on_died = on_died,
 					    .open_sockets = open_sockets,
 					    .endpoint = endpoint,
+					    .target = on_target,
+					    .cluster = on_cluster,
+					    .on_spans = on_spans,
 					    .dns = dns,
 					    .on_csr = on_csr,
 					    .on_dropped = on_dropped,
@@ -409,7 +579,8 @@ static void test_supervisor_breach_kills_helper(void **state)
 {
 	static const char *const breaches[] = { "garbage",	"long",		"descriptor", "listener-wanted",
 						"many-sockets", "bad-endpoint", "bad-name",   "bad-reason",
-						"version",	"foreign-csrs" };
+						"version",	"foreign-csrs", "bad-target", "bad-host",
+						"bad-cluster",	"no-cluster",	"long-tap" };
 	struct fixture *f = *state;
 	for (size_t i = 0; i < ARRAY_SIZE(breaches); i++) {
 		f->died = 0;
@@ -420,7 +591,7 @@ static void test_supervisor_breach_kills_helper(void **state)
 		assert_true(status_of(f).restarts > 0);
 		assert_int_equal(f->sockets, 0);
 		assert_int_equal(f->csrs, 0);
-		assert_int_equal(f->drops, 0);
+		assert_int_equal(f->drops + f->targets + f->clusters + f->taps, 0);
 		kill(status_of(f).pid, SIGKILL);
 		supervisor_free(f->s);
 		f->s = NULL;
@@ -497,6 +668,116 @@ static void test_supervisor_endpoints_followed_are_bounded(void **state)
 	start(f, "many-endpoints");
 	assert_true(run_until(f, died_or_done, 8000));
 	assert_true(f->endpoints <= 16384 + 1);
+}
+
+static void test_supervisor_targets_and_clusters_followed_are_bounded(void **state)
+{
+	struct fixture *f = *state;
+	start(f, "many-targets");
+	assert_true(run_until(f, has_died, 8000));
+	assert_true(f->targets > 8000 && f->targets <= 8192);
+	kill(status_of(f).pid, SIGKILL);
+	supervisor_free(f->s);
+	f->s = NULL;
+	f->died = 0;
+	start(f, "many-clusters");
+	assert_true(run_until(f, has_died, 8000));
+	assert_true(f->clusters > 16000 && f->clusters <= 16384);
+}
+
+static size_t times(const char *text, const char *part)
+{
+	size_t n = 0;
+	for (const char *at = text; (at = strstr(at, part)); at += strlen(part))
+		n++;
+	return n;
+}
+
+static bool heard_awaited(struct fixture *f)
+{
+	return strstr(f->heard, f->awaited) != NULL;
+}
+
+static bool hears(struct fixture *f, const char *text)
+{
+	f->awaited = text;
+	return run_until(f, heard_awaited, 5000);
+}
+
+/* Nothing more is said: what was asked for last is answered after it. */
+static void test_supervisor_follows_targets_and_clusters(void **state)
+{
+	struct fixture *f = *state;
+	f->service = "one";
+	f->max_requests = 5;
+	start(f, "follow");
+	assert_true(hears(f, "cluster none 0\n"));
+	assert_non_null(strstr(f->heard, "target x own\n"));
+	assert_non_null(strstr(f->heard, "target - one\n"));
+	assert_non_null(strstr(f->heard, "cluster c 5\n"));
+	assert_int_equal(status_of(f).targets, 2);
+	assert_int_equal(status_of(f).clusters, 2);
+
+	f->service = "two";
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "target - two\n"));
+	f->max_requests = 6;
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "cluster c 6\n"));
+	f->host_service = "host";
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "target x host\n"));
+	f->host_service = f->service = NULL;
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "target - none\n"));
+	/* What did not differ was not said again. */
+	assert_int_equal(times(f->heard, "target - two"), 1);
+	assert_int_equal(times(f->heard, "cluster c"), 2);
+	assert_int_equal(times(f->heard, "cluster none"), 1);
+
+	f->max_requests = 9; /* the helper forgets it then */
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "cluster c 9\n"));
+	f->max_requests = 10;
+	f->service = "three";
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "target - three\n"));
+	assert_int_equal(status_of(f).clusters, 1);
+	assert_int_equal(times(f->heard, "cluster c"), 3);
+}
+
+static void test_supervisor_new_helper_gets_sinks_and_taps(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	uint32_t id = 0, other;
+	start(f, "observe");
+	assert_int_equal(supervisor_log_sink(f->s, "/var/log/a", 2, &err), 0);
+	assert_true(hears(f, "sink /var/log/a\n"));
+	assert_int_equal(supervisor_tap_start(f->s, "filter", 7, on_tapped, f, &id), 0);
+	assert_true(hears(f, "tap 1 filter 7\n"));
+	assert_int_equal(f->taps, 1); /* and not of the tap that there is none of */
+	assert_int_equal(f->spans, 2);
+	f->heard[0] = 0;
+	kill(status_of(f).pid, SIGKILL);
+	assert_true(hears(f, "sink /var/log/a\n"));
+	assert_true(hears(f, "tap 1 filter 7\n"));
+	supervisor_tap_stop(f->s, id);
+	assert_true(hears(f, "untap 1\n"));
+	assert_int_equal(f->taps, 2);
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(supervisor_tap_start(f->s, "", 0, on_tapped, f, &other), 0);
+	assert_int_equal(supervisor_tap_start(f->s, "", 0, on_tapped, f, &other), -EBUSY);
+
+	for (int i = 0; i < 15; i++) {
+		char path[32];
+		snprintf(path, sizeof(path), "/var/log/%d", i);
+		assert_int_equal(supervisor_log_sink(f->s, path, 2, &err), 0);
+	}
+	assert_int_equal(supervisor_log_sink(f->s, "/var/log/b", 2, &err), -E2BIG);
+	assert_non_null(strstr(err.text, "/var/log/b"));
+	assert_int_equal(supervisor_log_sink(f->s, "/var/log/a", -1, &err), 0); /* makes room */
+	assert_int_equal(supervisor_log_sink(f->s, "/var/log/b", 2, &err), 0);
 }
 
 static void test_supervisor_deaf_helper_is_killed_when_queue_is_full(void **state)
@@ -576,6 +857,9 @@ int main(int argc, char **argv)
 		T(test_supervisor_result_of_unasked_endpoint_ignored),
 		T(test_supervisor_log_flood_is_cut),
 		T(test_supervisor_endpoints_followed_are_bounded),
+		T(test_supervisor_targets_and_clusters_followed_are_bounded),
+		T(test_supervisor_follows_targets_and_clusters),
+		T(test_supervisor_new_helper_gets_sinks_and_taps),
 		T(test_supervisor_deaf_helper_is_killed_when_queue_is_full),
 		T(test_supervisor_crash_loop_backs_off),
 		T(test_supervisor_missing_binary_says_so),
