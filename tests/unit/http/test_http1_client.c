@@ -195,6 +195,34 @@ static void test_answers(void **state)
 	}
 }
 
+/* Cut after each of its bytes, an answer is never taken for whole; nor when the end is a reset. */
+static void test_answers_cut_at_each_byte(void **state)
+{
+	(void)state;
+	static const char *const whole[] = {
+		"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 10\r\n\r\n0123456789",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\n01234\r\n5\r\n56789\r\n0\r\nT: v\r\n\r\n",
+	};
+	for (size_t i = 0; i < 2; i++) {
+		for (size_t n = 0; n < strlen(whole[i]); n++) {
+			for (int broken = 0; broken < 2; broken++) {
+				struct fixture f;
+				fixture_client(&f);
+				ask(&f, "GET / a", -1, true);
+				fake_push(f.t, whole[i], n);
+				if (broken)
+					fake_break(f.t, -ECONNRESET);
+				else
+					fake_push_end(f.t);
+				assert_null(strstr(f.log.p, "body="));
+				assert_null(strstr(f.log.p, "end\n"));
+				assert_non_null(strstr(f.log.p, "reset=5\nclosed\n"));
+				fixture_done(&f);
+			}
+		}
+	}
+}
+
 static void test_answer_head_too_large(void **state)
 {
 	(void)state;
@@ -535,6 +563,7 @@ int main(void)
 		cmocka_unit_test(test_requests_are_framed),
 		cmocka_unit_test(test_heads_that_would_break_the_line),
 		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_answers_cut_at_each_byte),
 		cmocka_unit_test(test_answer_head_too_large),
 		cmocka_unit_test(test_endless_interim_answers),
 		cmocka_unit_test(test_continue_is_passed_on_when_expected),
