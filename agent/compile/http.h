@@ -108,7 +108,3 @@ void http_rule_of(const struct compiler *c, const struct resource *rule, uint16_
 
 void http_cached_target_free(void *entry);
 void http_cached_cluster_free(void *entry);
-
-/* Makes one anew, past the cache; notes may be NULL. */
-int http_target_build(struct compiler *c, const struct http_scope *scope, const struct addr_port *original, const char *host,
-		      struct l7_target **out, struct notes *notes);

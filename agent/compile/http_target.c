@@ -17,7 +17,6 @@
 #include "agent/compile/http_cluster.h"
 #include "agent/config/kinds_http.h"
 
-/* Callers choose the hosts that they ask for: what is kept of them has an end. */
 enum { TARGETS_MAX = 16384 };
 
 struct cached_target {
@@ -217,84 +216,97 @@ static int other_target(struct http_routing *to, const char *host, struct l7_tar
 	return 0;
 }
 
-int http_target_build(struct compiler *c, const struct http_scope *scope, const struct addr_port *original, const char *host,
-		      struct l7_target **out, struct notes *notes)
-{
-	struct http_routing to = { .c = c, .scope = scope, .port = original->port, .notes = notes };
-	struct headless h = { scope, original, NULL, 0 };
-	char name[256] = "";
-	int rc;
+/* What a call is about. */
+struct called {
+	const struct service *service; /* NULL: none is known */
+	uint16_t port;
+	bool seen;
+	char host[256]; /* clean; "": none */
+};
 
+static void call_resolve(struct compiler *c, const struct http_scope *scope, const struct addr_port *original, const char *host,
+			 struct called *out)
+{
+	struct headless h = { scope, original, NULL, 0 };
+
+	*out = (struct called){ .port = original->port };
 	const struct service_node *node =
-		host_clean(host, name) ? service_by_name(scope, name, original->port) : NULL;
-	bool seen = node != NULL;
-	to.service = node ? node->object : NULL;
-	if (!to.service && (to.service = service_by_vip(c, original)))
-		seen = service_visible_from(to.service, scope->ns) &&
-		       http_scope_sees(scope, to.service->ns, to.service->hostname, original->port);
-	if (!to.service) {
-		each_service_of_addr(c, &original->addr, on_service, &h);
-		if (h.found) {
-			to.service = h.found;
-			to.port = h.port;
-			seen = http_scope_sees(scope, h.found->ns, h.found->hostname, h.port);
-		}
+		host_clean(host, out->host) ? service_by_name(scope, out->host, original->port) : NULL;
+	if (node) {
+		out->service = node->object;
+		out->seen = true;
+		return;
 	}
-	rc = to.service ? service_target(&to, seen, out) : other_target(&to, name, out);
+	out->service = service_by_vip(c, original);
+	if (!out->service) {
+		each_service_of_addr(c, &original->addr, on_service, &h);
+		out->service = h.found;
+		out->port = h.found ? h.port : original->port;
+	}
+	if (out->service)
+		out->seen = service_visible_from(out->service, scope->ns) &&
+			    http_scope_sees(scope, out->service->ns, out->service->hostname, out->port);
+}
+
+static int target_build(struct compiler *c, const struct http_scope *scope, const struct called *call, struct l7_target **out)
+{
+	struct http_routing to = { .c = c, .scope = scope, .service = call->service, .port = call->port };
+	int rc = call->service ? service_target(&to, call->seen, out) : other_target(&to, call->host, out);
+
 	http_routing_done(&to);
 	return rc;
 }
 
 /* --- the cache */
 
-/* What a target depends on besides the generation: who asks, as far as that matters, and what for. */
-static size_t cache_key(const struct http_scope *scope, const struct addr_port *original, const char *host, char *key, size_t size)
+/* Who asks, as far as that matters, and what for. What callers make up is not in it. 0: too long. */
+static size_t cache_key(const struct http_scope *scope, const struct called *call, char *key, size_t size)
 {
-	char addr[ADDR_PORT_TEXT_MAX];
 	uint64_t labels = HASH64_INIT;
 
 	for (size_t i = 0; scope->caller && i < scope->caller->label_count; i++)
 		labels = hash64_str(hash64_str(labels, scope->caller->labels[i].key), scope->caller->labels[i].value);
-	int n = snprintf(key, size, "%s|%s|%llx|%s|%s", scope->ns ? scope->ns : "", scope->sidecar ? scope->sidecar->key : "",
-			 (unsigned long long)labels, addr_port_text(original, addr), host ? host : "");
+	int n = snprintf(key, size, "%s|%s|%llx|%s/%s|%u", scope->ns ? scope->ns : "", scope->sidecar ? scope->sidecar->key : "",
+			 (unsigned long long)labels, call->service->ns, call->service->hostname, call->port);
 	return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
+}
+
+static void cache_put(struct compiler *c, const char *key, size_t len, struct l7_target *target)
+{
+	if (table_count(c->http.targets) >= TARGETS_MAX) {
+		struct table *fresh = table_new(http_cached_target_free);
+		if (!fresh)
+			return;
+		table_free(c->http.targets);
+		c->http.targets = fresh;
+	}
+	struct cached_target *entry = calloc(1, sizeof(*entry));
+	if (!entry)
+		return;
+	*entry = (struct cached_target){ c->http.generation, l7_target_ref(target) };
+	if (table_set(c->http.targets, key, len, entry) < 0)
+		http_cached_target_free(entry);
 }
 
 int compiler_target(struct compiler *c, const struct workload *caller, const struct addr_port *original, const char *host,
 		    struct l7_target **out)
 {
 	struct http_scope scope;
+	struct called call;
 	char key[1600];
 
 	http_scope_of(c, caller, &scope);
-	size_t len = cache_key(&scope, original, host, key, sizeof(key));
-	if (!len)
-		return http_target_build(c, &scope, original, NULL, out, NULL);
-	struct cached_target *cached = table_get(c->http.targets, key, len);
+	call_resolve(c, &scope, original, host, &call);
+	size_t len = call.service ? cache_key(&scope, &call, key, sizeof(key)) : 0;
+	const struct cached_target *cached = len ? table_get(c->http.targets, key, len) : NULL;
 	if (cached && cached->generation == c->http.generation) {
 		*out = l7_target_ref(cached->target);
 		return 0;
 	}
-
-	struct l7_target *target;
-	int rc = http_target_build(c, &scope, original, host, &target, NULL);
-	if (rc < 0)
-		return rc;
-	if (table_count(c->http.targets) >= TARGETS_MAX) {
-		struct table *fresh = table_new(http_cached_target_free);
-		if (fresh) {
-			table_free(c->http.targets);
-			c->http.targets = fresh;
-		}
-	}
-	cached = calloc(1, sizeof(*cached));
-	if (cached) {
-		*cached = (struct cached_target){ c->http.generation, l7_target_ref(target) };
-		if (table_set(c->http.targets, key, len, cached) < 0)
-			http_cached_target_free(cached);
-	}
-	*out = target;
-	return 0;
+	int rc = target_build(c, &scope, &call, out);
+	if (!rc && len)
+		cache_put(c, key, len, *out);
+	return rc;
 }
 
 /* --- why */
