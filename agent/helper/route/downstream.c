@@ -34,7 +34,10 @@ static void on_head(struct http_stream *s, struct http_head *head, bool end)
 	trace_begin(worker_observe(x->w), r, head, x->pod->telemetry);
 	if (end)
 		request_ended(e);
-	exchange_run(e);
+	if (request_receive(e) < 0)
+		exchange_respond(x, 503, FLAG(LR), "out_of_memory", NULL, NULL);
+	else
+		exchange_run(e);
 }
 
 /* One round: what the present state takes. */

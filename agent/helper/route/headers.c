@@ -4,9 +4,7 @@
  * steer Envoy are not taken from applications. */
 #include "agent/helper/route/internal.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -15,6 +13,18 @@
 #include "agent/base/str.h"
 #include "agent/helper/worker.h"
 #include "agent/model/identity.h"
+
+size_t number_text(char *buf, uint64_t n)
+{
+	char digits[20];
+	size_t len = 0;
+	do
+		digits[len++] = (char)('0' + n % 10);
+	while (n /= 10);
+	for (size_t i = 0; i < len; i++)
+		buf[i] = digits[len - 1 - i];
+	return len;
+}
 
 struct http_string authority_host(struct http_string a)
 {
@@ -166,9 +176,11 @@ static int routed(struct exchange_private *e, struct http_head *head)
 	const struct http_route *route = e->x.route;
 	const struct request_record *r = &e->x.record;
 	if (e->timeout_ms) {
-		char text[16];
-		snprintf(text, sizeof(text), "%u", e->timeout_ms);
-		http_add(head, "x-envoy-expected-rq-timeout-ms", text);
+		static const struct http_string name = { "x-envoy-expected-rq-timeout-ms", 30 };
+		char text[20];
+		struct http_string value = http_head_text(head, text, number_text(text, e->timeout_ms));
+		if (!value.p || http_add_ref(head, name, value) < 0)
+			return -ENOMEM;
 	}
 	header_ops_apply(&e->destination->request, head, r);
 	header_ops_apply(&route->request, head, r);
@@ -178,20 +190,23 @@ static int routed(struct exchange_private *e, struct http_head *head)
 	return rc;
 }
 
-int request_prepare(struct exchange_private *e)
+int request_receive(struct exchange_private *e)
 {
 	struct http_head *head = e->x.head;
 	http_remove_hop_by_hop(head);
 	remove_steering(head);
 	client_cert(e, head);
-	int rc = 0;
-	if (!http_get_id(head, HTTP_X_FORWARDED_PROTO).p) {
-		struct http_string proto = e->conn->tls && e->x.side == SIDE_CLIENT ? (struct http_string){ "https", 5 } :
-										      (struct http_string){ "http", 4 };
-		rc = http_add_ref(head, http_name_text(HTTP_X_FORWARDED_PROTO), proto);
-	}
-	if (!rc && e->x.side == SIDE_CLIENT)
-		rc = routed(e, head);
+	if (http_get_id(head, HTTP_X_FORWARDED_PROTO).p)
+		return 0;
+	bool https = e->conn->tls && e->x.side == SIDE_CLIENT;
+	struct http_string proto = https ? (struct http_string){ "https", 5 } : (struct http_string){ "http", 4 };
+	return http_add_ref(head, http_name_text(HTTP_X_FORWARDED_PROTO), proto);
+}
+
+int request_prepare(struct exchange_private *e)
+{
+	struct http_head *head = e->x.head;
+	int rc = e->x.side == SIDE_CLIENT ? routed(e, head) : 0;
 	trace_inject(worker_observe(e->x.w), &e->x.record, head);
 	return rc;
 }
@@ -200,7 +215,6 @@ void request_attempt_count(struct exchange_private *e, struct http_head *head)
 {
 	if (!e->x.vhost || !e->x.vhost->include_attempt_count)
 		return;
-	char text[12];
-	int n = snprintf(text, sizeof(text), "%u", e->x.record.attempts);
-	http_set_id(head, HTTP_X_ENVOY_ATTEMPT_COUNT, text, (size_t)n);
+	char text[20];
+	http_set_id(head, HTTP_X_ENVOY_ATTEMPT_COUNT, text, number_text(text, e->x.record.attempts));
 }

@@ -228,8 +228,13 @@ void response_finish_fields(struct exchange_private *e, struct http_head *head);
 
 /* --- headers.c */
 void header_ops_apply(const struct http_header_ops *ops, struct http_head *head, const struct request_record *record);
-/* Everything that a request needs before it is sent to an endpoint; once. 0, -ENOMEM. */
+/* What is done to a request as it comes, before any filter sees it: what belongs to the client's hop goes, what it may not
+ * say, too. A field that a filter adds later can't be removed by naming it in Connection. 0 or -ENOMEM. */
+int request_receive(struct exchange_private *e);
+/* The route's changes, before the request is sent to an endpoint; once. 0 or -ENOMEM. */
 int request_prepare(struct exchange_private *e);
+/* Decimal digits; returns how many (at most 20). */
+size_t number_text(char *buf, uint64_t n);
 void request_attempt_count(struct exchange_private *e, struct http_head *head);
 /* The host of an authority, without its port. */
 struct http_string authority_host(struct http_string authority);
