@@ -212,10 +212,10 @@ static int send_head(struct http_stream *s, const struct http_head *head, bool e
 	if (!c->live || c->closed || c->ending || c->out_state != OUT_HEAD)
 		return -EPIPE;
 	struct http1_framing f = { .method = head->method, .now_ns = loop_now_ns(c->loop), .upgrade = head->upgrade };
-	if (head->upgrade && http_is(head->method, "CONNECT")) { /* HTTP/2's: RFC 8441 */
+	/* HTTP/2's way to ask (RFC 8441) has neither the method nor the key of HTTP/1's (RFC 6455). */
+	if (head->upgrade && http_is(head->method, "CONNECT"))
 		f.method = (struct http_string){ "GET", 3 };
-		f.websocket_key = http_is_nocase(head->protocol, "websocket");
-	}
+	f.websocket_key = head->upgrade && http_is_nocase(head->protocol, "websocket");
 	c->head_method = http_is(f.method, "HEAD");
 	c->connect = http_is(f.method, "CONNECT");
 	c->tunnel = c->connect || head->upgrade;

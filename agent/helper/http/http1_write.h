@@ -15,7 +15,7 @@ struct http1_framing {
 	uint64_t now_ns;	   /* of the loop's clock; for the date */
 	uint16_t status;	   /* of a response */
 	struct http_string method; /* of a request */
-	bool websocket_key;	   /* an extended CONNECT becomes a handshake of RFC 6455 */
+	bool websocket_key;	   /* of RFC 6455, when the head has none */
 };
 
 /* At most this many bytes. */

@@ -438,9 +438,10 @@ static void test_upgrade(void **state)
 	(void)state;
 	struct fixture f;
 	fixture_client(&f);
-	ask(&f, "GET /ws a +websocket k: v", -1, false);
+	ask(&f, "GET /ws a +websocket k: v, sec-websocket-key: x, sec-websocket-version: 13", -1, false);
 	assert_string_equal(said(&f),
-			    "GET /ws HTTP/1.1\r\nhost: a\r\nk: v\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+			    "GET /ws HTTP/1.1\r\nhost: a\r\nk: v\r\nsec-websocket-key: x\r\nsec-websocket-version: "
+			    "13\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
 	assert_int_equal(say_body(&f, "early", false), 0);
 	fake_push_text(f.t, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhi");
 	assert_int_equal(f.rooms, 1);
@@ -546,15 +547,18 @@ static void test_connect(void **state)
 static void test_extended_connect_becomes_a_handshake(void **state)
 {
 	(void)state;
-	struct fixture f;
-	fixture_client(&f);
-	ask(&f, "CONNECT /chat a +websocket", -1, false);
-	const char *out = said(&f);
-	const char *want = "GET /chat HTTP/1.1\r\nhost: a\r\nsec-websocket-key: ";
-	assert_memory_equal(out, want, strlen(want));
-	assert_string_equal(out + strlen(want) + 22,
-			    "==\r\nsec-websocket-version: 13\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
-	fixture_done(&f);
+	for (int i = 0; i < 2; i++) {
+		struct fixture f;
+		fixture_client(&f);
+		ask(&f, i ? "GET /chat a +websocket" : "CONNECT /chat a +websocket", -1, false);
+		const char *out = said(&f);
+		const char *want = "GET /chat HTTP/1.1\r\nhost: a\r\nsec-websocket-key: ";
+		assert_memory_equal(out, want, strlen(want));
+		assert_string_equal(
+			out + strlen(want) + 22,
+			"==\r\nsec-websocket-version: 13\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n");
+		fixture_done(&f);
+	}
 }
 
 int main(void)
