@@ -14,6 +14,9 @@
 #include "agent/base/str.h"
 #include "agent/helper/transport.h"
 
+/* A client's ids run out at 2^31; well before, the connection ends as if the server had asked for it. */
+#define IDS_END (INT32_MAX - (1 << 20))
+
 /* --- streams */
 
 struct http2_stream *http2_stream_new(struct http2_conn *c, int32_t id)
@@ -26,7 +29,7 @@ struct http2_stream *http2_stream_new(struct http2_conn *c, int32_t id)
 	s->id = id;
 	s->expected = -1;
 	s->counted = true;
-	s->moved_ms = tick_now_ms(&c->tick);
+	s->begun_ms = s->moved_ms = tick_now_ms(&c->tick);
 	TAILQ_INSERT_TAIL(&c->streams, s, link);
 	c->live++;
 	c->active++;
@@ -40,7 +43,11 @@ void http2_stream_uncount(struct http2_stream *s)
 		return;
 	s->counted = false;
 	c->active--;
-	c->capacity_changed |= !c->server;
+	if (c->server)
+		return;
+	c->capacity_changed = true;
+	if (nghttp2_session_get_next_stream_id(c->session) > IDS_END)
+		c->draining = true;
 }
 
 static void stream_release(struct http2_stream *s)
@@ -48,6 +55,7 @@ static void stream_release(struct http2_stream *s)
 	http_head_free(s->head);
 	http_head_free(s->trailers);
 	http_head_free(s->trailers_out);
+	http_head_free(s->head_out);
 	buffer_done(&s->in);
 	buffer_done(&s->out);
 	free(s);
@@ -86,7 +94,7 @@ void http2_finish(struct http2_conn *c, enum http_reset why)
 	struct http2_stream *s;
 	if (c->closed)
 		return;
-	if (!c->fatal && !c->busy && c->session) {
+	if (!c->fatal && !c->busy && !c->goaway_final) {
 		nghttp2_session_terminate_session(c->session, NGHTTP2_NO_ERROR);
 		http2_flush(c);
 	}
@@ -185,11 +193,9 @@ static uint32_t capacity(const struct http_conn *base)
 	if (c->closed || c->draining || c->fatal || c->failed || c->server)
 		return 0;
 	uint32_t most = nghttp2_session_get_remote_settings(c->session, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
-	if (c->limits.max_streams && most > c->limits.max_streams)
-		most = c->limits.max_streams;
-	uint32_t left = ((uint32_t)INT32_MAX - nghttp2_session_get_next_stream_id(c->session)) / 2;
-	uint32_t room = most > c->active ? most - c->active : 0;
-	return room < left ? room : left;
+	if (most > HTTP2_CLIENT_STREAMS_MAX)
+		most = HTTP2_CLIENT_STREAMS_MAX;
+	return most > c->active ? most - c->active : 0;
 }
 
 static int open_stream(struct http_conn *base, const struct http_stream_events *events, void *user,

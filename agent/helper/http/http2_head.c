@@ -156,7 +156,9 @@ bool http2_head_request(struct http2_stream *s)
 		return false;
 	s->is_connect = http_is(h->method, "CONNECT") && !h->protocol.p;
 	s->is_head = http_is(h->method, "HEAD");
-	if (!visible(h->authority) || (!s->is_connect && !visible(h->path)))
+	if (!visible(h->authority) || memchr(h->authority.p, '@', h->authority.n))
+		return false;
+	if (!s->is_connect && (!visible(h->path) || !(http_is(h->scheme, "http") || http_is(h->scheme, "https"))))
 		return false;
 	if (h->protocol.p) {
 		/* RFC 8441; the same as Upgrade to those above, so that it can be carried over either version. */

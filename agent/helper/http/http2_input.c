@@ -198,6 +198,11 @@ static void on_settings(struct http2_conn *c, const nghttp2_frame *frame)
 {
 	if (frame->hd.flags & NGHTTP2_FLAG_ACK)
 		return;
+	struct http2_stream *s;
+	if (!c->settings_seen)
+		TAILQ_FOREACH(s, &c->streams, link)
+	if (s->head_out)
+		http2_todo(s);
 	c->settings_seen = true;
 	c->capacity_changed = true;
 }
@@ -288,7 +293,9 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 		http2_stream_reset(s, reset_of(code));
 	http2_todo(s);
 	if (hasty)
-		http2_ration_reset(c);
+		http2_ration_reset(c, s);
+	else if (code == NGHTTP2_NO_ERROR)
+		http2_ration_answered(c);
 	return 0;
 }
 
@@ -324,6 +331,10 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
 
 /* --- sessions */
 
+void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option *option, uint64_t burst, uint64_t rate)
+	__attribute__((weak));
+void nghttp2_option_set_max_continuations(nghttp2_option *option, size_t val) __attribute__((weak));
+
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *options;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -348,6 +359,12 @@ static void make_shared(void)
 	nghttp2_option_set_no_closed_streams(options, 1);
 	nghttp2_option_set_max_reserved_remote_streams(options, 0);
 	nghttp2_option_set_max_send_header_block_length(options, HTTP2_HEAD_SEND_MAX);
+	/* What http2_ration.c counts, and better: nghttp2 takes pieces of a frame header for frames, and timeouts for
+	 * an attack. Its later versions have these, and Debian's 1.52. */
+	if (nghttp2_option_set_stream_reset_rate_limit)
+		nghttp2_option_set_stream_reset_rate_limit(options, 1 << 20, 1 << 20);
+	if (nghttp2_option_set_max_continuations)
+		nghttp2_option_set_max_continuations(options, 1000);
 }
 
 static int settings_submit(struct http2_conn *c)

@@ -18,6 +18,7 @@ enum {
 	HTTP2_COPY_MAX = 64 << 10,  /* of a body, when it can't be framed at once */
 	HTTP2_KEPT_MAX = 256 << 10, /* of such, of all streams */
 	HTTP2_HEAD_SEND_MAX = 256 << 10,
+	HTTP2_CLIENT_STREAMS_MAX = 1000, /* whatever the server allows; many say nothing, which is 2^32 - 1 */
 	HTTP2_NO_RFC7540_PRIORITIES = 9, /* SETTINGS of RFC 9218; older nghttp2 headers don't know it */
 	HTTP2_LINGER_MS = 30000,	 /* for a stream whose user is gone to send what is kept */
 	HTTP2_PING_AFTER_MS = 30000,
@@ -81,13 +82,15 @@ struct http2_stream {
 	struct http_head *head;		 /* that is coming */
 	struct http_head *trailers;	 /* that came, told after the body */
 	struct http_head *trailers_out;
-	int64_t expected; /* Content-Length of what comes; -1 */
-	uint64_t arrived; /* body bytes */
-	struct buffer in; /* not taken by the user yet: at most the stream's window */
+	struct http_head *head_out; /* a request that waits for the server's SETTINGS */
+	int64_t expected;	    /* Content-Length of what comes; -1 */
+	uint64_t arrived;	    /* body bytes */
+	struct buffer in;	    /* not taken by the user yet: at most the stream's window */
 	struct buffer out;
 	const uint8_t *now; /* inside send_body: the caller's bytes */
 	size_t now_len;
 	bool now_end;
+	uint64_t begun_ms;
 	uint64_t moved_ms; /* the last byte of body, either way */
 };
 
@@ -161,6 +164,7 @@ void http2_trailers_tell(struct http2_stream *s);
 /* http2_send.c */
 extern const struct http_stream_ops http2_stream_ops;
 void http2_send_pending(struct http2_stream *s);
+void http2_send_held(struct http2_stream *s);		    /* SETTINGS came */
 void http2_answer(struct http2_stream *s, uint16_t status); /* without a user */
 void http2_stream_rst(struct http2_stream *s, uint32_t code);
 void http2_stream_abort(struct http2_stream *s, enum http_reset why,
@@ -189,7 +193,8 @@ bool http2_head_response(struct http2_stream *s); /* 1xx too */
 enum http2_scanned { SCAN_OK, SCAN_FLOOD, SCAN_PROTOCOL, SCAN_CLOSED };
 void http2_scan_begin(struct http2_conn *c);
 enum http2_scanned http2_scan(struct http2_conn *c, const uint8_t *p, size_t len);
-bool http2_ration_reset(struct http2_conn *c);
+bool http2_ration_reset(struct http2_conn *c, const struct http2_stream *s);
+void http2_ration_answered(struct http2_conn *c);
 void http2_ration_sent_data(struct http2_conn *c);
 
 /* http2_time.c */

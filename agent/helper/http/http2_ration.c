@@ -8,7 +8,7 @@
 /* Peers send a few SETTINGS and PINGs in a connection's life; those that measure bandwidth with PINGs some a second. */
 enum { NOISE_BURST = 1000, NOISE_PER_S = 100 };
 /* Streams that end before they are answered, by either side's RST_STREAM (CVE-2023-44487, CVE-2025-8671). */
-enum { RESETS_BURST = 200, RESETS_PER_S = 50 };
+enum { RESETS_BURST = 200, RESETS_PER_S = 50, HASTY_MS = 1000 };
 /* WINDOW_UPDATE frames that each DATA frame of ours earns the peer; Envoy's figure. */
 enum { UPDATES_PER_DATA = 10, UPDATES_MAX = 100000 };
 /* Frames of one header block beyond the first; the limit of header bytes is 60 KiB, four frames. */
@@ -41,9 +41,19 @@ static bool noise(struct http2_conn *c)
 	return ration(c, &c->noise, NOISE_BURST, NOISE_PER_S);
 }
 
-bool http2_ration_reset(struct http2_conn *c)
+/* A stream that ended for the peer's sake before it was answered. One that lived for a while was worth its head; and as
+ * many as are answered may be given up: timeouts of clients come in swarms. */
+bool http2_ration_reset(struct http2_conn *c, const struct http2_stream *s)
 {
+	if (tick_now_ms(&c->tick) - s->begun_ms >= HASTY_MS)
+		return true;
 	return ration(c, &c->resets, RESETS_BURST, RESETS_PER_S);
+}
+
+void http2_ration_answered(struct http2_conn *c)
+{
+	if (c->resets.at_s && c->resets.tokens < RESETS_BURST)
+		c->resets.tokens++;
 }
 
 void http2_ration_sent_data(struct http2_conn *c)

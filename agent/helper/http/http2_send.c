@@ -21,8 +21,7 @@ static struct http2_stream *stream_of(struct http_stream *base)
 /* RFC 8441: nothing of an upgrade may be sent to a server that did not announce it. */
 static bool may_upgrade(const struct http2_conn *c)
 {
-	return c->settings_seen &&
-	       nghttp2_session_get_remote_settings(c->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
+	return nghttp2_session_get_remote_settings(c->session, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1;
 }
 
 static int request_submit(struct http2_stream *s, const struct http2_nv *nv, bool end)
@@ -43,16 +42,23 @@ static int client_head(struct http2_stream *s, const struct http_head *head, boo
 	struct http2_conn *c = http2_of(s);
 	if (head->upgrade && !may_upgrade(c))
 		return -EPIPE;
+	s->is_extended = head->upgrade;
+	s->is_connect = !head->upgrade && http_is(head->method, "CONNECT");
+	s->is_head = http_is(head->method, "HEAD");
+	s->expect = head->expect_continue;
 	struct http2_nv nv;
 	int rc = http2_nv_request(&nv, head, c->base.transport->tls);
 	if (rc == 0)
 		rc = request_submit(s, &nv, end);
 	http2_nv_done(&nv);
-	s->is_extended = head->upgrade;
-	s->is_connect = !head->upgrade && http_is(head->method, "CONNECT");
-	s->is_head = http_is(head->method, "HEAD");
-	s->expect = head->expect_continue;
 	return rc;
+}
+
+/* Whether the server knows RFC 8441 is in its SETTINGS. */
+static int client_hold(struct http2_stream *s, const struct http_head *head)
+{
+	s->head_out = http_head_copy(head);
+	return s->head_out ? 0 : -ENOMEM;
 }
 
 static int server_head(struct http2_stream *s, const struct http_head *head, bool end)
@@ -83,7 +89,13 @@ static int send_head(struct http_stream *base, const struct http_head *head, boo
 	if (s->discard)
 		return 0;
 	assert(!s->head_sent && (c->server || s->id == 0));
-	int rc = c->server ? server_head(s, head, end) : client_head(s, head, end);
+	int rc;
+	if (c->server)
+		rc = server_head(s, head, end);
+	else if (head->upgrade && !c->settings_seen && !end)
+		rc = client_hold(s, head);
+	else
+		rc = client_head(s, head, end);
 	if (rc < 0) {
 		enum http_reset why = rc == -EPIPE && !c->server ? HTTP_RESET_REFUSED : HTTP_RESET_INTERNAL;
 		http2_stream_abort(s, why, NGHTTP2_INTERNAL_ERROR);
@@ -97,6 +109,17 @@ static int send_head(struct http_stream *base, const struct http_head *head, boo
 	}
 	http2_schedule(c);
 	return 0;
+}
+
+void http2_send_held(struct http2_stream *s)
+{
+	struct http_head *head = s->head_out;
+	if (!head || !http2_of(s)->settings_seen)
+		return;
+	s->head_out = NULL;
+	if (s->user && client_head(s, head, false) < 0)
+		http2_stream_abort(s, HTTP_RESET_REFUSED, NGHTTP2_INTERNAL_ERROR);
+	http_head_free(head);
 }
 
 static int trailers_submit(struct http2_stream *s, const struct http_head *trailers)

@@ -87,6 +87,7 @@ static void settle_stream(struct http2_stream *s)
 		tell_room(s);
 	if (c->closed)
 		return;
+	http2_send_held(s);
 	http2_send_pending(s);
 	if (!s->user && s->open && s->last_reset && s->local_sent) {
 		s->last_reset = false;

@@ -91,6 +91,8 @@ static const char *const *const malformed[] = {
 	(const char *const[]){ ":method", "", ":scheme", "http", ":path", "/", ":authority", "a", NULL },
 	(const char *const[]){ ":method", "CONNECT", ":scheme", "http", ":path", "/", ":authority", "a:1", NULL },
 	(const char *const[]){ ":method", "CONNECT", NULL },
+	(const char *const[]){ ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "user@a", NULL },
+	(const char *const[]){ ":method", "GET", ":scheme", "ftp", ":path", "/", ":authority", "a", NULL },
 	(const char *const[]){ ":method", "CONNECT", ":protocol", "websocket", ":authority", "a", NULL },
 };
 

@@ -327,14 +327,16 @@ static void test_resets_by_code(void **state)
 		assert_int_equal(x->reset, codes[i].why);
 	}
 	assert_int_equal(http_conn_streams(client.c), 0);
-	assert_int_equal(http_conn_capacity(client.c), 100);
+	assert_int_equal(http_conn_capacity(client.c), 1000);
 }
 
 static void test_capacity_follows_settings(void **state)
 {
 	(void)state;
-	start();
+	side_client(&client, loop);
 	assert_int_equal(http_conn_capacity(client.c), 100);
+	raw_preface(&client); /* SETTINGS that say nothing of it */
+	assert_int_equal(http_conn_capacity(client.c), 1000);
 	unsigned int told = client.capacity_told;
 	raw_frame(&client, F_SETTINGS, 0, 0, "\0\3\0\0\0\2", 6);
 	assert_true(client.capacity_told > told);

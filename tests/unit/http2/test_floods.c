@@ -220,6 +220,38 @@ static void test_a_busy_client_is_no_flood(void **state)
 	assert_int_equal(server.bad[HTTP_BAD_H2_FLOOD], 0);
 }
 
+/* Clients that give up what took too long, and those that give up every second request. */
+static void test_timeouts_are_no_flood(void **state)
+{
+	(void)state;
+	start(ANSWER_NONE);
+	uint32_t id = 1;
+	for (int s = 0; s < 4; s++) {
+		for (int i = 0; i < 100; i++)
+			raw_get(&server, id + 2 * (uint32_t)i, true);
+		tick_advance(loop, 1100);
+		for (int i = 0; i < 100; i++, id += 2)
+			raw_u32(&server, F_RST, id, 8);
+	}
+	assert_int_equal(server.count, 400);
+	assert_non_null(server.c);
+	again();
+	start(ANSWER_NONE);
+	id = 1;
+	for (uint32_t i = 0; i < 500; i++, id += 2) {
+		raw_get(&server, id, true);
+		if (i % 2) {
+			raw_u32(&server, F_RST, id, 8);
+			continue;
+		}
+		struct http_head *h = response_head(200);
+		stream_send_head(server.seen[i].s, h, true);
+		http_head_free(h);
+		fake_tick(loop, 0);
+	}
+	assert_non_null(server.c);
+}
+
 static void test_rations_fill_again(void **state)
 {
 	(void)state;
@@ -248,6 +280,7 @@ int main(void)
 		TEST(test_continuations_without_end),
 		TEST(test_output_that_is_not_read_is_bounded),
 		TEST(test_a_busy_client_is_no_flood),
+		TEST(test_timeouts_are_no_flood),
 		TEST(test_rations_fill_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -389,6 +389,30 @@ static void test_extended_connect(void **state)
 	assert_string_equal(y->body.p, "ho");
 }
 
+/* The client does not know yet whether the server can: it waits for its SETTINGS. */
+static void test_extended_connect_on_a_new_connection(void **state)
+{
+	(void)state;
+	side_client(&client, loop);
+	side_server(&server, loop);
+	struct seen *x = side_open(&client), *gone = side_open(&client);
+	struct http_head *h = request_head("GET", "/chat");
+	h->upgrade = true;
+	h->protocol = http_head_text(h, "websocket", 9);
+	assert_int_equal(stream_send_head(x->s, h, false), 0);
+	assert_int_equal(stream_send_head(gone->s, h, false), 0);
+	http_head_free(h);
+	seen_send(x, "early", 5, false);
+	stream_reset(gone->s, HTTP_RESET_CANCEL);
+	gone->s = NULL;
+	side_pump(&client, &server);
+	assert_int_equal(server.count, 1);
+	assert_true(server.seen[0].head->upgrade);
+	assert_string_equal(server.seen[0].body.p, "early");
+	assert_int_equal(x->reset, -1);
+	assert_int_equal(http_conn_streams(client.c), 1);
+}
+
 static void test_connect(void **state)
 {
 	(void)state;
@@ -605,6 +629,7 @@ int main(void)
 		TEST(test_reset_before_the_head_was_sent),
 		TEST(test_early_answer_then_no_error),
 		TEST(test_extended_connect),
+		TEST(test_extended_connect_on_a_new_connection),
 		TEST(test_connect),
 		TEST(test_head_and_no_content),
 		TEST(test_content_length_is_carried),
