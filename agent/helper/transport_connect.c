@@ -31,7 +31,8 @@ struct transport_connect {
 	struct loop_io *io;
 	struct loop_timer *timer;
 	struct transport *opening; /* HBONE */
-	struct transport *secured; /* TLS in the making */
+	struct transport_through *through; /* an HTTP proxy */
+	struct transport *secured;	   /* TLS in the making */
 	struct tls_client *tls;	   /* for it; NULL: none is wanted, or it has it */
 	struct transport *t;	   /* the result */
 	int error;
@@ -48,6 +49,8 @@ static void connect_free(struct transport_connect *c)
 		close(c->fd);
 	if (c->opening)
 		hbone_open_cancel(TAKE(c->opening));
+	if (c->through)
+		transport_through_cancel(TAKE(c->through));
 	if (c->secured)
 		transport_tls_cancel(TAKE(c->secured));
 	if (c->t)
@@ -119,8 +122,7 @@ static void on_secured(struct transport *t, int error, void *arg)
 		connect_fail(c, error);
 }
 
-/* The way to the endpoint stands. */
-static void step_done(struct transport_connect *c, struct transport *t)
+static void way_stands(struct transport_connect *c, struct transport *t)
 {
 	if (!c->tls) {
 		c->t = t;
@@ -129,6 +131,33 @@ static void step_done(struct transport_connect *c, struct transport *t)
 	}
 	c->secured = transport_tls_open(c->w, t, TAKE(c->tls), on_secured, c);
 	if (!c->secured || timer_start(c) < 0)
+		connect_fail(c, -ENOMEM);
+}
+
+/* --- what goes ahead --- */
+
+static void on_through(struct transport *t, int error, void *arg)
+{
+	struct transport_connect *c = arg;
+	c->through = NULL;
+	if (t)
+		way_stands(c, t);
+	else
+		connect_fail(c, error);
+}
+
+/* The way to the endpoint, or to a proxy, stands. */
+static void step_done(struct transport_connect *c, struct transport *t)
+{
+	const struct http_cluster *cluster = c->cluster;
+	if (cluster && cluster->proxy_protocol)
+		transport_proxy_header(t, cluster->proxy_protocol, &t->local, &c->to);
+	if (!cluster || !cluster->proxy_host) {
+		way_stands(c, t);
+		return;
+	}
+	c->through = transport_through(t, cluster->proxy_host, on_through, c);
+	if (!c->through || timer_start(c) < 0)
 		connect_fail(c, -ENOMEM);
 }
 

@@ -75,3 +75,12 @@ int transport_tls_client(struct worker *w, const struct worker_pod *pod, const s
 			 struct tls_client **out, struct err *err);
 struct tls_contexts;
 void tls_contexts_free(struct tls_contexts *all); /* NULL is fine */
+
+/* transport_proxy.c. A PROXY header (version 1 or 2) before anything else. */
+void transport_proxy_header(struct transport *t, int version, const struct addr_port *from, const struct addr_port *to);
+/* Asks an HTTP proxy for the way to "host:port". fn gets the transport back, or NULL and -errno; never from inside. NULL: no
+ * memory, or no such target; takes t in any case. */
+struct transport_through;
+typedef void (*transport_through_fn)(struct transport *t, int error, void *arg);
+struct transport_through *transport_through(struct transport *t, const char *target, transport_through_fn fn, void *arg);
+void transport_through_cancel(struct transport_through *x);

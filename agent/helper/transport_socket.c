@@ -530,6 +530,10 @@ static void on_tick_end(void *arg)
 		free(s);
 		return;
 	}
+	if (s->error && !s->t.events && !s->closed) {
+		socket_defer(s); /* not handed over yet */
+		return;
+	}
 	if (s->error) {
 		if (!s->told)
 			s->t.events->on_broken(&s->t, s->error, s->t.arg);

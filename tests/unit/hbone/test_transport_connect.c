@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -238,6 +239,99 @@ static void test_connect_local_shows_the_peer(void **state)
 	check_speaks(w, &got);
 }
 
+static void check_hears(struct world *w, int fd, const void *bytes, size_t len)
+{
+	uint8_t got[256];
+	app_recv(w->loop, fd, got, len);
+	assert_memory_equal(got, bytes, len);
+}
+
+static void test_connect_proxy_header_goes_first(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	for (uint8_t version = 1; version <= 2; version++) {
+		struct cluster_endpoint e = plain(&w->app);
+		struct got got;
+		cluster->proxy_protocol = version;
+		begin(w, cluster, &e, &got);
+		run_until_count(w->loop, &got.calls, 1);
+		int app = tcp_accept(w->loop, w->listener);
+		transport_write(got.t, &(struct iovec){ (char[]){ "hello" }, 5 }, 1);
+		char text[128];
+		uint16_t from = got.t->local.port, to = w->app.port;
+		if (version == 1) {
+			int n = snprintf(text, sizeof(text), "PROXY TCP4 127.0.0.1 127.0.0.2 %u %u\r\nhello", from, to);
+			check_hears(w, app, text, (size_t)n);
+		} else {
+			uint8_t header[] = { 0x0d, 0x0a, 0x0d, 0x0a, 0, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21,
+					     0x11, 0, 12, 127, 0, 0, 1, 127, 0, 0, 2, (uint8_t)(from >> 8),
+					     (uint8_t)from, (uint8_t)(to >> 8), (uint8_t)to, 'h', 'e', 'l', 'l', 'o' };
+			check_hears(w, app, header, sizeof(header));
+		}
+		transport_close(got.t, true);
+		close(app);
+	}
+	http_cluster_unref(cluster);
+}
+
+static void test_connect_goes_through_a_proxy(void **state)
+{
+	static const char asked[] = "CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n";
+	static const struct {
+		const char *answer;
+		int error;
+	} rows[] = {
+		{ "HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\nyou", 0 },
+		{ "HTTP/1.0 200\r\n\r\nyou", 0 },
+		{ "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", -EPERM },
+		{ "HTTP/1.1 502 Bad Gateway\r\n\r\n", -ECONNREFUSED },
+		{ "SSH-2.0-x\r\n\r\n", -EPROTO },
+		{ "", -ECONNREFUSED },
+	};
+	struct world *w = *state;
+	struct http_cluster *cluster = http_cluster_new();
+	cluster->proxy_host = strdup("api.example.com:443");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct cluster_endpoint e = plain(&w->app);
+		struct got got;
+		begin(w, cluster, &e, &got);
+		int proxy = tcp_accept(w->loop, w->listener);
+		check_hears(w, proxy, asked, sizeof(asked) - 1);
+		assert_int_equal(got.calls, 0);
+		size_t len = strlen(rows[i].answer);
+		for (size_t at = 0; at < len; at += 20) /* in pieces */
+			app_send(w->loop, proxy, rows[i].answer + at, len - at < 20 ? len - at : 20);
+		if (!len)
+			close(proxy);
+		run_until_count(w->loop, &got.calls, 1);
+		assert_int_equal(got.error, rows[i].error);
+		if (got.t) {
+			run_until_count(w->loop, &got.bytes, 3);
+			transport_write(got.t, &(struct iovec){ (char[]){ "hello" }, 5 }, 1);
+			check_hears(w, proxy, "hello", 5);
+			transport_close(got.t, true);
+		}
+		if (len)
+			close(proxy);
+	}
+	struct cluster_endpoint e = plain(&w->app);
+	struct got got;
+	struct transport_connect *c = begin(w, cluster, &e, &got);
+	int proxy = tcp_accept(w->loop, w->listener);
+	check_hears(w, proxy, asked, sizeof(asked) - 1);
+	transport_connect_cancel(c);
+	close(proxy);
+	run_turns(w->loop, 3);
+	assert_int_equal(got.calls, 0);
+	free(cluster->proxy_host);
+	cluster->proxy_host = strdup("a\r\nX: y:80");
+	begin(w, cluster, &e, &got);
+	run_until_count(w->loop, &got.calls, 1);
+	assert_null(got.t);
+	http_cluster_unref(cluster);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -250,6 +344,8 @@ int main(void)
 		WORLD_TEST(test_connect_cancel_calls_nobody),
 		WORLD_TEST(test_connect_tls_is_never_in_the_clear),
 		WORLD_TEST(test_connect_local_shows_the_peer),
+		WORLD_TEST(test_connect_proxy_header_goes_first),
+		WORLD_TEST(test_connect_goes_through_a_proxy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
