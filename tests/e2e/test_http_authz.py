@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Others who decide: CUSTOM rules that ask an external authorizer, and keys that the agent fetches."""
+import json
+
+import pytest
+
+from lib import web
+from lib.jwt import Issuer
+from lib.mesh import service
+from lib.net import Net
+from lib.shell import wait_for
+from lib.traffic import PYTHON
+from lib.web import get
+
+URL = "http://10.60.0.30"
+MESH = """trustDomain: cluster.local
+extensionProviders:
+- name: gate
+  envoyExtAuthzHttp:
+    service: authz.shop.svc.cluster.local
+    port: 9000
+    pathPrefix: /check
+    timeout: 2s
+    includeRequestHeadersInCheck: [ x-ext-* ]
+    headersToUpstreamOnAllow: [ x-user ]
+- name: gone
+  envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 1s, statusOnError: "503" }
+- name: open
+  envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 1s, failOpen: true }
+"""
+# Allows who says so, sends others to a login, and tells what it was asked.
+AUTHORIZER = """
+import http.server, json
+class Gate(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do(self):
+        ok = self.headers.get("x-ext-pass") == "yes"
+        body = json.dumps({"path": self.path, "headers": sorted(k.lower() for k in self.headers)}).encode()
+        self.send_response(200 if ok else 302)
+        self.send_header("x-user" if ok else "location", "ann" if ok else "https://login.example/")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_GET = do_POST = do
+    def log_message(self, *words): pass
+server = http.server.ThreadingHTTPServer(("0.0.0.0", 9000), Gate)
+print("listening", flush=True)
+server.serve_forever()
+"""
+# One key set that can be changed by writing a file.
+KEYS = """
+import http.server, sys
+class Keys(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = open(sys.argv[1], "rb").read()
+        self.send_response(200 if body else 503)
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 9100), Keys)
+print("listening", flush=True)
+server.serve_forever()
+"""
+
+
+def start(place, script, *words):
+    process = place.spawn(PYTHON, "-c", script, *words, name=f"server-{place.name}")
+    wait_for(f"a server of {place.name} to listen", lambda: "listening" in process.output())
+    return process
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    with Net(tmp_path_factory.mktemp("httpauthz")) as net:
+        made = web.build(net, MESH, service("authz", "shop", [("http", 9000, 9000, "TCP")], ["10.60.0.60", "fd60::60"],
+                                            app="catalog"))
+        for pod in (made.catalog_1, made.catalog_2):
+            start(pod, AUTHORIZER)
+        yield made
+
+
+def custom(town, provider, path="/gated*"):
+    town.mesh.write("30-custom.yaml", (
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: custom, namespace: shop }\n"
+        f"spec:\n  selector: {{ matchLabels: {{ app: payments }} }}\n  action: CUSTOM\n  provider: {{ name: {provider} }}\n"
+        f"  rules: [ {{ to: [ {{ operation: {{ paths: [ '{path}' ] }} }} ] }} ]\n"))
+    town.mesh.settle()
+
+
+def test_an_authorizer_allows_and_denies(town):
+    custom(town, "gate")
+    answer = get(town.frontend, URL + "/gated/a?b=c", headers={"X-Ext-Pass": "yes", "X-User": "forged"})
+    assert answer.status == 200 and answer.seen("x-user") == "ann", answer
+    answer = get(town.frontend, URL + "/gated/a?b=c", headers={"X-Ext-Pass": "no", "X-Other": "1"})
+    assert answer.status == 302 and answer.header("location") == "https://login.example/", answer
+    asked = json.loads(answer.body)
+    assert asked["path"] == "/check/gated/a?b=c"
+    assert "x-ext-pass" in asked["headers"] and "x-other" not in asked["headers"]
+    # What no CUSTOM rule matches is nobody's business.
+    assert get(town.frontend, URL + "/free").status == 200
+
+
+def test_an_authorizer_that_is_not_there(town):
+    custom(town, "gone")
+    assert get(town.frontend, URL + "/gated").status == 503
+    custom(town, "open")
+    assert get(town.frontend, URL + "/gated").status == 200
+    custom(town, "unheard-of")
+    assert get(town.frontend, URL + "/gated").status == 403
+    findings = town.mesh.agents["node-b"].meshctl("analyze", check=False).stdout
+    assert "unheard-of is not among the mesh's extensionProviders" in findings, findings
+    assert get(town.frontend, URL + "/free").status == 200
+
+
+def test_keys_are_fetched_by_the_agent(town, tmp_path):
+    town.mesh.remove("30-custom.yaml")
+    keys = tmp_path / "jwks.json"
+    keys.write_text("")
+    start(town.mesh.agents["node-b"].node, KEYS, str(keys))
+    issuer = Issuer("https://login.example")
+    town.mesh.write("31-jwt.yaml", (
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: jwt, namespace: shop }\n"
+        "spec:\n  selector: { matchLabels: { app: payments } }\n  jwtRules:\n"
+        f"  - {{ issuer: {issuer.name}, jwksUri: 'http://127.0.0.1:9100/jwks.json' }}\n"))
+    town.mesh.settle()
+
+    def ask(token=None):
+        return get(town.frontend, URL + "/", headers={"Authorization": "Bearer " + token} if token else {})
+
+    answer = ask(issuer.token())
+    assert answer.status == 401 and answer.body == "Jwks remote fetch is failed", answer
+    assert ask().status == 200
+    agent = town.mesh.agents["node-b"]
+    assert "no keys from http://127.0.0.1:9100/jwks.json" in agent.meshctl("analyze", check=False).stdout
+    assert agent.metrics()['weft_jwks_errors_total{uri="http://127.0.0.1:9100/jwks.json"}'] >= 1
+
+    keys.write_text(issuer.jwks())
+    wait_for("the keys to be in force", lambda: ask(issuer.token()).status == 200, 30)
+    assert ask(Issuer("https://login.example").token()).status == 401
