@@ -22,7 +22,7 @@ enum {
 	MATCH_LIMIT = 20000, /* steps: below a millisecond */
 	DEPTH_LIMIT = 20000,
 	HEAP_LIMIT_KIB = 512,
-	GROUPS_MAX = 10, /* \0 to \9 */
+	GROUPS_MAX = 10,  /* \0 to \9 */
 	DFA_WORDS = 2048, /* for the states that the breadth-first matcher may be in: hundreds */
 	REPLACEMENTS_MAX = 1000,
 };
@@ -343,11 +343,12 @@ int regex_substitution_check(const struct regex *re, const char *substitution, s
 		if (*p == '\\')
 			continue;
 		if (*p < '0' || *p > '9')
-			return err_set(err, -EINVAL, "substitution \"%s\": a backslash needs a digit or a backslash behind it",
+			return err_set(err, -EINVAL,
+				       "substitution \"%s\": a backslash needs a digit or a backslash behind it",
 				       substitution);
 		if ((uint32_t)(*p - '0') > re->groups)
-			return err_set(err, -EINVAL, "substitution \"%s\": the regex \"%s\" has %u groups", substitution,
-				       re->pattern, re->groups);
+			return err_set(err, -EINVAL, "substitution \"%s\": the regex \"%s\" has %u groups",
+				       substitution, re->pattern, re->groups);
 	}
 	return 0;
 }

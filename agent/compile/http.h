@@ -21,8 +21,8 @@ bool http_shape_differs(const struct service *a, const struct service *b);
 /* Who asks: what its namespace, and its Sidecar, let it see. */
 struct http_scope {
 	const struct compiler *c;
-	const char *ns;		 /* NULL: nobody in particular; sees all */
-	const struct workload *caller; /* NULL: likewise */
+	const char *ns;			/* NULL: nobody in particular; sees all */
+	const struct workload *caller;	/* NULL: likewise */
 	const struct resource *sidecar; /* NULL: none */
 	bool registry_only;
 };
@@ -34,7 +34,8 @@ bool http_scope_sees(const struct http_scope *scope, const char *ns, const char 
 struct service_node *http_service_find(const struct http_scope *scope, const char *host, uint16_t port);
 /* The most specific VirtualService for a host that is in force inside the mesh; the first by name of several. *over, unless
  * NULL, gets one that had to give way, or NULL. */
-const struct resource *http_virtual_service(const struct http_scope *scope, const char *host, const struct resource **over);
+const struct resource *http_virtual_service(const struct http_scope *scope, const char *host,
+					    const struct resource **over);
 /* HTTPRoutes, GRPCRoutes, TLSRoutes and TCPRoutes whose parent is the service, of the kind, sorted by key; those of the
  * caller's namespace alone if there are any. Returns how many were put into out (at most cap). */
 size_t http_routes_of(const struct http_scope *scope, const struct service *s, uint16_t port, enum resource_kind kind,
@@ -69,13 +70,15 @@ struct http_routing {
 void http_routing_done(struct http_routing *to);
 /* strdup that notes a failure; NULL gives NULL. */
 char *http_dup(struct http_routing *to, const char *text);
+char *http_lower(struct http_routing *to, const char *text);	  /* the same, in lower case */
 void *http_alloc(struct http_routing *to, size_t n, size_t size); /* calloc; NULL also for n 0 */
 /* A zeroed route at the end, with the defaults of Istio; NULL: no memory. */
 struct http_route *http_route_add(struct http_routing *to, const struct resource *r, uint32_t line, const char *name);
 /* Drops the last route when its expressions are no good, with a note. */
 void http_route_finish(struct http_routing *to, const struct resource *r);
 void http_retry_default(struct http_routing *to, struct http_retry *retry);
-void http_text_set(struct http_routing *to, struct http_text *out, enum http_text_kind kind, const char *text, bool ignore_case);
+void http_text_set(struct http_routing *to, struct http_text *out, enum http_text_kind kind, const char *text,
+		   bool ignore_case);
 /* "outbound|port|subset|host"; says what does not exist. port 0: that of the service when it has one, else what was called. */
 char *http_destination_name(struct http_routing *to, const struct resource *r, const char *host, const char *subset,
 			    uint16_t port);

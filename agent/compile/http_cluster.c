@@ -119,9 +119,8 @@ static bool is_dynamic(const struct resource *r, const char *hostname)
 		return false;
 	enum service_entry_resolution res = r->spec.service_entry->resolution;
 
-	return res == RESOLUTION_DYNAMIC_DNS ||
-	       (hostname[0] == '*' && !r->spec.service_entry->endpoints.n &&
-		(res == RESOLUTION_DNS || res == RESOLUTION_DNS_ROUND_ROBIN));
+	return res == RESOLUTION_DYNAMIC_DNS || (hostname[0] == '*' && !r->spec.service_entry->endpoints.n &&
+						 (res == RESOLUTION_DNS || res == RESOLUTION_DNS_ROUND_ROBIN));
 }
 
 static uint16_t entry_target_port(const struct resource *r, uint16_t port)
@@ -134,7 +133,8 @@ static uint16_t entry_target_port(const struct resource *r, uint16_t port)
 	return port;
 }
 
-static int names_set(struct http_cluster *out, const char *name, const struct service *s, const struct cluster_name *parts)
+static int names_set(struct http_cluster *out, const char *name, const struct service *s,
+		     const struct cluster_name *parts)
 {
 	out->name = strdup(name);
 	out->host = strdup(*parts->real ? parts->real : s->hostname);
@@ -144,8 +144,8 @@ static int names_set(struct http_cluster *out, const char *name, const struct se
 	return out->name && out->host && out->service && out->ns && out->subset ? 0 : -ENOMEM;
 }
 
-static int cluster_build(struct compiler *c, const struct service_node *node, const struct cluster_name *parts, const char *name,
-			 struct http_cluster **out)
+static int cluster_build(struct compiler *c, const struct service_node *node, const struct cluster_name *parts,
+			 const char *name, struct http_cluster **out)
 {
 	const struct service *s = node->object;
 	const struct service_port *port = service_port_find(s, parts->port, IPPROTO_TCP);

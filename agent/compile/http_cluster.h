@@ -10,5 +10,5 @@
 /* 0 or -ENOMEM. */
 int http_cluster_endpoints(const struct compiler *c, struct http_cluster *out, const struct service_node *node,
 			   const struct service_port *port, const struct subset *subset);
-int http_cluster_settings(struct compiler *c, struct http_cluster *out, const struct service *s, const struct service_port *port,
-			  const struct http_rule *rule);
+int http_cluster_settings(struct compiler *c, struct http_cluster *out, const struct service *s,
+			  const struct service_port *port, const struct http_rule *rule);

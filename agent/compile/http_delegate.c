@@ -44,7 +44,8 @@ static bool conflict(const struct vs_match *root, const struct vs_match *leaf)
 	if (strings_conflict(root->uri, leaf->uri) || strings_conflict(root->scheme, leaf->scheme) ||
 	    strings_conflict(root->method, leaf->method) || strings_conflict(root->authority, leaf->authority) ||
 	    named_conflict(root->headers.v, root->headers.n, leaf->headers.v, leaf->headers.n) ||
-	    named_conflict(root->without_headers.v, root->without_headers.n, leaf->without_headers.v, leaf->without_headers.n) ||
+	    named_conflict(root->without_headers.v, root->without_headers.n, leaf->without_headers.v,
+			   leaf->without_headers.n) ||
 	    named_conflict(root->query_params.v, root->query_params.n, leaf->query_params.v, leaf->query_params.n))
 		return true;
 	if (root->ignore_uri_case != leaf->ignore_uri_case || (root->port && leaf->port && root->port != leaf->port))
@@ -94,7 +95,8 @@ static struct named_match *named_merge(struct scratch *s, const struct named_mat
 	return v;
 }
 
-static void labels_merge(struct scratch *s, const struct string_map *root, const struct string_map *leaf, struct string_map *out)
+static void labels_merge(struct scratch *s, const struct string_map *root, const struct string_map *leaf,
+			 struct string_map *out)
 {
 	out->v = scratch_alloc(s, root->n + leaf->n, sizeof(*out->v));
 	out->n = 0;
@@ -105,7 +107,8 @@ static void labels_merge(struct scratch *s, const struct string_map *root, const
 		out->v[out->n++] = leaf->v[i];
 }
 
-static void match_merge(struct scratch *s, const struct vs_match *root, const struct vs_match *leaf, struct vs_match *out)
+static void match_merge(struct scratch *s, const struct vs_match *root, const struct vs_match *leaf,
+			struct vs_match *out)
 {
 	*out = *leaf;
 	out->gateways = (struct string_list){ 0 }; /* both were found to be of the mesh */
@@ -121,9 +124,10 @@ static void match_merge(struct scratch *s, const struct vs_match *root, const st
 		out->port = root->port;
 	if (!out->source_namespace)
 		out->source_namespace = root->source_namespace;
-	out->headers.v = named_merge(s, root->headers.v, root->headers.n, leaf->headers.v, leaf->headers.n, &out->headers.n);
-	out->without_headers.v = named_merge(s, root->without_headers.v, root->without_headers.n, leaf->without_headers.v,
-					     leaf->without_headers.n, &out->without_headers.n);
+	out->headers.v =
+		named_merge(s, root->headers.v, root->headers.n, leaf->headers.v, leaf->headers.n, &out->headers.n);
+	out->without_headers.v = named_merge(s, root->without_headers.v, root->without_headers.n,
+					     leaf->without_headers.v, leaf->without_headers.n, &out->without_headers.n);
 	out->query_params.v = named_merge(s, root->query_params.v, root->query_params.n, leaf->query_params.v,
 					  leaf->query_params.n, &out->query_params.n);
 	labels_merge(s, &root->source_labels, &leaf->source_labels, &out->source_labels);
@@ -135,7 +139,8 @@ static bool of_mesh(const struct vs_match *m)
 }
 
 /* false: no pair of matches goes together. */
-static bool matches_merge(struct scratch *s, const struct vs_route *root, const struct vs_route *leaf, struct vs_route *out)
+static bool matches_merge(struct scratch *s, const struct vs_route *root, const struct vs_route *leaf,
+			  struct vs_route *out)
 {
 	if (!root->match.n || !leaf->match.n) {
 		out->match.v = root->match.n ? root->match.v : leaf->match.v;
@@ -182,8 +187,10 @@ static void route_merge(struct http_routing *to, const struct vs_route *root, co
 	if (matches_merge(&s, root, leaf, &out))
 		http_vs_route(to, &out, r);
 	else if (!to->no_memory)
-		NOTE(to->notes, FINDING_WARNING, r, "route %s: its matches are not within those of the route that delegates to it: "
-		     "it never matches", leaf->name ? leaf->name : "without a name");
+		NOTE(to->notes, FINDING_WARNING, r,
+		     "route %s: its matches are not within those of the route that delegates to it: "
+		     "it never matches",
+		     leaf->name ? leaf->name : "without a name");
 	for (size_t i = 0; i < s.n; i++)
 		free(s.v[i]);
 }
@@ -195,14 +202,14 @@ void http_vs_delegate(struct http_routing *to, const struct vs_route *root, cons
 	const struct resource *leaf = inventory_get(to->c, KIND_VIRTUAL_SERVICE, ns, d->name);
 
 	if (!leaf || leaf == r) {
-		NOTE(to->notes, FINDING_ERROR, r, "delegate %s/%s: there is no such VirtualService: its routes are missing", ns,
-		     d->name);
+		NOTE(to->notes, FINDING_ERROR, r,
+		     "delegate %s/%s: there is no such VirtualService: its routes are missing", ns, d->name);
 		return;
 	}
 	const struct virtual_service_spec *spec = leaf->spec.virtual_service;
 	if (spec->hosts.n) {
-		NOTE(to->notes, FINDING_ERROR, r, "delegate %s/%s: a delegate must not have hosts: its routes are missing", ns,
-		     d->name);
+		NOTE(to->notes, FINDING_ERROR, r,
+		     "delegate %s/%s: a delegate must not have hosts: its routes are missing", ns, d->name);
 		return;
 	}
 	for (size_t i = 0; i < spec->http.n && !to->no_memory; i++) {

@@ -94,7 +94,8 @@ static int workload_set(const struct compiler *c, struct cluster_endpoint *out, 
 			       dup_to(&out->app, workload_label(w, "app")) &&
 			       dup_to(&out->version, workload_label(w, "version")) &&
 			       dup_to(&out->canonical_name, w->canonical_name) &&
-			       dup_to(&out->canonical_revision, w->canonical_revision) && dup_to(&out->locality, w->locality) ?
+			       dup_to(&out->canonical_revision, w->canonical_revision) &&
+			       dup_to(&out->locality, w->locality) ?
 		       0 :
 		       -ENOMEM;
 }
@@ -105,7 +106,10 @@ static int endpoint_set(const struct compiler *c, struct cluster_endpoint *out, 
 	const struct workload_entry_spec *entry;
 
 	*out = (struct cluster_endpoint){
-		.addr = { e->addr, e->port }, .weight = e->weight, .priority = e->priority, .healthy = e->healthy,
+		.addr = { e->addr, e->port },
+		.weight = e->weight,
+		.priority = e->priority,
+		.healthy = e->healthy,
 	};
 	if (e->workload)
 		return workload_set(c, out, e->workload);

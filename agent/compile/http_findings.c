@@ -27,7 +27,8 @@ static void rival_look(const struct compiler *c, const struct resource *r, const
 		if (strcmp(((const struct resource *)items.v[i])->key, first->key) < 0)
 			first = items.v[i];
 	if (first != r)
-		NOTE(notes, FINDING_WARNING, r, "is ignored where both are seen: %s is for the same host %s", first->key, host);
+		NOTE(notes, FINDING_WARNING, r, "is ignored where both are seen: %s is for the same host %s",
+		     first->key, host);
 }
 
 static int routing_look(struct http_routing *to)
@@ -53,11 +54,15 @@ static int virtual_service_look(struct compiler *c, const struct resource *r, st
 		const struct service_node *node = http_service_find(&scope, host, 0);
 		const struct service *s = node ? node->object : NULL;
 		const struct resource *routes[1];
-		if (s && spec->http.n && (http_routes_of(&scope, s, 0, KIND_K8S_HTTP_ROUTE, routes, 1) ||
-					  http_routes_of(&scope, s, 0, KIND_K8S_GRPC_ROUTE, routes, 1)))
-			NOTE(notes, FINDING_WARNING, r, "host %s: %s is attached to the service, and counts instead", host,
-			     routes[0]->key);
-		struct http_routing to = { .c = c, .scope = &scope, .service = s, .notes = notes,
+		if (s && spec->http.n &&
+		    (http_routes_of(&scope, s, 0, KIND_K8S_HTTP_ROUTE, routes, 1) ||
+		     http_routes_of(&scope, s, 0, KIND_K8S_GRPC_ROUTE, routes, 1)))
+			NOTE(notes, FINDING_WARNING, r, "host %s: %s is attached to the service, and counts instead",
+			     host, routes[0]->key);
+		struct http_routing to = { .c = c,
+					   .scope = &scope,
+					   .service = s,
+					   .notes = notes,
 					   .port = s && s->port_count ? s->ports[0].port : 80 };
 		http_virtual_service_routes(&to, r);
 		http_virtual_service_l4(&to, r);
@@ -77,8 +82,8 @@ static int route_look(struct compiler *c, const struct resource *r, struct notes
 		const struct route_parent *p = &parents->v[i];
 		char host[256];
 		if (*p->group || strcmp(p->kind, "Service") != 0) {
-			NOTE(notes, FINDING_INFO, r, "parent %s %s is for gateways: nothing inside the mesh follows from it", p->kind,
-			     p->name);
+			NOTE(notes, FINDING_INFO, r,
+			     "parent %s %s is for gateways: nothing inside the mesh follows from it", p->kind, p->name);
 			continue;
 		}
 		attached = true;
@@ -86,13 +91,16 @@ static int route_look(struct compiler *c, const struct resource *r, struct notes
 			continue;
 		const struct service_node *node = http_service_find(&scope, host, p->port);
 		if (!node) {
-			NOTE(notes, FINDING_WARNING, r, "parent Service %s/%s: there is no such service%s", p->ns ? p->ns : r->ns,
-			     p->name, p->port ? " with this port" : "");
+			NOTE(notes, FINDING_WARNING, r, "parent Service %s/%s: there is no such service%s",
+			     p->ns ? p->ns : r->ns, p->name, p->port ? " with this port" : "");
 			continue;
 		}
 		const struct service *s = node->object;
-		struct http_routing to = { .c = c, .scope = &scope, .service = s, .notes = notes,
-					   .port = p->port	     ? p->port :
+		struct http_routing to = { .c = c,
+					   .scope = &scope,
+					   .service = s,
+					   .notes = notes,
+					   .port = p->port	 ? p->port :
 						   s->port_count ? s->ports[0].port :
 								   80 };
 		http_gateway_api_routes(&to);

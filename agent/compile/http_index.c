@@ -35,8 +35,8 @@ int http_init(struct compiler *c)
 	h->targets = table_new(on_target_free);
 	h->clusters = table_new(on_cluster_free);
 	h->dynamic = table_new(NULL);
-	return h->targets && h->clusters && h->dynamic && bag_init(&h->services) == 0 && bag_init(&h->virtual_services) == 0 &&
-			       bag_init(&h->routes) == 0 ?
+	return h->targets && h->clusters && h->dynamic && bag_init(&h->services) == 0 &&
+			       bag_init(&h->virtual_services) == 0 && bag_init(&h->routes) == 0 ?
 		       0 :
 		       -ENOMEM;
 }
@@ -112,7 +112,8 @@ int http_on_virtual_service(struct compiler *c, const struct resource *old, cons
 
 /* --- routes of the Gateway API */
 
-static bool parent_host(const struct compiler *c, const struct resource *r, const struct route_parent *p, char host[256])
+static bool parent_host(const struct compiler *c, const struct resource *r, const struct route_parent *p,
+			char host[256])
 {
 	return !*p->group && strcmp(p->kind, "Service") == 0 && host_write_out(c, p->ns ? p->ns : r->ns, p->name, host);
 }
@@ -182,7 +183,8 @@ bool http_shape_differs(const struct service *a, const struct service *b)
 			return true;
 	for (size_t i = 0; i < a->port_count; i++) {
 		const struct service_port *p = &a->ports[i], *q = &b->ports[i];
-		if (p->port != q->port || p->proto != q->proto || p->app != q->app || p->l7 != q->l7 || !str_eq(p->name, q->name))
+		if (p->port != q->port || p->proto != q->proto || p->app != q->app || p->l7 != q->l7 ||
+		    !str_eq(p->name, q->name))
 			return true;
 	}
 	return false;
@@ -348,7 +350,8 @@ static const struct resource *virtual_service_of_host(const struct http_scope *s
 	return best;
 }
 
-const struct resource *http_virtual_service(const struct http_scope *scope, const char *host, const struct resource **over)
+const struct resource *http_virtual_service(const struct http_scope *scope, const char *host,
+					    const struct resource **over)
 {
 	char wide[256];
 

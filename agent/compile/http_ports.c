@@ -20,7 +20,8 @@
 
 static bool switched_off(const struct resource *r)
 {
-	const char *label = string_map_get(&r->labels, "weft.dev/l7"), *note = string_map_get(&r->annotations, "weft.dev/l7");
+	const char *label = string_map_get(&r->labels, "weft.dev/l7"),
+		   *note = string_map_get(&r->annotations, "weft.dev/l7");
 
 	return str_eq(label, "disabled") || str_eq(note, "disabled");
 }
@@ -41,7 +42,8 @@ static bool rule_is_http(const struct compiler *c, const struct resource *rule, 
 	struct http_rule in_force;
 
 	http_rule_of(c, rule, port, NULL, &in_force);
-	return rule && (rule->spec.destination_rule->subsets.n || policy_is_http(in_force.lb, in_force.pool, in_force.outlier));
+	return rule &&
+	       (rule->spec.destination_rule->subsets.n || policy_is_http(in_force.lb, in_force.pool, in_force.outlier));
 }
 
 struct named { /* by routes */
@@ -107,13 +109,15 @@ enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, con
 		return L7_HTTP;
 
 	struct named named = named_of(c, s->hostname);
-	if (port->app == APP_UNKNOWN && !well_known_tcp(port->port) && (named.http || rule_is_http(c, rule, port->port)))
+	if (port->app == APP_UNKNOWN && !well_known_tcp(port->port) &&
+	    (named.http || rule_is_http(c, rule, port->port)))
 		return L7_SNIFF;
 	if (named.l4 || rule_is_l4_helper(c, rule, port->port))
 		return L7_TCP;
 	/* A name with a star has no address of its own: the server's name says where a connection goes. */
-	return port->app == APP_TLS && s->hostname[0] == '*' && s->kind == SERVICE_ENTRY && port->lb != LB_PASSTHROUGH ? L7_TCP :
-															 L7_NONE;
+	return port->app == APP_TLS && s->hostname[0] == '*' && s->kind == SERVICE_ENTRY && port->lb != LB_PASSTHROUGH ?
+		       L7_TCP :
+		       L7_NONE;
 }
 
 /* --- workloads' side */

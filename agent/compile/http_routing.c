@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What both families of documents need to make routes: texts, the defaults of Istio, names of clusters. */
+#include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -31,6 +32,15 @@ char *http_dup(struct http_routing *to, const char *text)
 	char *copy = text ? strdup(text) : NULL;
 
 	to->no_memory |= text && !copy;
+	return copy;
+}
+
+char *http_lower(struct http_routing *to, const char *text)
+{
+	char *copy = http_dup(to, text);
+
+	for (char *p = copy; p && *p; p++)
+		*p = (char)tolower((unsigned char)*p);
 	return copy;
 }
 
@@ -93,14 +103,19 @@ void http_route_finish(struct http_routing *to, const struct resource *r)
 		return;
 	}
 	/* A route that can't be matched must not fall through to the next one, which may allow more: it answers 500. */
-	NOTE(to->notes, FINDING_ERROR, r, "route %s: %s; requests to the host get 500 from there on", route->name, err.text);
-	struct http_route broken = { .name = TAKE(route->name), .origin = TAKE(route->origin), .owner = TAKE(route->owner),
-				     .invalid_backend = true, .invalid_weight = 1 };
+	NOTE(to->notes, FINDING_ERROR, r, "route %s: %s; requests to the host get 500 from there on", route->name,
+	     err.text);
+	struct http_route broken = { .name = TAKE(route->name),
+				     .origin = TAKE(route->origin),
+				     .owner = TAKE(route->owner),
+				     .invalid_backend = true,
+				     .invalid_weight = 1 };
 	http_route_done(route);
 	*route = broken;
 }
 
-void http_text_set(struct http_routing *to, struct http_text *out, enum http_text_kind kind, const char *text, bool ignore_case)
+void http_text_set(struct http_routing *to, struct http_text *out, enum http_text_kind kind, const char *text,
+		   bool ignore_case)
 {
 	*out = (struct http_text){ .kind = kind, .ignore_case = ignore_case };
 	if (kind != HTTP_TEXT_PRESENT)
@@ -115,11 +130,12 @@ static void subset_look(struct http_routing *to, const struct resource *r, const
 		return;
 	http_rule_of(to->c, traffic_rule(to->c, s->ns, s->hostname), 0, subset, &rule);
 	if (!rule.subset)
-		NOTE(to->notes, FINDING_ERROR, r, "destination %s: no DestinationRule has a subset %s: requests get 503", s->hostname,
-		     subset);
+		NOTE(to->notes, FINDING_ERROR, r,
+		     "destination %s: no DestinationRule has a subset %s: requests get 503", s->hostname, subset);
 }
 
-char *http_destination_name(struct http_routing *to, const struct resource *r, const char *host, const char *subset, uint16_t port)
+char *http_destination_name(struct http_routing *to, const struct resource *r, const char *host, const char *subset,
+			    uint16_t port)
 {
 	char full[256];
 	if (!host_write_out(to->c, r->ns, host, full)) {
@@ -135,9 +151,11 @@ char *http_destination_name(struct http_routing *to, const struct resource *r, c
 	if (!s) {
 		node = http_service_find(&scope, full, 0);
 		if (node)
-			NOTE(to->notes, FINDING_ERROR, r, "destination %s: the service has no port %u: requests get 503", full, port);
+			NOTE(to->notes, FINDING_ERROR, r,
+			     "destination %s: the service has no port %u: requests get 503", full, port);
 		else
-			NOTE(to->notes, FINDING_ERROR, r, "destination %s: there is no such service%s: requests get 503", full,
+			NOTE(to->notes, FINDING_ERROR, r,
+			     "destination %s: there is no such service%s: requests get 503", full,
 			     strchr(host, '.') ? "" : " (a short name means the document's own namespace)");
 	}
 	if (s)

@@ -46,7 +46,8 @@ static int cookie_set(struct http_cluster *out, const struct http_cookie *cookie
 		return -ENOMEM;
 	for (size_t i = 0; i < cookie->attributes.n; i++) {
 		const struct cookie_attribute *a = &cookie->attributes.v[i];
-		sb_addf(&sb, "; %s%s%s", a->name ? a->name : "", a->value && *a->value ? "=" : "", a->value ? a->value : "");
+		sb_addf(&sb, "; %s%s%s", a->name ? a->name : "", a->value && *a->value ? "=" : "",
+			a->value ? a->value : "");
 	}
 	if (cookie->attributes.n && !(out->cookie_attributes = sb_take(&sb)))
 		return -ENOMEM;
@@ -104,7 +105,8 @@ static int balancer_set(struct http_cluster *out, const struct service *s, const
 		[SIMPLE_LB_PASSTHROUGH] = CLUSTER_PASSTHROUGH,	   [SIMPLE_LB_ROUND_ROBIN] = CLUSTER_ROUND_ROBIN,
 		[SIMPLE_LB_LEAST_REQUEST] = CLUSTER_LEAST_REQUEST,
 	};
-	const char *own = rule->resource ? string_map_get(&rule->resource->annotations, "weft.dev/load-balancer") : NULL;
+	const char *own =
+		rule->resource ? string_map_get(&rule->resource->annotations, "weft.dev/load-balancer") : NULL;
 
 	if (rule->lb && !rule->lb->consistent_hash)
 		out->lb = simple[rule->lb->simple];
@@ -122,7 +124,8 @@ static int balancer_set(struct http_cluster *out, const struct service *s, const
 
 /* --- limits */
 
-static void pool_set(struct http_cluster *out, const struct connection_pool_http *http, const struct retry_budget *budget)
+static void pool_set(struct http_cluster *out, const struct connection_pool_http *http,
+		     const struct retry_budget *budget)
 {
 	enum { BUDGET_PERCENT = 20, BUDGET_MIN = 3 };
 
@@ -160,12 +163,13 @@ static void outlier_set(struct cluster_outlier *out, const struct outlier_detect
 	if (!from)
 		return;
 	out->consecutive_5xx = from->consecutive_5xx_errors.set ? from->consecutive_5xx_errors.v : DEFAULT_FAILURES;
-	out->consecutive_gateway = from->consecutive_gateway_errors.set ? from->consecutive_gateway_errors.v :
-									   from->consecutive_errors;
+	out->consecutive_gateway =
+		from->consecutive_gateway_errors.set ? from->consecutive_gateway_errors.v : from->consecutive_errors;
 	out->split_local = from->split_external_local_origin_errors;
 	if (out->split_local)
-		out->consecutive_local = from->consecutive_local_origin_failures.set ? from->consecutive_local_origin_failures.v :
-											DEFAULT_FAILURES;
+		out->consecutive_local = from->consecutive_local_origin_failures.set ?
+						 from->consecutive_local_origin_failures.v :
+						 DEFAULT_FAILURES;
 	out->interval_ms = from->interval.set ? ms(&from->interval) : INTERVAL_MS;
 	out->base_ejection_ms = from->base_ejection_time.set ? ms(&from->base_ejection_time) : EJECTION_MS;
 	out->max_ejection_percent =
@@ -203,7 +207,8 @@ static int names_set(struct http_cluster *out, const struct string_list *names)
 	return 0;
 }
 
-static const struct resource *entry_of(const struct compiler *c, const struct http_cluster *out, const struct service *s)
+static const struct resource *entry_of(const struct compiler *c, const struct http_cluster *out,
+				       const struct service *s)
 {
 	const struct http_scope anybody = { .c = c };
 	const struct service_node *node = http_service_find(&anybody, s->hostname, out->port);
@@ -240,8 +245,8 @@ static int tls_set(struct compiler *c, struct http_cluster *out, const struct se
 	return names_set(out, entry ? &entry->spec.service_entry->subject_alt_names : &tls->subject_alt_names);
 }
 
-int http_cluster_settings(struct compiler *c, struct http_cluster *out, const struct service *s, const struct service_port *port,
-			  const struct http_rule *rule)
+int http_cluster_settings(struct compiler *c, struct http_cluster *out, const struct service *s,
+			  const struct service_port *port, const struct http_rule *rule)
 {
 	const struct connection_pool_http *http = rule->pool ? rule->pool->http : NULL;
 	struct traffic traffic;

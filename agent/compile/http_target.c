@@ -224,8 +224,8 @@ struct called {
 	char host[256]; /* clean; "": none */
 };
 
-static void call_resolve(struct compiler *c, const struct http_scope *scope, const struct addr_port *original, const char *host,
-			 struct called *out)
+static void call_resolve(struct compiler *c, const struct http_scope *scope, const struct addr_port *original,
+			 const char *host, struct called *out)
 {
 	struct headless h = { scope, original, NULL, 0 };
 
@@ -248,7 +248,8 @@ static void call_resolve(struct compiler *c, const struct http_scope *scope, con
 			    http_scope_sees(scope, out->service->ns, out->service->hostname, out->port);
 }
 
-static int target_build(struct compiler *c, const struct http_scope *scope, const struct called *call, struct l7_target **out)
+static int target_build(struct compiler *c, const struct http_scope *scope, const struct called *call,
+			struct l7_target **out)
 {
 	struct http_routing to = { .c = c, .scope = scope, .service = call->service, .port = call->port };
 	int rc = call->service ? service_target(&to, call->seen, out) : other_target(&to, call->host, out);
@@ -266,8 +267,9 @@ static size_t cache_key(const struct http_scope *scope, const struct called *cal
 
 	for (size_t i = 0; scope->caller && i < scope->caller->label_count; i++)
 		labels = hash64_str(hash64_str(labels, scope->caller->labels[i].key), scope->caller->labels[i].value);
-	int n = snprintf(key, size, "%s|%s|%llx|%s/%s|%u", scope->ns ? scope->ns : "", scope->sidecar ? scope->sidecar->key : "",
-			 (unsigned long long)labels, call->service->ns, call->service->hostname, call->port);
+	int n = snprintf(key, size, "%s|%s|%llx|%s/%s|%u", scope->ns ? scope->ns : "",
+			 scope->sidecar ? scope->sidecar->key : "", (unsigned long long)labels, call->service->ns,
+			 call->service->hostname, call->port);
 	return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
 }
 
@@ -288,8 +290,8 @@ static void cache_put(struct compiler *c, const char *key, size_t len, struct l7
 		http_cached_target_free(entry);
 }
 
-int compiler_target(struct compiler *c, const struct workload *caller, const struct addr_port *original, const char *host,
-		    struct l7_target **out)
+int compiler_target(struct compiler *c, const struct workload *caller, const struct addr_port *original,
+		    const char *host, struct l7_target **out)
 {
 	struct http_scope scope;
 	struct called call;
@@ -311,8 +313,8 @@ int compiler_target(struct compiler *c, const struct workload *caller, const str
 
 /* --- why */
 
-const struct http_route *compiler_explain_http(const struct http_vhost *v, const struct http_request_view *r, http_explain_fn fn,
-					       void *arg)
+const struct http_route *compiler_explain_http(const struct http_vhost *v, const struct http_request_view *r,
+					       http_explain_fn fn, void *arg)
 {
 	char buf[1024];
 

@@ -287,8 +287,8 @@ static uint64_t rewrite_digest(uint64_t id, const struct http_rewrite *r)
 {
 	if (!r)
 		return digest_number(id, 0);
-	return digest_texts(id, (char *[]){ r->path_prefix, r->path_full, r->path_regex, r->path_substitution, r->authority },
-			    5);
+	return digest_texts(
+		id, (char *[]){ r->path_prefix, r->path_full, r->path_regex, r->path_substitution, r->authority }, 5);
 }
 
 static uint64_t answer_digest(uint64_t id, const struct http_route *route)
@@ -299,7 +299,8 @@ static uint64_t answer_digest(uint64_t id, const struct http_route *route)
 	id = digest_number(id, (r ? 1u : 0) + (d ? 2u : 0));
 	if (r) {
 		id = digest_texts(id, (char *[]){ r->scheme, r->authority, r->path_full, r->path_prefix }, 4);
-		id = digest_number(digest_number(digest_number(id, r->port), r->keep_port + 2u * r->default_port), r->status);
+		id = digest_number(digest_number(digest_number(id, r->port), r->keep_port + 2u * r->default_port),
+				   r->status);
 	}
 	if (d) {
 		id = digest_number(digest_number(id, d->status), d->body_len);

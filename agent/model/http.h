@@ -84,7 +84,7 @@ struct http_redirect {
 	uint16_t port;
 	bool keep_port;	   /* the one that was called */
 	bool default_port; /* the scheme's */
-	uint32_t status; /* 301, 302, 303, 307, 308 */
+	uint32_t status;   /* 301, 302, 303, 307, 308 */
 };
 
 struct http_direct_response {
@@ -154,9 +154,9 @@ struct http_retry {
 /* Which action a route takes: the first of redirect, direct, else destinations. None of them: 404 (no route), as does a
  * weight sum of 0 with 500 (Gateway API). */
 struct http_route {
-	char *name;   /* of the document's route, or "default" */
-	char *origin; /* "20-traffic.yaml:33": for explain */
-	char *owner;  /* "VirtualService shop/catalog" */
+	char *name;		    /* of the document's route, or "default" */
+	char *origin;		    /* "20-traffic.yaml:33": for explain */
+	char *owner;		    /* "VirtualService shop/catalog" */
 	struct http_match *matches; /* any of them; none: everything */
 	size_t match_count;
 	struct http_redirect *redirect;
@@ -173,16 +173,16 @@ struct http_route {
 	size_t mirror_count;
 	struct http_cors *cors;
 	struct http_retry retry;
-	uint32_t timeout_ms; /* 0: none */
+	uint32_t timeout_ms;   /* 0: none */
 	char *affinity_cookie; /* HTTPRoute sessionPersistence; NULL: none */
 	uint32_t affinity_cookie_ttl_s;
 };
 
 struct http_vhost {
 	unsigned int refs;
-	uint64_t id;	 /* content hash, by http_vhost_seal() */
-	char *name;	 /* Istio's: "catalog.shop.svc.cluster.local:80" */
-	char *host;	 /* "catalog.shop.svc.cluster.local", or as in the VirtualService */
+	uint64_t id;		   /* content hash, by http_vhost_seal() */
+	char *name;		   /* Istio's: "catalog.shop.svc.cluster.local:80" */
+	char *host;		   /* "catalog.shop.svc.cluster.local", or as in the VirtualService */
 	struct http_route *routes; /* in order of precedence */
 	size_t route_count;
 	bool include_attempt_count; /* x-envoy-attempt-count; true */
@@ -240,6 +240,7 @@ char *http_rewrite_path(const struct http_route *route, size_t match, struct htt
 			bool *failed);
 /* The Location of the route's redirect, newly allocated; NULL: no memory, or beyond the limits. secure: the request came
  * over TLS, for when neither route nor request names a scheme. */
-char *http_redirect_location(const struct http_route *route, size_t match, const struct http_request_view *r, bool secure);
+char *http_redirect_location(const struct http_route *route, size_t match, const struct http_request_view *r,
+			     bool secure);
 /* "5xx,gateway-error,503" to bits and statuses. -EINVAL: an unknown condition, named in err. */
 int http_retry_on_parse(const char *text, struct http_retry *out, struct err *err);

@@ -242,14 +242,15 @@ const struct http_route *http_route_find(const struct http_vhost *v, const struc
 static const char *text_kind(const struct http_text *t)
 {
 	static const char *const words[] = {
-		[HTTP_TEXT_EXACT] = "exactly",	 [HTTP_TEXT_PREFIX] = "the prefix",	   [HTTP_TEXT_SUFFIX] = "the suffix",
-		[HTTP_TEXT_REGEX] = "the regex", [HTTP_TEXT_PRESENT] = "any value", [HTTP_TEXT_PATH_PREFIX] = "the path prefix",
+		[HTTP_TEXT_EXACT] = "exactly",	   [HTTP_TEXT_PREFIX] = "the prefix",
+		[HTTP_TEXT_SUFFIX] = "the suffix", [HTTP_TEXT_REGEX] = "the regex",
+		[HTTP_TEXT_PRESENT] = "any value", [HTTP_TEXT_PATH_PREFIX] = "the path prefix",
 	};
 	return words[t->kind];
 }
 
-static const char *say(char *buf, size_t size, const char *what, const char *name, const struct http_text *want, bool invert,
-		       struct http_view got)
+static const char *say(char *buf, size_t size, const char *what, const char *name, const struct http_text *want,
+		       bool invert, struct http_view got)
 {
 	char value[256], wanted[256];
 
@@ -260,8 +261,8 @@ static const char *say(char *buf, size_t size, const char *what, const char *nam
 	if (want->kind == HTTP_TEXT_PRESENT)
 		snprintf(wanted, sizeof(wanted), "%s", invert ? "absence" : "any value");
 	else
-		snprintf(wanted, sizeof(wanted), "%s%s \"%.200s\"%s", invert ? "anything but " : "", text_kind(want), want->text,
-			 want->ignore_case ? " in any case" : "");
+		snprintf(wanted, sizeof(wanted), "%s%s \"%.200s\"%s", invert ? "anything but " : "", text_kind(want),
+			 want->text, want->ignore_case ? " in any case" : "");
 	snprintf(buf, size, "%s%s%s %s, wanted %s", what, *name ? " " : "", name, value, wanted);
 	return buf;
 }
@@ -269,7 +270,8 @@ static const char *say(char *buf, size_t size, const char *what, const char *nam
 static const char *say_label(char *buf, size_t size, const struct label *want, const char *got)
 {
 	if (got)
-		snprintf(buf, size, "sourceLabels: the caller's %s is \"%s\", wanted \"%s\"", want->key, got, want->value);
+		snprintf(buf, size, "sourceLabels: the caller's %s is \"%s\", wanted \"%s\"", want->key, got,
+			 want->value);
 	else
 		snprintf(buf, size, "sourceLabels: the caller has no %s, wanted \"%s\"", want->key, want->value);
 	return buf;

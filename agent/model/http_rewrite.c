@@ -77,7 +77,8 @@ static void query_add(struct sb *sb, struct http_view query)
 	sb_add_bytes(sb, query.p, query.n);
 }
 
-char *http_rewrite_path(const struct http_route *route, size_t match, struct http_view path, struct http_view query, bool *failed)
+char *http_rewrite_path(const struct http_route *route, size_t match, struct http_view path, struct http_view query,
+			bool *failed)
 {
 	const struct http_rewrite *rw = route->rewrite;
 	AUTO(sb_done) struct sb sb = { 0 };
@@ -91,7 +92,8 @@ char *http_rewrite_path(const struct http_route *route, size_t match, struct htt
 	} else if (rw->path_prefix) {
 		prefix_replaced(&sb, rw->path_prefix, matched_path(route, match), path);
 	} else {
-		if (regex_replace(rw->regex, path.p, path.n, rw->path_substitution ? rw->path_substitution : "", &replaced) < 0) {
+		if (regex_replace(rw->regex, path.p, path.n, rw->path_substitution ? rw->path_substitution : "",
+				  &replaced) < 0) {
 			*failed = true;
 			return NULL;
 		}
@@ -144,7 +146,8 @@ static void authority_add(struct sb *sb, const struct http_redirect *rd, const s
 		sb_add_bytes(sb, a.p + host, a.n - host);
 }
 
-char *http_redirect_location(const struct http_route *route, size_t match, const struct http_request_view *r, bool secure)
+char *http_redirect_location(const struct http_route *route, size_t match, const struct http_request_view *r,
+			     bool secure)
 {
 	const struct http_redirect *rd = route->redirect;
 	struct http_view old = r->scheme.n ? r->scheme :

@@ -37,11 +37,11 @@ struct l7_target {
 	struct l4_route *l4;	  /* what is not HTTP */
 	size_t l4_count;
 	char *default_cluster; /* when no l4_route matches; NULL: refused */
-	bool registry_only;    /* hosts that are not known are refused (502, as BlackHoleCluster) rather than passed through */
+	bool registry_only; /* hosts that are not known are refused (502, as BlackHoleCluster) rather than passed through */
 };
 
 struct l7_target *l7_target_new(void);
 struct l7_target *l7_target_ref(struct l7_target *t);
 void l7_target_unref(struct l7_target *t);
 void l4_route_done(struct l4_route *route); /* frees what it holds */
-void l7_target_seal(struct l7_target *t); /* fills id; the vhost is sealed */
+void l7_target_seal(struct l7_target *t);   /* fills id; the vhost is sealed */

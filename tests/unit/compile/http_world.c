@@ -18,7 +18,8 @@ struct l7_target *http_target(const struct world *w, const char *caller, const c
 	struct l7_target *t = NULL;
 
 	assert_int_equal(addr_port_parse(addr, &original), 0);
-	assert_int_equal(compiler_target(w->compiler, caller ? world_workload(w, caller) : NULL, &original, host, &t), 0);
+	assert_int_equal(compiler_target(w->compiler, caller ? world_workload(w, caller) : NULL, &original, host, &t),
+			 0);
 	assert_non_null(t);
 	return t;
 }

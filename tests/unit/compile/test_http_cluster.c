@@ -19,21 +19,27 @@ static struct world w;
 	"apiVersion: v1\nkind: Service\nmetadata: { name: " name ", namespace: shop" meta " }\n"                       \
 	"spec: { clusterIPs: [ 10.60.0.1 ], selector: { app: s }, ports: [ " ports " ] }\n---\n"
 #define POD(name, addr, more, labels, spec)                                                                            \
-	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: { name: " name ", namespace: shop, annotations: { " more \
-	" } }\nspec: { address: " addr ", labels: { app: s, " labels " }" spec " }\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: { name: " name                             \
+	", namespace: shop, annotations: { " more " } }\nspec: { address: " addr ", labels: { app: s, " labels         \
+	" }" spec " }\n---\n"
 #define RULE(spec)                                                                                                     \
-	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: r, namespace: shop }\nspec: { host: s, " spec " }\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: r, namespace: shop }\nspec: { "  \
+	"host: s, " spec " }\n---\n"
 #define ENTRY(host, spec)                                                                                              \
-	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: e, namespace: shop }\nspec: { hosts: [ " host       \
-	" ], " spec " }\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: e, namespace: shop }\nspec: { "     \
+	"hosts: [ " host " ], " spec " }\n---\n"
 #define FQDN "s.shop.svc.cluster.local"
 #define ALL "outbound|80||" FQDN
 
-static const char town[] = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n" SERVICE(
-	"s", "", "{ name: http, port: 80, targetPort: 8080 }, { name: grpc, port: 81 }, { name: x, port: 82 }")
-	POD("a", "10.0.0.1", "weft.dev/netns: a", "version: v1", ", locality: east/a, weight: 2")
-		POD("b", "10.0.0.2", "weft.dev/node: n2", "version: v2", ", locality: east/b, serviceAccount: bee")
-			POD("c", "10.0.0.3", "weft.dev/node: n3, weft.dev/addresses: \"fd00::3\"", "version: v2", ", locality: west/a");
+static const char town[] =
+	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } "
+	"}\n---\n" SERVICE(
+		"s", "", "{ name: http, port: 80, targetPort: 8080 }, { name: grpc, port: 81 }, { name: x, port: 82 }")
+		POD("a", "10.0.0.1", "weft.dev/netns: a", "version: v1", ", locality: east/a, weight: 2")
+			POD("b", "10.0.0.2", "weft.dev/node: n2", "version: v2",
+			    ", locality: east/b, serviceAccount: bee")
+				POD("c", "10.0.0.3", "weft.dev/node: n3, weft.dev/addresses: \"fd00::3\"",
+				    "version: v2", ", locality: west/a");
 
 static int on_setup(void **state)
 {
@@ -107,12 +113,18 @@ static void test_endpoints_are_workloads(void **state)
 static void test_subsets(void **state)
 {
 	(void)state;
-	world_with(&w, RULE("trafficPolicy: { connectionPool: { http: { http1MaxPendingRequests: 7 } }, outlierDetection: { "
-			    "consecutiveGatewayErrors: 3, splitExternalLocalOriginErrors: true }, loadBalancer: { simple: RANDOM } }, subsets: [ { "
-			    "name: v2, labels: { version: v2 } }, { name: v1, labels: { version: v1 }, trafficPolicy: { loadBalancer: { simple: "
-			    "ROUND_ROBIN }, connectionPool: { http: { maxRetries: 1 } } } }, { name: none, labels: { version: v9 } } ]"));
+	world_with(
+		&w,
+		RULE("trafficPolicy: { connectionPool: { http: { http1MaxPendingRequests: 7 } }, outlierDetection: { "
+		     "consecutiveGatewayErrors: 3, splitExternalLocalOriginErrors: true }, loadBalancer: { simple: "
+		     "RANDOM } }, subsets: [ { "
+		     "name: v2, labels: { version: v2 } }, { name: v1, labels: { version: v1 }, trafficPolicy: { "
+		     "loadBalancer: { simple: "
+		     "ROUND_ROBIN }, connectionPool: { http: { maxRetries: 1 } } } }, { name: none, labels: { version: "
+		     "v9 } } ]"));
 	struct http_cluster *c = http_cluster(&w, "outbound|80|v2|" FQDN);
-	assert_string_equal(http_endpoints_of(c), "10.0.0.2:8080 p0 w1, 10.0.0.3:8080 p1 w1"); /* east before west, ranks closed */
+	assert_string_equal(http_endpoints_of(c),
+			    "10.0.0.2:8080 p0 w1, 10.0.0.3:8080 p1 w1"); /* east before west, ranks closed */
 	assert_int_equal(c->lb, CLUSTER_RANDOM);
 	assert_int_equal(c->max_pending, 7);
 	assert_int_equal(c->outlier.consecutive_5xx, 5);
@@ -144,8 +156,10 @@ static void test_subsets(void **state)
 static void test_port_level_settings_replace(void **state)
 {
 	(void)state;
-	struct http_cluster *c = with(RULE("trafficPolicy: { loadBalancer: { simple: RANDOM }, outlierDetection: {}, portLevelSettings: [ { port: { "
-					   "number: 80 }, connectionPool: { http: { h2UpgradePolicy: UPGRADE }, tcp: { maxConnections: 3 } } } ] }"));
+	struct http_cluster *c = with(RULE("trafficPolicy: { loadBalancer: { simple: RANDOM }, outlierDetection: {}, "
+					   "portLevelSettings: [ { port: { "
+					   "number: 80 }, connectionPool: { http: { h2UpgradePolicy: UPGRADE }, tcp: { "
+					   "maxConnections: 3 } } } ] }"));
 	assert_int_equal(c->lb, CLUSTER_LEAST_REQUEST);
 	assert_int_equal(c->outlier.consecutive_5xx, 0);
 	assert_int_equal(c->protocol, CLUSTER_H2);
@@ -162,13 +176,15 @@ static void test_port_level_settings_replace(void **state)
 static void test_balancers(void **state)
 {
 	(void)state;
-	struct http_cluster *c = with(BALANCER("consistentHash: { httpHeaderName: X-User, ringHash: { minimumRingSize: 4096 } }"));
+	struct http_cluster *c =
+		with(BALANCER("consistentHash: { httpHeaderName: X-User, ringHash: { minimumRingSize: 4096 } }"));
 	assert_int_equal(c->lb, CLUSTER_RING_HASH);
 	assert_int_equal(c->hash, HASH_HEADER);
 	assert_string_equal(c->hash_key, "x-user");
 	assert_int_equal(c->ring_size_min, 4096);
 	http_cluster_unref(c);
-	c = with(BALANCER("consistentHash: { httpCookie: { name: u, path: /p, ttl: 60s }, maglev: { tableSize: 1000 } }"));
+	c = with(BALANCER(
+		"consistentHash: { httpCookie: { name: u, path: /p, ttl: 60s }, maglev: { tableSize: 1000 } }"));
 	assert_int_equal(c->lb, CLUSTER_MAGLEV);
 	assert_int_equal(c->maglev_size, 1009); /* the next prime */
 	assert_int_equal(c->hash, HASH_COOKIE);
@@ -193,7 +209,8 @@ static void test_balancers(void **state)
 	c = with(BALANCER("simple: LEAST_CONN"));
 	assert_int_equal(c->lb, CLUSTER_LEAST_REQUEST);
 	http_cluster_unref(c);
-	c = with("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: r, namespace: shop, annotations: { "
+	c = with("apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: r, namespace: shop, "
+		 "annotations: { "
 		 "weft.dev/load-balancer: peak-ewma } }\nspec: { host: s }\n");
 	assert_int_equal(c->lb, CLUSTER_PEAK_EWMA);
 	http_cluster_unref(c);
@@ -208,7 +225,8 @@ static char *on_read_file(void *arg, const char *path)
 static void test_tls_settings(void **state)
 {
 	(void)state;
-	struct http_cluster *c = with(RULE("trafficPolicy: { tls: { mode: SIMPLE, caCertificates: /ca.pem, sni: x.example, subjectAltNames: [ y.example ] } }"));
+	struct http_cluster *c = with(RULE("trafficPolicy: { tls: { mode: SIMPLE, caCertificates: /ca.pem, sni: "
+					   "x.example, subjectAltNames: [ y.example ] } }"));
 	assert_int_equal(c->tls, CLUSTER_TLS_SIMPLE);
 	assert_string_equal(c->ca_pem, ""); /* nobody reads files: nothing verifies */
 	assert_string_equal(c->sni, "x.example");
@@ -218,7 +236,8 @@ static void test_tls_settings(void **state)
 	c = http_cluster(&w, ALL);
 	assert_string_equal(c->ca_pem, "CA");
 	http_cluster_unref(c);
-	c = with(RULE("trafficPolicy: { tls: { mode: MUTUAL, clientCertificate: /none, privateKey: /none, caCertificates: /ca.pem } }"));
+	c = with(RULE("trafficPolicy: { tls: { mode: MUTUAL, clientCertificate: /none, privateKey: /none, "
+		      "caCertificates: /ca.pem } }"));
 	assert_int_equal(c->tls, CLUSTER_TLS_MUTUAL);
 	assert_string_equal(c->key_pem, "");
 	http_cluster_unref(c);
@@ -240,7 +259,8 @@ static void test_tls_settings(void **state)
 static void test_proxies_and_budgets(void **state)
 {
 	(void)state;
-	struct http_cluster *c = with(RULE("trafficPolicy: { tunnel: { protocol: CONNECT, targetHost: api.example, targetPort: 443 }, proxyProtocol: { "
+	struct http_cluster *c = with(RULE("trafficPolicy: { tunnel: { protocol: CONNECT, targetHost: api.example, "
+					   "targetPort: 443 }, proxyProtocol: { "
 					   "version: V2 }, retryBudget: { percent: 30, minRetryConcurrency: 5 } }"));
 	assert_string_equal(c->proxy_host, "api.example:443");
 	assert_int_equal(c->proxy_protocol, 2);
@@ -252,11 +272,16 @@ static void test_proxies_and_budgets(void **state)
 static void test_entry_endpoints_and_subsets(void **state)
 {
 	(void)state;
-	world_with(&w, ENTRY("x.example", "resolution: STATIC, location: MESH_EXTERNAL, subjectAltNames: [ z ], ports: [ { number: 80, name: http, "
-					  "protocol: HTTP } ], endpoints: [ { address: 192.0.2.1, labels: { v: a } }, { address: 192.0.2.2, labels: "
-					  "{ v: b }, ports: { http: 81 } } ]")
-		       "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: x, namespace: shop }\nspec: { host: "
-		       "x.example, subsets: [ { name: b, labels: { v: b } } ], trafficPolicy: { tls: { mode: SIMPLE } } }\n");
+	world_with(&w, ENTRY("x.example",
+			     "resolution: STATIC, location: MESH_EXTERNAL, subjectAltNames: [ z ], ports: [ { number: "
+			     "80, name: http, "
+			     "protocol: HTTP } ], endpoints: [ { address: 192.0.2.1, labels: { v: a } }, { address: "
+			     "192.0.2.2, labels: "
+			     "{ v: b }, ports: { http: 81 } } ]") "apiVersion: networking.istio.io/v1\nkind: "
+								  "DestinationRule\nmetadata: { name: x, namespace: "
+								  "shop }\nspec: { host: "
+								  "x.example, subsets: [ { name: b, labels: { v: b } } "
+								  "], trafficPolicy: { tls: { mode: SIMPLE } } }\n");
 	struct http_cluster *c = http_cluster(&w, "outbound|80||x.example");
 	assert_string_equal(http_endpoints_of(c), "192.0.2.1:80 p0 w1, 192.0.2.2:81 p0 w1");
 	assert_true(c->external);
@@ -265,7 +290,8 @@ static void test_entry_endpoints_and_subsets(void **state)
 	c = http_cluster(&w, "outbound|80|b|x.example");
 	assert_string_equal(http_endpoints_of(c), "192.0.2.2:81 p0 w1");
 	http_cluster_unref(c);
-	world_with(&w, ENTRY("x.example", "resolution: NONE, addresses: [ 192.0.2.0/24 ], ports: [ { number: 80, name: http, protocol: HTTP } ]"));
+	world_with(&w, ENTRY("x.example", "resolution: NONE, addresses: [ 192.0.2.0/24 ], ports: [ { number: 80, name: "
+					  "http, protocol: HTTP } ]"));
 	c = http_cluster(&w, "outbound|80||x.example");
 	assert_int_equal(c->lb, CLUSTER_PASSTHROUGH);
 	http_cluster_unref(c);
@@ -276,8 +302,10 @@ static void test_dynamic_dns(void **state)
 {
 	(void)state;
 	size_t n;
-	world_with(&w, ENTRY("\"*.example.com\"", "resolution: DYNAMIC_DNS, ports: [ { number: 443, name: tls, protocol: TLS }, { number: 80, "
-						  "name: http, protocol: HTTP, targetPort: 8080 } ]"));
+	world_with(&w,
+		   ENTRY("\"*.example.com\"",
+			 "resolution: DYNAMIC_DNS, ports: [ { number: 443, name: tls, protocol: TLS }, { number: 80, "
+			 "name: http, protocol: HTTP, targetPort: 8080 } ]"));
 	assert_int_equal(world_port(&w, "shop", "*.example.com", 443)->l7, L7_TCP);
 	struct http_cluster *c = http_cluster(&w, "outbound|80||*.example.com");
 	assert_true(c->dynamic_dns);
@@ -374,16 +402,23 @@ static void test_undeclared_port_is_sniffed_when_rules_name_it(void **state)
 	static const struct {
 		const char *yaml, *key;
 	} rows[] = {
-		{ "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop }\nspec: { hosts: [ s ], http: [ { "
-		  "route: [ { destination: { host: s } } ] } ] }\n", "VirtualService/shop/v" },
-		{ "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: other }\nspec: { hosts: [ "
-		  "\"*.cluster.local\" ], http: [ { route: [ { destination: { host: s } } ] } ] }\n", "VirtualService/other/v" },
-		{ "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: h, namespace: shop }\nspec: { parentRefs: [ { group: "
-		  "\"\", kind: Service, name: s } ], rules: [] }\n", "HTTPRoute/shop/h" },
+		{ "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop "
+		  "}\nspec: { hosts: [ s ], http: [ { "
+		  "route: [ { destination: { host: s } } ] } ] }\n",
+		  "VirtualService/shop/v" },
+		{ "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: other "
+		  "}\nspec: { hosts: [ "
+		  "\"*.cluster.local\" ], http: [ { route: [ { destination: { host: s } } ] } ] }\n",
+		  "VirtualService/other/v" },
+		{ "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: h, namespace: shop "
+		  "}\nspec: { parentRefs: [ { group: "
+		  "\"\", kind: Service, name: s } ], rules: [] }\n",
+		  "HTTPRoute/shop/h" },
 		{ RULE("subsets: [ { name: v1 } ]"), "DestinationRule/shop/r" },
 		{ RULE("trafficPolicy: { connectionPool: { http: { maxRetries: 1 } } }"), "DestinationRule/shop/r" },
 		{ RULE("trafficPolicy: { outlierDetection: { consecutive5xxErrors: 3 } }"), "DestinationRule/shop/r" },
-		{ RULE("trafficPolicy: { loadBalancer: { consistentHash: { httpHeaderName: x } } }"), "DestinationRule/shop/r" },
+		{ RULE("trafficPolicy: { loadBalancer: { consistentHash: { httpHeaderName: x } } }"),
+		  "DestinationRule/shop/r" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -410,7 +445,8 @@ static void test_switched_off(void **state)
 }
 
 #define POLICY                                                                                                         \
-	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: p, namespace: shop }\nspec: { rules: [ { to: [ { operation: "   \
+	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: p, namespace: shop }\nspec: "  \
+	"{ rules: [ { to: [ { operation: "                                                                             \
 	"{ %s } } ] } ] }\n"
 
 static void test_inbound_ports_of_workloads_with_http_rules(void **state)

@@ -24,9 +24,11 @@ static struct world w;
 	" }\nspec: { parentRefs: [ { group: \"\", kind: Service, name: a, namespace: shop } ], " spec " }\n---\n"
 #define B "backendRefs: [ { name: b, port: 80 } ]"
 
-static const char town[] = SERVICE("a", "shop", "10.60.0.1", "{ name: http, port: 80 }, { name: grpc, port: 90 }, { name: tcp-x, port: 91 }")
-	SERVICE("b", "shop", "10.60.0.2", "{ name: http, port: 80 }") SERVICE("c", "other", "10.60.0.3", "{ name: http, port: 80 }")
-		POD("me", "shop", "10.0.0.9") POD("you", "other", "10.0.0.8");
+static const char town[] = SERVICE("a", "shop", "10.60.0.1",
+				   "{ name: http, port: 80 }, { name: grpc, port: 90 }, { name: tcp-x, port: 91 }")
+	SERVICE("b", "shop", "10.60.0.2", "{ name: http, port: 80 }")
+		SERVICE("c", "other", "10.60.0.3", "{ name: http, port: 80 }") POD("me", "shop", "10.0.0.9")
+			POD("you", "other", "10.0.0.8");
 
 static int on_setup(void **state)
 {
@@ -61,17 +63,21 @@ static struct l7_target *with(const char *rules)
 static void test_most_specific_match_is_taken(void **state)
 {
 	(void)state;
-	world_with(&w, ROUTE("HTTPRoute", "z", "shop", "rules: [ { name: older-by-name-loses, matches: [ { path: { value: /a } } ], " B " } ]"));
-	struct l7_target *t =
-		with("{ name: all, " B " }, { name: prefix, matches: [ { path: { value: /a } } ], " B " }, "
-		     "{ name: longer, matches: [ { path: { value: /a/b } } ], " B " }, "
-		     "{ name: exact, matches: [ { path: { type: Exact, value: /a } } ], " B " }, "
-		     "{ name: method, matches: [ { path: { value: /a }, method: POST } ], " B " }, "
-		     "{ name: headers, matches: [ { path: { value: /a }, headers: [ { name: X-A, value: v } ] } ], " B " }, "
-		     "{ name: more-headers, matches: [ { path: { value: /a }, headers: [ { name: x-a, value: v }, { name: x-b, type: "
-		     "RegularExpression, value: \"v|w\" } ] } ], " B " }, "
-		     "{ name: params, matches: [ { path: { value: /a }, queryParams: [ { name: q, value: v } ] } ], " B " }, "
-		     "{ name: regex, matches: [ { path: { type: RegularExpression, value: \"/x[0-9]+\" } }, { path: { value: /y } } ], " B " }");
+	world_with(&w, ROUTE("HTTPRoute", "z", "shop",
+			     "rules: [ { name: older-by-name-loses, matches: [ { path: { value: /a } } ], " B " } ]"));
+	struct l7_target *t = with(
+		"{ name: all, " B " }, { name: prefix, matches: [ { path: { value: /a } } ], " B " }, "
+		"{ name: longer, matches: [ { path: { value: /a/b } } ], " B " }, "
+		"{ name: exact, matches: [ { path: { type: Exact, value: /a } } ], " B " }, "
+		"{ name: method, matches: [ { path: { value: /a }, method: POST } ], " B " }, "
+		"{ name: headers, matches: [ { path: { value: /a }, headers: [ { name: X-A, value: v } ] } ], " B " }, "
+		"{ name: more-headers, matches: [ { path: { value: /a }, headers: [ { name: x-a, value: v }, { name: "
+		"x-b, type: "
+		"RegularExpression, value: \"v|w\" } ] } ], " B " }, "
+		"{ name: params, matches: [ { path: { value: /a }, queryParams: [ { name: q, value: v } ] } ], " B
+		" }, "
+		"{ name: regex, matches: [ { path: { type: RegularExpression, value: \"/x[0-9]+\" } }, { path: { "
+		"value: /y } } ], " B " }");
 	static const struct {
 		const char *request, *route;
 	} rows[] = {
@@ -103,14 +109,19 @@ static void test_filters(void **state)
 {
 	(void)state;
 	struct l7_target *t = with(
-		"{ name: f, filters: [ { type: RequestHeaderModifier, requestHeaderModifier: { set: [ { name: A, value: b } ], remove: [ X-Y ] } }, "
+		"{ name: f, filters: [ { type: RequestHeaderModifier, requestHeaderModifier: { set: [ { name: A, "
+		"value: b } ], remove: [ X-Y ] } }, "
 		"{ type: ResponseHeaderModifier, responseHeaderModifier: { add: [ { name: c, value: d } ] } }, "
-		"{ type: URLRewrite, urlRewrite: { hostname: h.example, path: { type: ReplacePrefixMatch, replacePrefixMatch: /z } } }, "
-		"{ type: RequestMirror, requestMirror: { backendRef: { name: b, port: 80 }, fraction: { numerator: 1, denominator: 4 } } }, "
+		"{ type: URLRewrite, urlRewrite: { hostname: h.example, path: { type: ReplacePrefixMatch, "
+		"replacePrefixMatch: /z } } }, "
+		"{ type: RequestMirror, requestMirror: { backendRef: { name: b, port: 80 }, fraction: { numerator: 1, "
+		"denominator: 4 } } }, "
 		"{ type: CORS, cors: { allowOrigins: [ \"https://*.example.com\" ], allowMethods: [ GET ] } } ], " B
-		", timeouts: { request: 10s, backendRequest: 2s }, retry: { codes: [ 500, 502 ], attempts: 1 }, sessionPersistence: { "
+		", timeouts: { request: 10s, backendRequest: 2s }, retry: { codes: [ 500, 502 ], attempts: 1 }, "
+		"sessionPersistence: { "
 		"sessionName: s, absoluteTimeout: 1h, cookieConfig: { lifetimeType: Permanent } } }, "
-		"{ name: away, matches: [ { path: { value: /r } } ], filters: [ { type: RequestRedirect, requestRedirect: { scheme: https, "
+		"{ name: away, matches: [ { path: { value: /r } } ], filters: [ { type: RequestRedirect, "
+		"requestRedirect: { scheme: https, "
 		"statusCode: 301, path: { type: ReplaceFullPath, replaceFullPath: /q } } } ] }");
 	const struct http_route *r = http_route_named(t, "f");
 	assert_string_equal(r->request.set[0].name, "A");
@@ -139,9 +150,12 @@ static void test_filters(void **state)
 static void test_invalid_backends_answer_500_for_their_share(void **state)
 {
 	(void)state;
-	struct l7_target *t = with("{ name: r, backendRefs: [ { name: b, port: 80, weight: 9 }, { name: nobody, port: 80 }, { name: b, port: "
-				   "81, weight: 2 }, { name: c, namespace: other, port: 80, weight: 4 }, { kind: Other, name: b, port: 80 }, { name: "
-				   "b, port: 80, weight: 0 } ] }, { name: none, matches: [ { path: { value: /n } } ] }, { name: zero, matches: [ { "
+	struct l7_target *t = with("{ name: r, backendRefs: [ { name: b, port: 80, weight: 9 }, { name: nobody, port: "
+				   "80 }, { name: b, port: "
+				   "81, weight: 2 }, { name: c, namespace: other, port: 80, weight: 4 }, { kind: "
+				   "Other, name: b, port: 80 }, { name: "
+				   "b, port: 80, weight: 0 } ] }, { name: none, matches: [ { path: { value: /n } } ] "
+				   "}, { name: zero, matches: [ { "
 				   "path: { value: /z } } ], backendRefs: [ { name: b, port: 80, weight: 0 } ] }");
 	const struct http_route *r = http_route_named(t, "r");
 	assert_string_equal(http_clusters_of(r), "outbound|80||b.shop.svc.cluster.local 9");
@@ -156,12 +170,15 @@ static void test_invalid_backends_answer_500_for_their_share(void **state)
 	assert_true(world_finds(&w, "HTTPRoute/shop/r", "backend shop/nobody: there is no such service"));
 	assert_true(world_finds(&w, "HTTPRoute/shop/r", "kind Other is not supported"));
 
-	world_with(&w, "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: { name: g, namespace: other }\n"
-		       "spec: { from: [ { group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop } ], to: [ { group: \"\", kind: "
+	world_with(&w, "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: { name: g, "
+		       "namespace: other }\n"
+		       "spec: { from: [ { group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop } ], to: "
+		       "[ { group: \"\", kind: "
 		       "Service, name: c } ] }\n");
 	t = target_a("shop/me");
 	r = http_route_named(t, "r");
-	assert_string_equal(http_clusters_of(r), "outbound|80||b.shop.svc.cluster.local 9, outbound|80||c.other.svc.cluster.local 4");
+	assert_string_equal(http_clusters_of(r),
+			    "outbound|80||b.shop.svc.cluster.local 9, outbound|80||c.other.svc.cluster.local 4");
 	assert_int_equal(r->invalid_weight, 4);
 	l7_target_unref(t);
 }
@@ -170,7 +187,9 @@ static void test_extension_filter_answers_500(void **state)
 {
 	(void)state;
 	w.skip_rejected = false;
-	struct l7_target *t = with("{ name: r, filters: [ { type: ExtensionRef, extensionRef: { group: x, kind: Y, name: z } } ], " B " }");
+	struct l7_target *t =
+		with("{ name: r, filters: [ { type: ExtensionRef, extensionRef: { group: x, kind: Y, name: z } } ], " B
+		     " }");
 	assert_true(http_route_named(t, "r")->invalid_backend);
 	assert_int_equal(http_route_named(t, "r")->destination_count, 0);
 	l7_target_unref(t);
@@ -179,9 +198,11 @@ static void test_extension_filter_answers_500(void **state)
 static void test_backend_filters(void **state)
 {
 	(void)state;
-	struct l7_target *t = with("{ name: r, backendRefs: [ { name: b, port: 80, filters: [ { type: RequestHeaderModifier, "
-				   "requestHeaderModifier: { set: [ { name: x, value: z } ] } }, { type: URLRewrite, urlRewrite: { hostname: "
-				   "h.example } } ] } ] }");
+	struct l7_target *t =
+		with("{ name: r, backendRefs: [ { name: b, port: 80, filters: [ { type: RequestHeaderModifier, "
+		     "requestHeaderModifier: { set: [ { name: x, value: z } ] } }, { type: URLRewrite, urlRewrite: { "
+		     "hostname: "
+		     "h.example } } ] } ] }");
 	const struct http_route *r = http_route_named(t, "r");
 	assert_string_equal(r->destinations[0].request.set[0].value, "z");
 	assert_string_equal(r->destinations[0].host_rewrite, "h.example");
@@ -191,8 +212,9 @@ static void test_backend_filters(void **state)
 static void test_route_goes_before_virtual_service(void **state)
 {
 	(void)state;
-	world_with(&w, "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop }\n"
-		       "spec: { hosts: [ a ], http: [ { name: vs, route: [ { destination: { host: b } } ] } ] }\n");
+	world_with(&w,
+		   "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop }\n"
+		   "spec: { hosts: [ a ], http: [ { name: vs, route: [ { destination: { host: b } } ] } ] }\n");
 	struct l7_target *t = target_a("shop/me");
 	assert_string_equal(t->vhost->routes[0].name, "vs");
 	l7_target_unref(t);
@@ -207,7 +229,8 @@ static void test_consumers_route_is_for_its_namespace(void **state)
 {
 	(void)state;
 	world_with(&w, ROUTE("HTTPRoute", "own", "shop", "rules: [ { name: producer, " B " } ]"));
-	world_with(&w, ROUTE("HTTPRoute", "theirs", "other", "rules: [ { name: consumer, backendRefs: [ { name: c, port: 80 } ] } ]"));
+	world_with(&w, ROUTE("HTTPRoute", "theirs", "other",
+			     "rules: [ { name: consumer, backendRefs: [ { name: c, port: 80 } ] } ]"));
 	struct l7_target *t = target_a("shop/me");
 	assert_string_equal(t->vhost->routes[0].name, "producer");
 	l7_target_unref(t);
@@ -219,8 +242,11 @@ static void test_consumers_route_is_for_its_namespace(void **state)
 static void test_parent_port(void **state)
 {
 	(void)state;
-	world_with(&w, "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: p, namespace: shop }\n"
-		       "spec: { parentRefs: [ { group: \"\", kind: Service, name: a, port: 90 } ], rules: [ { name: of-90, " B " } ] }\n");
+	world_with(
+		&w,
+		"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: p, namespace: shop }\n"
+		"spec: { parentRefs: [ { group: \"\", kind: Service, name: a, port: 90 } ], rules: [ { name: of-90, " B
+		" } ] }\n");
 	struct l7_target *t = target_a("shop/me");
 	assert_string_equal(t->vhost->routes[0].name, "default");
 	l7_target_unref(t);
@@ -233,16 +259,19 @@ static void test_grpc_routes(void **state)
 {
 	(void)state;
 	world_with(&w, ROUTE("GRPCRoute", "g", "shop",
-			     "rules: [ { name: all, " B " }, { name: service, matches: [ { method: { service: p.S } } ], " B " }, "
+			     "rules: [ { name: all, " B
+			     " }, { name: service, matches: [ { method: { service: p.S } } ], " B " }, "
 			     "{ name: method, matches: [ { method: { service: p.S, method: Get } } ], " B " }, "
 			     "{ name: any-service, matches: [ { method: { method: Put } } ], " B " }, "
-			     "{ name: regex, matches: [ { method: { type: RegularExpression, service: \"q.*\", method: \"A|B\" } } ], " B " }, "
-			     "{ name: header, matches: [ { method: { service: p.S, method: Get }, headers: [ { name: x-a, value: v } ] } ], " B " } ]"));
+			     "{ name: regex, matches: [ { method: { type: RegularExpression, service: \"q.*\", method: "
+			     "\"A|B\" } } ], " B " }, "
+			     "{ name: header, matches: [ { method: { service: p.S, method: Get }, headers: [ { name: "
+			     "x-a, value: v } ] } ], " B " } ]"));
 	static const struct {
 		const char *request, *route;
 	} rows[] = {
-		{ "POST /p.S/Get", "method" }, { "POST /p.S/Get x-a=v", "header" }, { "POST /p.S/List", "service" },
-		{ "POST /x/Put", "any-service" }, { "POST /q.T/A", "regex" }, { "POST /q.T/C", "all" },
+		{ "POST /p.S/Get", "method" },	  { "POST /p.S/Get x-a=v", "header" }, { "POST /p.S/List", "service" },
+		{ "POST /x/Put", "any-service" }, { "POST /q.T/A", "regex" },	       { "POST /q.T/C", "all" },
 	};
 	struct l7_target *t = http_target(&w, "shop/me", "10.60.0.1:90", NULL);
 
@@ -256,8 +285,10 @@ static void test_tcp_routes(void **state)
 {
 	(void)state;
 	assert_int_equal(world_port(&w, "shop", "a.shop.svc.cluster.local", 91)->l7, L7_NONE);
-	world_with(&w, "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: { name: t, namespace: shop }\n"
-		       "spec: { parentRefs: [ { group: \"\", kind: Service, name: a, port: 91 } ], rules: [ { backendRefs: [ { name: b, port: "
+	world_with(&w, "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: { name: t, "
+		       "namespace: shop }\n"
+		       "spec: { parentRefs: [ { group: \"\", kind: Service, name: a, port: 91 } ], rules: [ { "
+		       "backendRefs: [ { name: b, port: "
 		       "80, weight: 3 }, { name: nobody, port: 1 } ] } ] }\n");
 	assert_int_equal(world_port(&w, "shop", "a.shop.svc.cluster.local", 91)->l7, L7_TCP);
 	struct l7_target *t = http_target(&w, "shop/me", "10.60.0.1:91", NULL);
@@ -274,8 +305,10 @@ static void test_tcp_routes(void **state)
 static void test_dangling_parents_are_found(void **state)
 {
 	(void)state;
-	world_with(&w, "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: p, namespace: shop }\n"
-		       "spec: { parentRefs: [ { group: \"\", kind: Service, name: nobody }, { name: edge } ], rules: [ { " B " } ] }\n");
+	world_with(&w,
+		   "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: p, namespace: shop }\n"
+		   "spec: { parentRefs: [ { group: \"\", kind: Service, name: nobody }, { name: edge } ], rules: [ { " B
+		   " } ] }\n");
 	assert_true(world_finds(&w, "HTTPRoute/shop/p", "parent Service shop/nobody: there is no such service"));
 	assert_true(world_finds(&w, "HTTPRoute/shop/p", "parent Gateway edge is for gateways"));
 }

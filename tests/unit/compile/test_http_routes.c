@@ -25,9 +25,9 @@ static struct world w;
 #define HTTP(port) "{ name: http-" port ", port: " port " }"
 #define TO(host) "route: [ { destination: { host: " host " } } ]"
 
-static const char town[] = SERVICE("a", "shop", "10.60.0.1", HTTP("80") ", " HTTP("81")) SERVICE("b", "shop", "10.60.0.2", HTTP("80"))
-	SERVICE("a", "other", "10.60.0.3", HTTP("80")) POD("me", "shop", "10.0.0.9", "app: me, version: v1")
-		POD("you", "other", "10.0.0.8", "app: you");
+static const char town[] = SERVICE("a", "shop", "10.60.0.1", HTTP("80") ", " HTTP("81"))
+	SERVICE("b", "shop", "10.60.0.2", HTTP("80")) SERVICE("a", "other", "10.60.0.3", HTTP("80"))
+		POD("me", "shop", "10.0.0.9", "app: me, version: v1") POD("you", "other", "10.0.0.8", "app: you");
 
 static int on_setup(void **state)
 {
@@ -69,8 +69,8 @@ static void test_default_route_is_istios(void **state)
 	assert_string_equal(http_clusters_of(r), "outbound|80||" A " 1");
 	assert_int_equal(r->timeout_ms, 0);
 	assert_int_equal(r->retry.attempts, 2);
-	assert_int_equal(r->retry.on, RETRY_CONNECT_FAILURE | RETRY_REFUSED_STREAM | RETRY_GRPC_UNAVAILABLE | RETRY_GRPC_CANCELLED |
-						  RETRY_STATUS_CODES);
+	assert_int_equal(r->retry.on, RETRY_CONNECT_FAILURE | RETRY_REFUSED_STREAM | RETRY_GRPC_UNAVAILABLE |
+					      RETRY_GRPC_CANCELLED | RETRY_STATUS_CODES);
 	assert_int_equal(r->retry.status_count, 0);
 	assert_int_equal(r->retry.backoff_ms, 25);
 	assert_true(r->retry.other_hosts);
@@ -135,10 +135,13 @@ static void test_most_specific_host_wins(void **state)
 		const char *yaml, *route;
 	} rows[] = {
 		{ VS("v1", "shop", "hosts: [ \"*.cluster.local\" ], http: [ { name: wide, " TO("b") " } ]"), "wide" },
-		{ VS("v2", "shop", "hosts: [ \"*.shop.svc.cluster.local\" ], http: [ { name: narrow, " TO("b") " } ]"), "narrow" },
+		{ VS("v2", "shop", "hosts: [ \"*.shop.svc.cluster.local\" ], http: [ { name: narrow, " TO("b") " } ]"),
+		  "narrow" },
 		{ VS("v3", "shop", "hosts: [ a ], http: [ { name: exact, " TO("b") " } ]"), "exact" },
-		{ VS("v4", "shop", "hosts: [ a.shop.svc.cluster.local ], http: [ { name: later, " TO("b") " } ]"), "exact" },
-		{ VS("v0", "shop", "hosts: [ a ], gateways: [ edge ], http: [ { name: gateway, " TO("b") " } ]"), "exact" },
+		{ VS("v4", "shop", "hosts: [ a.shop.svc.cluster.local ], http: [ { name: later, " TO("b") " } ]"),
+		  "exact" },
+		{ VS("v0", "shop", "hosts: [ a ], gateways: [ edge ], http: [ { name: gateway, " TO("b") " } ]"),
+		  "exact" },
 		{ VS("u0", "other", "hosts: [ \"*.cluster.local\" ], http: [ { name: far, " TO("b") " } ]"), "exact" },
 	};
 
@@ -172,8 +175,9 @@ static void test_export_to_limits_callers(void **state)
 static void test_sidecar_limits_what_is_seen(void **state)
 {
 	(void)state;
-	static const char sidecar[] = "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: { name: default, namespace: shop }\n"
-				      "spec: { egress: [ { hosts: [ \"./*\" ] } ]%s }\n---\n";
+	static const char sidecar[] =
+		"apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: { name: default, namespace: shop }\n"
+		"spec: { egress: [ { hosts: [ \"./*\" ] } ]%s }\n---\n";
 	char yaml[512];
 	world_with(&w, VS("v", "other", "hosts: [ a ], http: [ { name: theirs, " TO("a") " } ]"));
 	struct l7_target *t = http_target(&w, "shop/me", "10.60.0.3:80", NULL);
@@ -254,8 +258,10 @@ static void test_weights_and_destinations(void **state)
 {
 	(void)state;
 	struct l7_target *t =
-		with("{ name: r, route: [ { destination: { host: a, subset: v1 }, weight: 90 }, { destination: { host: b }, weight: 10, "
-		     "headers: { request: { set: { X-B: b }, remove: [ X-A ] }, response: { add: { y: z } } } }, { destination: { host: b }, "
+		with("{ name: r, route: [ { destination: { host: a, subset: v1 }, weight: 90 }, { destination: { host: "
+		     "b }, weight: 10, "
+		     "headers: { request: { set: { X-B: b }, remove: [ X-A ] }, response: { add: { y: z } } } }, { "
+		     "destination: { host: b }, "
 		     "weight: 0 } ], headers: { request: { add: { h: \"%DOWNSTREAM_REMOTE_ADDRESS%\" } } } }");
 	const struct http_route *r = http_route_named(t, "r");
 	assert_string_equal(http_clusters_of(r), "outbound|80|v1|" A " 90, outbound|80||b.shop.svc.cluster.local 10");
@@ -286,18 +292,25 @@ static void test_answers_rewrites_faults_cors_mirrors(void **state)
 {
 	(void)state;
 	struct l7_target *t = with(
-		"{ name: away, redirect: { uri: /new, authority: b, scheme: https, redirectCode: 308, derivePort: FROM_REQUEST_PORT } }, "
+		"{ name: away, redirect: { uri: /new, authority: b, scheme: https, redirectCode: 308, derivePort: "
+		"FROM_REQUEST_PORT } }, "
 		"{ name: text, directResponse: { status: 418, body: { string: tea } } }, "
 		"{ name: bytes, directResponse: { status: 200, body: { bytes: \"aGkA\" } } }, "
-		"{ name: rw, rewrite: { uri: /y, authority: c }, " TO("a") ", timeout: 1500ms, retries: { attempts: 0 } }, "
-		"{ name: rx, rewrite: { uriRegexRewrite: { match: \"^/(a)\", rewrite: \"/\\\\1\" } }, " TO("a") " }, "
-		"{ name: fault, fault: { abort: { grpcStatus: UNAVAILABLE, percentage: { value: 0.5 } }, delay: { fixedDelay: 1s } }, " TO(
-			"a") " }, "
-		     "{ name: cors, corsPolicy: { allowOrigins: [ { exact: \"*\" }, { regex: \"https://.*\" } ], allowMethods: [ GET, PUT ], "
-		     "maxAge: 1m, allowCredentials: true, unmatchedPreflights: IGNORE }, " TO(
-			     "a") " }, "
-				  "{ name: m, mirrors: [ { destination: { host: b }, percentage: { value: 50 } }, { destination: { host: a } } ], " TO(
-					  "a") " }");
+		"{ name: rw, rewrite: { uri: /y, authority: c }, " TO(
+			"a") ", timeout: 1500ms, retries: { attempts: 0 } }, "
+			     "{ name: rx, rewrite: { uriRegexRewrite: { match: \"^/(a)\", rewrite: \"/\\\\1\" } }, " TO(
+				     "a") " }, "
+					  "{ name: fault, fault: { abort: { grpcStatus: UNAVAILABLE, percentage: { "
+					  "value: 0.5 } }, delay: { fixedDelay: 1s } }, " TO(
+						  "a") " }, "
+						       "{ name: cors, corsPolicy: { allowOrigins: [ { exact: \"*\" }, "
+						       "{ regex: \"https://.*\" } ], allowMethods: [ GET, PUT ], "
+						       "maxAge: 1m, allowCredentials: true, unmatchedPreflights: "
+						       "IGNORE }, " TO("a") " }, "
+									    "{ name: m, mirrors: [ { destination: { "
+									    "host: b }, percentage: { value: 50 } }, { "
+									    "destination: { host: a } } ], " TO(
+										    "a") " }");
 	const struct http_route *r = http_route_named(t, "away");
 	assert_true(r->redirect->keep_port && r->redirect->status == 308);
 	assert_string_equal(r->redirect->path_full, "/new");
@@ -334,7 +347,8 @@ static void test_answers_rewrites_faults_cors_mirrors(void **state)
 static void test_bad_expression_answers_500(void **state)
 {
 	(void)state;
-	struct l7_target *t = with("{ name: bad, match: [ { uri: { regex: \"(a\" } } ], " TO("a") " }, { name: rest, " TO("a") " }");
+	struct l7_target *t =
+		with("{ name: bad, match: [ { uri: { regex: \"(a\" } } ], " TO("a") " }, { name: rest, " TO("a") " }");
 	assert_string_equal(http_taken(&w, t, "shop/me", "GET /b"), "bad");
 	assert_true(t->vhost->routes[0].invalid_backend && !t->vhost->routes[0].destination_count);
 	l7_target_unref(t);
@@ -349,9 +363,11 @@ static void test_delegates_are_merged(void **state)
 {
 	(void)state;
 	world_with(&w, VS("leaf", "other",
-			  "http: [ { name: cart, match: [ { uri: { prefix: /shop/cart } }, { uri: { prefix: /elsewhere } } ], " TO(
-				  "a") " }, { name: never, match: [ { uri: { regex: /shop } } ], " TO("a") " }, { name: rest, " TO("a") ", timeout: 7s } ]"));
-	struct l7_target *t = with("{ name: root, match: [ { uri: { prefix: /shop }, headers: { x: { exact: v } } } ], timeout: 3s, delegate: { "
+			  "http: [ { name: cart, match: [ { uri: { prefix: /shop/cart } }, { uri: { prefix: /elsewhere "
+			  "} } ], " TO("a") " }, { name: never, match: [ { uri: { regex: /shop } } ], " TO(
+				  "a") " }, { name: rest, " TO("a") ", timeout: 7s } ]"));
+	struct l7_target *t = with("{ name: root, match: [ { uri: { prefix: /shop }, headers: { x: { exact: v } } } ], "
+				   "timeout: 3s, delegate: { "
 				   "name: leaf, namespace: other } }, { name: last, " TO("b") " }");
 	assert_string_equal(http_taken(&w, t, "shop/me", "GET /shop/cart/1 x=v"), "cart");
 	assert_string_equal(http_taken(&w, t, "shop/me", "GET /shop/cart/1"), "last");
@@ -372,11 +388,13 @@ static void test_delegates_are_merged(void **state)
 static void test_l4_routes(void **state)
 {
 	(void)state;
-	world_with(&w, SERVICE("db", "shop", "10.60.0.7", "{ name: tcp, port: 5432 }, { name: tls, port: 443 }") VS(
-			       "db", "shop",
-			       "hosts: [ db ], tcp: [ { match: [ { port: 5432, sourceLabels: { app: me } } ], route: [ { destination: { host: db }, "
-			       "weight: 80 }, { destination: { host: b }, weight: 20 } ] } ], tls: [ { match: [ { port: 443, sniHosts: [ "
-			       "DB.example.com ], destinationSubnets: [ 10.0.0.0/8 ] } ], " TO("b") " } ]"));
+	world_with(&w, SERVICE("db", "shop", "10.60.0.7", "{ name: tcp, port: 5432 }, { name: tls, port: 443 }")
+			       VS("db", "shop",
+				  "hosts: [ db ], tcp: [ { match: [ { port: 5432, sourceLabels: { app: me } } ], "
+				  "route: [ { destination: { host: db }, "
+				  "weight: 80 }, { destination: { host: b }, weight: 20 } ] } ], tls: [ { match: [ { "
+				  "port: 443, sniHosts: [ "
+				  "DB.example.com ], destinationSubnets: [ 10.0.0.0/8 ] } ], " TO("b") " } ]"));
 	assert_int_equal(world_port(&w, "shop", "db.shop.svc.cluster.local", 5432)->l7, L7_TCP);
 	struct l7_target *t = http_target(&w, "shop/me", "10.60.0.7:5432", NULL);
 	assert_int_equal(t->mode, L7_TCP);
@@ -405,20 +423,23 @@ static bool on_explain(void *arg, size_t route, size_t match, const char *why)
 	struct said *said = arg;
 	size_t len = strlen(said->text);
 
-	snprintf(said->text + len, sizeof(said->text) - len, "%zu.%zd: %s\n", route, match == SIZE_MAX ? -1 : (ssize_t)match,
-		 why ? why : "taken");
+	snprintf(said->text + len, sizeof(said->text) - len, "%zu.%zd: %s\n", route,
+		 match == SIZE_MAX ? -1 : (ssize_t)match, why ? why : "taken");
 	return true;
 }
 
 static void test_explain_says_why(void **state)
 {
 	(void)state;
-	struct l7_target *t = with("{ name: x, match: [ { headers: { x: { exact: v } } }, { uri: { prefix: /a } } ], " TO("a") " }, { name: rest, " TO("a") " }");
+	struct l7_target *t =
+		with("{ name: x, match: [ { headers: { x: { exact: v } } }, { uri: { prefix: /a } } ], " TO(
+			"a") " }, { name: rest, " TO("a") " }");
 	struct http_request_view r = http_request(&w, "shop/me", "GET /b");
 	struct said said = { "" };
 	const struct http_route *taken = compiler_explain_http(t->vhost, &r, on_explain, &said);
 	assert_string_equal(taken->name, "rest");
-	assert_string_equal(said.text, "0.0: header x is absent, wanted exactly \"v\"\n0.1: path is \"/b\", wanted the prefix \"/a\"\n1.-1: taken\n");
+	assert_string_equal(said.text, "0.0: header x is absent, wanted exactly \"v\"\n0.1: path is \"/b\", wanted the "
+				       "prefix \"/a\"\n1.-1: taken\n");
 	l7_target_unref(t);
 }
 

@@ -26,7 +26,9 @@ static void host_set(struct world *w, int i, const char *name)
 		"spec:\n  hosts: [ s%d ]\n  http:\n",
 		i, i >> 8, i & 255, i, i);
 	for (int k = 0; k < ROUTES; k++)
-		sb_addf(&sb, "  - { name: %s-%d, match: [ { uri: { prefix: /p%d } } ], route: [ { destination: { host: s%d } } ] }\n",
+		sb_addf(&sb,
+			"  - { name: %s-%d, match: [ { uri: { prefix: /p%d } } ], route: [ { destination: { host: s%d "
+			"} } ] }\n",
 			name, k, k, i);
 	char *yaml = sb_take(&sb);
 	assert_non_null(yaml);
@@ -79,7 +81,8 @@ static void test_a_target_does_not_cost_more_among_many(void **state)
 	town(&many, MANY);
 	uint64_t a = ask_ns(&few), b = ask_ns(&many);
 	if (getenv("WEFT_BENCH"))
-		print_message("a target among %d: %.1f us, among %d: %.1f us\n", FEW, (double)a / 1e3, MANY, (double)b / 1e3);
+		print_message("a target among %d: %.1f us, among %d: %.1f us\n", FEW, (double)a / 1e3, MANY,
+			      (double)b / 1e3);
 	assert_true(b < a * 6 + 20000); /* 20 times as much if all were looked through */
 	uint64_t kept = ask_ns(&many);
 	if (getenv("WEFT_BENCH"))

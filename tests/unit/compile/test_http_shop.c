@@ -12,8 +12,9 @@
 #include "agent/config/decode.h"
 #include "tests/unit/compile/http_world.h"
 
-static const char *const files[] = { "00-workloads.yaml", "10-mesh.yaml",    "11-mtls.yaml",	   "12-authorization.yaml",
-				     "20-traffic.yaml",	  "30-edge.yaml", "40-filters-telemetry.yaml" };
+static const char *const files[] = { "00-workloads.yaml",	 "10-mesh.yaml",    "11-mtls.yaml",
+				     "12-authorization.yaml",	 "20-traffic.yaml", "30-edge.yaml",
+				     "40-filters-telemetry.yaml" };
 static struct world w;
 
 static int on_setup(void **state)

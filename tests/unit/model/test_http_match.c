@@ -117,11 +117,20 @@ static void test_query_is_decoded_first_value_counts(void **state)
 	static const struct {
 		const char *query, *name, *want;
 	} rows[] = {
-		{ "a=1&b=2", "b", "2" },   { "a=1&a=2", "a", "1" },	{ "a=%41%2f%zz%4", "a", "A/%zz%4" },
-		{ "%61=x", "a", "x" },	   { "a", "a", "" },		{ "a=", "a", "" },
-		{ "b=1", "a", NULL },	   { "", "a", NULL },		{ NULL, "a", NULL },
-		{ "aa=1&a=2", "a", "2" },  { "&&a=1=2&", "a", "1=2" },	{ "a=1+2", "a", "1+2" },
-		{ "=x", "", NULL },	   { "a=0123456789abcdef", "a", NULL }, /* does not fit below */
+		{ "a=1&b=2", "b", "2" },
+		{ "a=1&a=2", "a", "1" },
+		{ "a=%41%2f%zz%4", "a", "A/%zz%4" },
+		{ "%61=x", "a", "x" },
+		{ "a", "a", "" },
+		{ "a=", "a", "" },
+		{ "b=1", "a", NULL },
+		{ "", "a", NULL },
+		{ NULL, "a", NULL },
+		{ "aa=1&a=2", "a", "2" },
+		{ "&&a=1=2&", "a", "1=2" },
+		{ "a=1+2", "a", "1+2" },
+		{ "=x", "", NULL },
+		{ "a=0123456789abcdef", "a", NULL }, /* does not fit below */
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -184,15 +193,18 @@ static void test_headers(void **state)
 		const char *why;
 	} rows[] = {
 		{ "x-canary=true", HTTP_TEXT_EXACT, "true", false, NULL },
-		{ "x-canary=TRUE", HTTP_TEXT_EXACT, "true", false, "header x-canary is \"TRUE\", wanted exactly \"true\"" },
+		{ "x-canary=TRUE", HTTP_TEXT_EXACT, "true", false,
+		  "header x-canary is \"TRUE\", wanted exactly \"true\"" },
 		{ "x-canary=a;x-canary=b", HTTP_TEXT_EXACT, "a,b", false, NULL },
-		{ "x-canary=a;x-canary=b", HTTP_TEXT_EXACT, "a", false, "header x-canary is \"a,b\", wanted exactly \"a\"" },
+		{ "x-canary=a;x-canary=b", HTTP_TEXT_EXACT, "a", false,
+		  "header x-canary is \"a,b\", wanted exactly \"a\"" },
 		{ "", HTTP_TEXT_EXACT, "a", false, "header x-canary is absent, wanted exactly \"a\"" },
 		{ "x-canary=", HTTP_TEXT_PRESENT, NULL, false, NULL },
 		{ "", HTTP_TEXT_PRESENT, NULL, false, "header x-canary is absent, wanted any value" },
 		{ "", HTTP_TEXT_PRESENT, NULL, true, NULL },
 		{ "x-canary=1", HTTP_TEXT_PRESENT, NULL, true, "header x-canary is \"1\", wanted absence" },
-		{ "x-canary=1", HTTP_TEXT_EXACT, "1", true, "header x-canary is \"1\", wanted anything but exactly \"1\"" },
+		{ "x-canary=1", HTTP_TEXT_EXACT, "1", true,
+		  "header x-canary is \"1\", wanted anything but exactly \"1\"" },
 		{ "x-canary=2", HTTP_TEXT_EXACT, "1", true, NULL },
 		{ "", HTTP_TEXT_REGEX, "1", true, NULL },
 		{ "x-canary=beta-2", HTTP_TEXT_REGEX, "beta.*", false, NULL },
@@ -261,8 +273,9 @@ static void test_authority_with_and_without_its_port(void **state)
 		const char *authority, *want;
 		bool holds;
 	} rows[] = {
-		{ "catalog:8080", "catalog", true },  { "catalog:8080", "catalog:8080", true }, { "catalog:8080", "catalog:80", false },
-		{ "catalog", "catalog", true },	      { "[fd00::1]:80", "[fd00::1]", true },	{ "[fd00::1]", "[fd00::1]", true },
+		{ "catalog:8080", "catalog", true },	 { "catalog:8080", "catalog:8080", true },
+		{ "catalog:8080", "catalog:80", false }, { "catalog", "catalog", true },
+		{ "[fd00::1]:80", "[fd00::1]", true },	 { "[fd00::1]", "[fd00::1]", true },
 		{ "Catalog", "catalog", false },
 	};
 
@@ -272,7 +285,8 @@ static void test_authority_with_and_without_its_port(void **state)
 		char why[100];
 		r.authority = view(rows[i].authority);
 		one.m->authority = text(HTTP_TEXT_EXACT, rows[i].want);
-		snprintf(why, sizeof(why), "authority is \"%s\", wanted exactly \"%s\"", rows[i].authority, rows[i].want);
+		snprintf(why, sizeof(why), "authority is \"%s\", wanted exactly \"%s\"", rows[i].authority,
+			 rows[i].want);
 		says(&one, &r, rows[i].holds ? NULL : why);
 	}
 }

@@ -66,8 +66,8 @@ static void test_rewrite_paths(void **state)
 			*route.matches->path = path;
 		}
 		assert_int_equal(http_route_seal(&route, NULL), 0);
-		AUTO(mem_freep) char *got = http_rewrite_path(&route, route.match_count ? 0 : SIZE_MAX, view(rows[i].path),
-							      view(rows[i].query), &failed);
+		AUTO(mem_freep) char *got = http_rewrite_path(&route, route.match_count ? 0 : SIZE_MAX,
+							      view(rows[i].path), view(rows[i].query), &failed);
 		assert_false(failed);
 		if (!got || strcmp(got, rows[i].want))
 			fail_msg("row %zu: \"%s\", wanted \"%s\"", i, got, rows[i].want);
@@ -121,7 +121,10 @@ static void test_redirect_location(void **state)
 		struct http_redirect rd = rows[i].rd;
 		struct http_route route = { .redirect = &rd };
 		struct http_request_view r = {
-			.authority = view(rows[i].authority), .path = view(rows[i].path), .query = view(rows[i].query), .port = 8000,
+			.authority = view(rows[i].authority),
+			.path = view(rows[i].path),
+			.query = view(rows[i].query),
+			.port = 8000,
 		};
 		AUTO(mem_freep) char *got = http_redirect_location(&route, SIZE_MAX, &r, false);
 		if (!got || strcmp(got, rows[i].want))
@@ -133,7 +136,9 @@ static void test_pick_is_by_weight(void **state)
 {
 	(void)state;
 	struct http_destination d[] = { { .weight = 90 }, { .weight = 0 }, { .weight = 10 } };
-	struct http_route route = { .destinations = d, .destination_count = 3, .total_weight = 100, .invalid_weight = 5 };
+	struct http_route route = {
+		.destinations = d, .destination_count = 3, .total_weight = 100, .invalid_weight = 5
+	};
 	unsigned int counts[4] = { 0 };
 
 	for (uint32_t random = 0; random < 105; random++) {
@@ -162,8 +167,10 @@ static void test_retry_on(void **state)
 	(void)state;
 	struct http_retry retry = { .attempts = 2 };
 	struct err err = ERR_INIT;
-	assert_int_equal(http_retry_on_parse("connect-failure, refused-stream,503 ,unavailable,,504,503", &retry, &err), 0);
-	assert_int_equal(retry.on, RETRY_CONNECT_FAILURE | RETRY_REFUSED_STREAM | RETRY_GRPC_UNAVAILABLE | RETRY_STATUS_CODES);
+	assert_int_equal(http_retry_on_parse("connect-failure, refused-stream,503 ,unavailable,,504,503", &retry, &err),
+			 0);
+	assert_int_equal(retry.on,
+			 RETRY_CONNECT_FAILURE | RETRY_REFUSED_STREAM | RETRY_GRPC_UNAVAILABLE | RETRY_STATUS_CODES);
 	assert_int_equal(retry.status_count, 2);
 	assert_int_equal(retry.statuses[0], 503);
 	assert_int_equal(retry.statuses[1], 504);
@@ -172,10 +179,11 @@ static void test_retry_on(void **state)
 	assert_string_equal(err.text, "retryOn: \"4xx\" is neither a condition nor a status");
 	assert_int_equal(retry.status_count, 2); /* untouched */
 	assert_int_equal(http_retry_on_parse("600", &retry, &err), -EINVAL);
-	assert_int_equal(http_retry_on_parse("5xx,gateway-error,reset,reset-before-request,connect-failure,envoy-ratelimited,"
-					     "retriable-4xx,refused-stream,retriable-status-codes,retriable-headers,cancelled,"
-					     "deadline-exceeded,internal,resource-exhausted,unavailable,http3-post-connect-failure",
-					     &retry, &err),
+	assert_int_equal(http_retry_on_parse(
+				 "5xx,gateway-error,reset,reset-before-request,connect-failure,envoy-ratelimited,"
+				 "retriable-4xx,refused-stream,retriable-status-codes,retriable-headers,cancelled,"
+				 "deadline-exceeded,internal,resource-exhausted,unavailable,http3-post-connect-failure",
+				 &retry, &err),
 			 0);
 	assert_int_equal(retry.on, 65535);
 	assert_int_equal(retry.status_count, 0);
