@@ -78,7 +78,7 @@ struct http1 {
 	bool head_method, connect, tunnel; /* HEAD; CONNECT; asked for a tunnel (CONNECT, Upgrade) */
 	bool old;			   /* server: the client speaks HTTP/1.0 */
 	bool expected;			   /* 100-continue was asked for */
-	bool in_last;	   /* client: inside the event that ends the response */
+	bool in_last;			   /* client: inside the event that ends the response */
 	bool capacity_owed;		   /* client: on_capacity is to be called */
 };
 

@@ -205,7 +205,7 @@ static int send_final(struct http1 *c, const struct http_head *head, bool end)
 	enum http1_out next = framing(c, head, end, &f);
 	if (end && next == OUT_LENGTH && c->send_left)
 		return refuse_head(c);
-	bool tunnel = c->tunnel && next == OUT_STREAM;
+	bool tunnel = f.upgrade || (c->connect && head->status < 300);
 	if (tunnel || (next == OUT_STREAM && c->old) || c->draining ||
 	    (c->limits.max_requests && c->base.requests >= c->limits.max_requests) ||
 	    (c->in_state != IN_ENDED && c->in_state != IN_HELD && end && !worth_reading(c)) ||

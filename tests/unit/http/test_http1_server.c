@@ -462,6 +462,21 @@ static void test_connect_passes_raw_bytes(void **state)
 	fixture_done(&f);
 }
 
+/* Until the end of the connection, and yet no tunnel. */
+static void test_refused_connect_of_an_old_client(void **state)
+{
+	(void)state;
+	struct fixture f;
+	start(&f, "CONNECT b:443 HTTP/1.0\r\n\r\nmore");
+	say_head(&f, "403 ", -1, false);
+	tick(&f);
+	say_body(&f, "no", true);
+	tick(&f);
+	assert_string_equal(said(&f), "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\nno");
+	assert_string_equal(f.log.p, "CONNECT  b:443 1.0\nbody=\nclosed\n");
+	fixture_done(&f);
+}
+
 static void test_refused_tunnel_what_follows_is_a_request(void **state)
 {
 	(void)state;
@@ -713,6 +728,7 @@ int main(void)
 		cmocka_unit_test(test_upgrade_passes_raw_bytes),
 		cmocka_unit_test(test_upgrade_our_half_ends_first),
 		cmocka_unit_test(test_connect_passes_raw_bytes),
+		cmocka_unit_test(test_refused_connect_of_an_old_client),
 		cmocka_unit_test(test_refused_tunnel_what_follows_is_a_request),
 		cmocka_unit_test(test_body_not_taken_stays_with_the_transport),
 		cmocka_unit_test(test_body_through_a_narrow_transport),
