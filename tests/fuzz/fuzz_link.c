@@ -1,20 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A compromised helper: any message, after the agent has told it of a pod. The first byte picks how: as it comes, or as a
- * policy on its way to the helper. The agent may refuse or condemn, nothing else. */
+/* A compromised helper: any message, after the agent has told it of a pod. The first byte picks how: as it comes (1), as a
+ * policy (0) or another object (2 to 5) on its way to the helper, as records of the channel (6), or as memory with counts
+ * (7). The agent may refuse or condemn, nothing else. */
 #include <assert.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "agent/base/err.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/table.h"
+#include "agent/link/shape.h"
 #include "agent/link/supervisor_internal.h"
+#include "agent/model/cluster.h"
+#include "agent/model/filters.h"
 #include "agent/model/identity.h"
+#include "agent/model/l7.h"
 #include "agent/model/policy.h"
+#include "agent/model/telemetry.h"
 
 enum { COOKIE = 7 };
 
@@ -35,6 +42,39 @@ static void on_endpoint(const struct addr_port *at, struct link_endpoint *out, v
 	(void)at;
 	(void)arg;
 	out->known = true;
+}
+
+static void on_target(uint64_t cookie, const struct addr_port *original, const char *host, struct l7_target **out,
+		      void *arg)
+{
+	(void)original;
+	(void)arg;
+	assert(cookie == COOKIE && (!host || (*host && strlen(host) <= 255)));
+	*out = l7_target_new();
+	if (*out)
+		l7_target_seal(*out);
+}
+
+static void on_cluster(const char *name, struct http_cluster **out, void *arg)
+{
+	(void)arg;
+	(void)out;
+	assert(*name && strlen(name) <= 1024);
+}
+
+static void on_spans(const uint8_t *batch, size_t len, uint32_t count, void *arg)
+{
+	(void)count;
+	(void)arg;
+	assert(len > 0 && len <= LINK_HELPER_MESSAGE_MAX);
+	volatile uint8_t last = batch[len - 1];
+	(void)last;
+}
+
+static void on_tapped(const char *json, void *arg)
+{
+	(void)arg;
+	assert(strlen(json) <= 16384);
 }
 
 static void on_dns(uint64_t cookie, const char *name, struct link_dns_answer *out, void *arg)
@@ -85,6 +125,9 @@ static void hostile(const uint8_t *data, size_t size)
 				.identities = table_new(NULL),
 				.events = { .open_sockets = open_sockets,
 					    .endpoint = on_endpoint,
+					    .target = on_target,
+					    .cluster = on_cluster,
+					    .on_spans = on_spans,
 					    .dns = on_dns,
 					    .on_csr = on_csr,
 					    .on_dropped = on_dropped } };
@@ -96,10 +139,16 @@ static void hostile(const uint8_t *data, size_t size)
 			     .ready = true,
 			     .process = { .pidfd = -1 },
 			     .endpoints = table_new(free),
+			     .targets = table_new(free),
+			     .clusters = table_new(free),
 			     .csrs = table_new(free),
 			     .csr_rate = RATE(1, 4),
 			     .socket_rate = RATE(1, 128),
 			     .endpoint_rate = RATE(1, 4),
+			     .target_rate = RATE(1, 4),
+			     .cluster_rate = RATE(1, 4),
+			     .span_rate = RATE(1, 4),
+			     .tap_rate = RATE(1, 4),
 			     .dns_rate = RATE(1, 4),
 			     .drop_rate = RATE(1, 4),
 			     .result_rate = RATE(1, 4),
@@ -109,11 +158,16 @@ static void hostile(const uint8_t *data, size_t size)
 	if (channel_new(loop, pair[0], on_reply, on_closed, &peer, &peer.channel) < 0)
 		abort();
 	s.peers = s.current = &peer;
+	s.taps[0] = (struct tap){ .id = 1, .fn = on_tapped };
 	for (int i = 0; i < 8 && peer.channel; i++)
 		peer_on_message(data, size, NULL, 0, &peer);
+	if (peer.channel)
+		peer_targets_refresh(&peer);
 	channel_free(peer.channel);
 	close(pair[1]);
 	table_free(peer.endpoints);
+	table_free(peer.targets);
+	table_free(peer.clusters);
 	table_free(peer.csrs);
 	table_free(s.pods);
 	table_free(s.identities);
@@ -139,13 +193,105 @@ static void policy(const uint8_t *data, size_t size)
 	weft__link__policy__free_unpacked(m, NULL);
 }
 
+/* What can be decoded has an id, and keeps it when it is handed on. */
+#define OBJECT(T, name)                                                                                                \
+	static void name(const uint8_t *data, size_t size)                                                             \
+	{                                                                                                              \
+		ProtobufCMessage *m = protobuf_c_message_unpack(shape_##T.message, NULL, size, data), *again;          \
+		struct T *object, *back;                                                                               \
+		if (!m)                                                                                                \
+			return;                                                                                        \
+		if (message_##name##_decode((const void *)m, &object) == 0) {                                          \
+			again = (ProtobufCMessage *)message_##name##_encode(object);                                   \
+			assert(again);                                                                                 \
+			int rc = message_##name##_decode((const void *)again, &back);                                  \
+			assert(rc == 0 && back->id == object->id);                                                     \
+			protobuf_c_message_free_unpacked(again, NULL);                                                 \
+			T##_unref(back);                                                                               \
+			T##_unref(object);                                                                             \
+		}                                                                                                      \
+		protobuf_c_message_free_unpacked(m, NULL);                                                             \
+	}
+
+OBJECT(l7_target, target)
+OBJECT(http_cluster, cluster)
+OBJECT(http_filters, filters)
+OBJECT(telemetry, telemetry)
+
+/* --- the channel: records as they come, each a length and its bytes --- */
+
+static void on_record_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *arg)
+{
+	(void)fds;
+	(void)arg;
+	assert(len <= LINK_HELPER_MESSAGE_MAX && fd_count == 0);
+	volatile uint8_t last = len ? bytes[len - 1] : 0;
+	(void)last;
+}
+
+static void on_record_closed(const struct err *err, void *arg)
+{
+	(void)err;
+	loop_stop(arg);
+}
+
+static void records(const uint8_t *data, size_t size)
+{
+	struct loop *loop;
+	struct channel *channel;
+	int pair[2];
+	if (loop_new(&loop, NULL) < 0 || channel_pair(pair, NULL) < 0 ||
+	    channel_new(loop, pair[0], on_record_message, on_record_closed, loop, &channel) < 0)
+		abort();
+	channel_limit(channel, LINK_HELPER_MESSAGE_MAX);
+	while (size > 1) {
+		size_t n = data[0] < size - 1 ? data[0] : size - 1;
+		if (n && send(pair[1], data + 1, n, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			break;
+		data += 1 + n;
+		size -= 1 + n;
+	}
+	close(pair[1]);
+	loop_run(loop); /* until the end is seen, or a rule is broken */
+	channel_free(channel);
+	loop_free(loop);
+}
+
+/* --- counts: what a helper writes into the memory that the agent reads --- */
+
+static void counts(const uint8_t *data, size_t size)
+{
+	static struct request_metrics *m;
+	struct request_totals *t;
+	struct request_totals_iter it = { 0 };
+	const struct request_series *s;
+	size_t shard_size = offsetof(struct request_shard, series) + 4 * sizeof(*s);
+	if (!m)
+		m = aligned_alloc(4096, sizeof(*m));
+	if (!m || request_totals_new(&t) < 0)
+		abort();
+	memset(m, 0, offsetof(struct request_metrics, shards) + shard_size);
+	for (size_t i = 1; i < LINK_SHARDS_MAX; i++)
+		memset(&m->shards[i], 0, offsetof(struct request_shard, series));
+	memcpy(&m->shards[0], data, size < shard_size ? size : shard_size);
+	m->shards[0].used %= 5; /* the rest of it is not cleared each time */
+	assert(request_totals_add(t, m) == 0);
+	while ((s = request_totals_next(t, &it))) {
+		const char *values[64];
+		size_t n = request_series_labels(s, values, 64);
+		assert(s->key_len <= REQUEST_KEY_MAX && n <= 64);
+		for (size_t i = 0; i < n; i++)
+			for (const char *p = values[i]; *p; p++)
+				assert((unsigned char)*p >= ' ' && *p != 0x7f);
+	}
+	request_totals_free(t);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	if (!size)
-		return 0;
-	if (data[0] % 2)
-		hostile(data + 1, size - 1);
-	else
-		policy(data + 1, size - 1);
+	static void (*const ways[])(const uint8_t *data, size_t size) = { policy,  hostile,   target,  cluster,
+									  filters, telemetry, records, counts };
+	if (size)
+		ways[data[0] % ARRAY_SIZE(ways)](data + 1, size - 1);
 	return 0;
 }
