@@ -7,6 +7,7 @@
 #include "agent/ca/ca.h"
 #include "agent/daemon/internal.h"
 #include "agent/kernel/kernel.h"
+#include "agent/link/request_metrics.h"
 #include "agent/link/supervisor.h"
 #include "agent/source/jwks.h"
 #include "agent/source/store.h"
@@ -88,6 +89,16 @@ static struct metrics_jwks *jwks_collect(const struct daemon *d, struct metrics_
 	return out;
 }
 
+static struct request_totals *requests_collect(const struct daemon *d)
+{
+	struct request_totals *totals = NULL;
+
+	if (request_totals_new(&totals) == 0 && supervisor_requests(d->supervisor, totals) == 0)
+		return totals;
+	request_totals_free(totals);
+	return NULL;
+}
+
 void daemon_pods_count(const struct daemon *d, size_t *enrolled, size_t *failed)
 {
 	struct table_iter it = { 0 };
@@ -132,7 +143,10 @@ void daemon_metrics(bool openmetrics, struct sb *out, void *arg)
 	daemon_pods_count(d, &s.pods_enrolled, &s.pods_failed);
 	struct metrics_certificate *certificates = certificates_collect(d, &s);
 	struct metrics_jwks *jwks = jwks_collect(d, &s);
+	struct request_totals *requests = requests_collect(d);
+	s.requests = requests;
 	metrics_render(&s, openmetrics, out);
+	request_totals_free(requests);
 	free(jwks);
 	free(certificates);
 	free(c.sums);

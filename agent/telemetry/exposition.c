@@ -42,30 +42,52 @@ static void bucket(struct exposition *e, const char *name, const char *labels, c
 	sb_addf(e->out, "%s_bucket{%s%sle=\"%s\"} %" PRIu64 "\n", name, labels, *labels ? "," : "", le, count);
 }
 
+/* OpenMetrics wants canonical floats: "1.0", not "1". */
+static void bound_text(const struct exposition *e, double bound, char le[32])
+{
+	snprintf(le, 32, "%.10g", bound);
+	if (e->openmetrics && !strpbrk(le, ".e"))
+		str_copy(le + strlen(le), 32 - strlen(le), ".0");
+}
+
+static void histogram_end(struct exposition *e, const char *name, const char *labels, double sum, uint64_t count)
+{
+	bucket(e, name, labels, "+Inf", count);
+	sb_addf(e->out, "%s_sum", name);
+	if (*labels)
+		sb_addf(e->out, "{%s}", labels);
+	sb_addf(e->out, " %.12g\n%s_count", sum, name);
+	if (*labels)
+		sb_addf(e->out, "{%s}", labels);
+	sb_addf(e->out, " %" PRIu64 "\n", count);
+}
+
 void exposition_histogram_us(struct exposition *e, const char *name, const char *labels, const uint32_t *bounds_us,
 			     const uint64_t *counts, size_t n, uint64_t sum_us)
 {
 	uint64_t total = 0;
+	char le[32];
 
 	for (size_t i = 0; i + 1 < n; i++) {
-		char le[32];
 		total += counts[i];
-		snprintf(le, sizeof(le), "%g", bounds_us[i] / 1e6);
-		/* OpenMetrics wants canonical floats: "1.0", not "1". */
-		if (e->openmetrics && !strpbrk(le, ".e"))
-			str_copy(le + strlen(le), sizeof(le) - strlen(le), ".0");
+		bound_text(e, bounds_us[i] / 1e6, le);
 		bucket(e, name, labels, le, total);
 	}
-	total += counts[n - 1];
-	bucket(e, name, labels, "+Inf", total);
+	histogram_end(e, name, labels, (double)sum_us / 1e6, total + counts[n - 1]);
+}
 
-	sb_addf(e->out, "%s_sum", name);
-	if (*labels)
-		sb_addf(e->out, "{%s}", labels);
-	sb_addf(e->out, " %.9g\n%s_count", (double)sum_us / 1e6, name);
-	if (*labels)
-		sb_addf(e->out, "{%s}", labels);
-	sb_addf(e->out, " %" PRIu64 "\n", total);
+void exposition_histogram_milli(struct exposition *e, const char *name, const char *labels, const uint64_t *bounds_milli,
+				const uint64_t *counts, size_t n, double sum)
+{
+	uint64_t total = 0;
+	char le[32];
+
+	for (size_t i = 0; i + 1 < n; i++) {
+		total += counts[i];
+		bound_text(e, (double)bounds_milli[i] / 1000, le);
+		bucket(e, name, labels, le, total);
+	}
+	histogram_end(e, name, labels, sum, total + counts[n - 1]);
 }
 
 void exposition_end(struct exposition *e)

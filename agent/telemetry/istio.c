@@ -15,13 +15,7 @@
 #include "agent/model/plan.h"
 #include "agent/telemetry/exposition.h"
 #include "agent/telemetry/metrics.h"
-
-/* What the workloads of one identity agree on; NULL: nothing known, "": they differ. Borrowed from the plan. */
-struct party {
-	const struct identity *identity;
-	const char *workload, *ns, *app, *version, *canonical, *revision;
-	bool seen;
-};
+#include "agent/telemetry/parties.h"
 
 struct series {
 	char *labels; /* without response_flags */
@@ -30,55 +24,15 @@ struct series {
 
 struct istio {
 	const struct metrics_snapshot *snapshot;
-	struct table *parties;	/* identity id -> struct party */
+	struct parties *parties;
 	struct table *services; /* service id -> struct service */
 	struct table *by_labels;
 	struct series *rows;
 	size_t row_count, row_cap;
 };
 
-static void agree(const char **have, const char *value, bool first)
+static int index_services(struct istio *m, const struct plan *plan)
 {
-	if (first)
-		*have = value;
-	else if (!*have || !value || strcmp(*have, value) != 0)
-		*have = NULL;
-}
-
-static const char *label_of(const struct workload *w, const char *key)
-{
-	return w->label_count ? workload_label(w, key) : NULL;
-}
-
-static int party_add(struct istio *m, const struct workload *w)
-{
-	uint32_t id = w->identity->id;
-	struct party *party = table_get(m->parties, &id, sizeof(id));
-
-	if (!party) {
-		party = calloc(1, sizeof(*party));
-		if (!party || table_set(m->parties, &id, sizeof(id), party) < 0) {
-			free(party);
-			return -1;
-		}
-		party->identity = w->identity;
-	}
-	bool first = !party->seen;
-	party->seen = true;
-	agree(&party->workload, w->owner ? w->owner : w->name, first);
-	agree(&party->ns, w->ns, first);
-	agree(&party->app, label_of(w, "app"), first);
-	agree(&party->version, label_of(w, "version"), first);
-	agree(&party->canonical, w->canonical_name, first);
-	agree(&party->revision, w->canonical_revision, first);
-	return 0;
-}
-
-static int index_plan(struct istio *m, const struct plan *plan)
-{
-	for (size_t i = 0; plan && i < plan->workload_count; i++)
-		if (party_add(m, plan->workloads[i]) < 0)
-			return -1;
 	for (size_t i = 0; plan && i < plan->service_count; i++) {
 		struct service *s = plan->services[i];
 		if (table_set(m->services, &s->id, sizeof(s->id), s) < 0)
@@ -118,8 +72,8 @@ static const char *security_policy(enum flow_path path)
 
 static char *row_labels(const struct istio *m, const struct flow_sum *sum)
 {
-	const struct party *source = table_get(m->parties, &sum->source_identity, sizeof(uint32_t));
-	const struct party *destination = table_get(m->parties, &sum->destination_identity, sizeof(uint32_t));
+	const struct party *source = parties_by_id(m->parties, sum->source_identity);
+	const struct party *destination = parties_by_id(m->parties, sum->destination_identity);
 	const struct service *s = table_get(m->services, &sum->service, sizeof(uint32_t));
 	bool authenticated = sum->path == FLOW_HBONE || sum->path == FLOW_ATTESTED;
 	struct sb sb = { 0 };
@@ -206,10 +160,10 @@ static void render_rows(const struct istio *m, struct exposition *e, const char 
 void istio_render(const struct metrics_snapshot *snapshot, struct exposition *e)
 {
 	struct istio m = { .snapshot = snapshot,
-			   .parties = table_new(free),
 			   .services = table_new(NULL),
 			   .by_labels = table_new(NULL) };
-	bool ok = m.parties && m.services && m.by_labels && index_plan(&m, snapshot->plan) == 0 && collect(&m) == 0;
+	bool ok = m.services && m.by_labels && parties_new(snapshot->plan, &m.parties) == 0 &&
+		  index_services(&m, snapshot->plan) == 0 && collect(&m) == 0;
 
 	if (ok) {
 		if (m.row_count)
@@ -230,5 +184,5 @@ void istio_render(const struct metrics_snapshot *snapshot, struct exposition *e)
 	free(m.rows);
 	table_free(m.by_labels);
 	table_free(m.services);
-	table_free(m.parties);
+	parties_free(m.parties);
 }

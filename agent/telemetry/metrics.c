@@ -11,6 +11,7 @@
 #include "agent/model/plan.h"
 #include "agent/telemetry/exposition.h"
 #include "agent/telemetry/istio.h"
+#include "agent/telemetry/requests.h"
 
 static const char *const path_names[FLOW_PATH_COUNT] = {
 	[FLOW_DIRECT] = "direct",
@@ -244,6 +245,7 @@ void metrics_render(const struct metrics_snapshot *snapshot, bool openmetrics, s
 	render_build(snapshot, &e);
 	render_config(snapshot, &e);
 	istio_render(snapshot, &e);
+	requests_render(snapshot, &e);
 	render_connections(snapshot, &e);
 	render_drops(snapshot, &e);
 	render_helper(snapshot, &e);

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 struct plan;
+struct request_totals;
 struct sb;
 
 enum { METRICS_SERIES_MAX = 8192 }; /* of each istio_tcp_* family; what is beyond goes into one "other" series */
@@ -53,6 +54,8 @@ struct metrics_snapshot {
 	const struct metrics_certificate *certificates;
 	size_t certificate_count, certificates_revoked;
 	uint64_t root_not_after_s, signer_not_after_s; /* 0: no CA here */
+
+	const struct request_totals *requests; /* NULL: none */
 
 	const struct metrics_jwks *jwks;
 	size_t jwks_count;
