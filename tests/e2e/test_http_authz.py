@@ -23,6 +23,8 @@ extensionProviders:
     timeout: 2s
     includeRequestHeadersInCheck: [ x-ext-* ]
     headersToUpstreamOnAllow: [ x-user ]
+- name: rpc
+  envoyExtAuthzGrpc: { service: authz.shop.svc.cluster.local, port: 9001, timeout: 2s }
 - name: gone
   envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 1s, statusOnError: "503" }
 - name: open
@@ -46,6 +48,39 @@ class Gate(http.server.BaseHTTPRequestHandler):
 server = http.server.ThreadingHTTPServer(("0.0.0.0", 9000), Gate)
 print("listening", flush=True)
 server.serve_forever()
+"""
+# Authorization/Check in as much of HTTP/2 and protobuf as it takes: the request is looked through for what it holds.
+RPC_AUTHORIZER = """
+import socket, struct, threading
+def field(number, data): return bytes([number << 3 | 2]) + bytes([len(data)]) + data
+def literal(name, value): return b"\\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+def frame(kind, flags, stream, data): return struct.pack(">I", len(data))[1:] + struct.pack(">BBI", kind, flags, stream) + data
+def judge(body):
+    who = b"spiffe://cluster.local/ns/shop/sa/frontend"
+    if field(1, b"x-ext-pass") + field(2, b"yes") in body and who in body and b"/gated/rpc" in body:
+        return field(3, field(2, field(1, field(1, b"x-user") + field(2, b"ann"))))
+    return field(1, b"\\x08\\x07") + field(2, field(1, b"\\x08\\x91\\x03") + field(3, b"not you"))
+def serve(conn):
+    file = conn.makefile("rb")
+    file.read(24)
+    conn.sendall(frame(4, 0, 0, b""))
+    bodies = {}
+    while True:
+        head = file.read(9)
+        if len(head) < 9: return
+        kind, flags, stream = struct.unpack(">BBI", head[3:])
+        data = file.read(int.from_bytes(head[:3], "big"))
+        if kind == 4 and not flags & 1: conn.sendall(frame(4, 1, 0, b""))
+        if kind == 6 and not flags & 1: conn.sendall(frame(6, 1, 0, data))
+        if kind == 0: bodies[stream] = bodies.get(stream, b"") + data
+        if kind in (0, 1) and flags & 1:
+            answer = judge(bodies.pop(stream, b""))
+            conn.sendall(frame(1, 4, stream, b"\\x88" + literal(b"content-type", b"application/grpc"))
+                         + frame(0, 0, stream, b"\\0" + struct.pack(">I", len(answer)) + answer)
+                         + frame(1, 5, stream, literal(b"grpc-status", b"0")))
+server = socket.create_server(("0.0.0.0", 9001))
+print("listening", flush=True)
+while True: threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
 """
 # One key set that can be changed by writing a file.
 KEYS = """
@@ -72,10 +107,11 @@ def start(place, script, *words):
 @pytest.fixture(scope="module")
 def town(tmp_path_factory):
     with Net(tmp_path_factory.mktemp("httpauthz")) as net:
-        made = web.build(net, MESH, service("authz", "shop", [("http", 9000, 9000, "TCP")], ["10.60.0.60", "fd60::60"],
-                                            app="catalog"))
+        made = web.build(net, MESH, service("authz", "shop", [("http", 9000, 9000, "TCP"), ("grpc", 9001, 9001, "TCP")],
+                                            ["10.60.0.60", "fd60::60"], app="catalog"))
         for pod in (made.catalog_1, made.catalog_2):
             start(pod, AUTHORIZER)
+            start(pod, RPC_AUTHORIZER)
         yield made
 
 
@@ -98,6 +134,17 @@ def test_an_authorizer_allows_and_denies(town):
     assert "x-ext-pass" in asked["headers"] and "x-other" not in asked["headers"]
     # What no CUSTOM rule matches is nobody's business.
     assert get(town.frontend, URL + "/free").status == 200
+
+
+def test_an_authorizer_by_grpc(town):
+    custom(town, "rpc")
+    for _ in range(3):  # the connection is kept
+        answer = get(town.frontend, URL + "/gated/rpc", headers={"X-Ext-Pass": "yes", "X-User": "forged"})
+        assert answer.status == 200 and answer.seen("x-user") == "ann", answer
+        answer = get(town.frontend, URL + "/gated/rpc", headers={"X-Ext-Pass": "no"})
+        assert answer.status == 401 and answer.body == "not you", answer
+    answer = get(town.frontend, URL + "/gated/rpc", headers={"X-Ext-Pass": "yes"}, method="POST", data="x" * 100000)
+    assert answer.status == 200, answer
 
 
 def test_an_authorizer_that_is_not_there(town):
