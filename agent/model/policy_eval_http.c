@@ -87,6 +87,8 @@ static const char *match_why(const struct policy_match *m, const struct policy_h
 
 static struct http_view header_of(const struct http_request_view *r, const char *name)
 {
+	if (strcmp(name, "host") == 0) /* which is no field of its own */
+		return r->authority;
 	if (name[0] != ':')
 		return r->header(r, name);
 	if (strcmp(name, ":method") == 0)

@@ -295,6 +295,8 @@ static void test_when_headers(void **state)
 	strings_add(&c->not_values, "*");
 	c = when_add(r, POLICY_HEADER, ":method");
 	strings_add(&c->values, "GET");
+	c = when_add(r, POLICY_HEADER, "host");
+	strings_add(&c->values, "shop.example");
 	match_add(r);
 
 	assert_true(allows(&(struct req){ .headers = "x-tenant:gold\n" }));
@@ -305,6 +307,7 @@ static void test_when_headers(void **state)
 	assert_false(allows(&(struct req){ 0 }));
 	assert_false(allows(&(struct req){ .headers = "x-tenant:gold\nx-bad:\n" })); /* empty is present */
 	assert_false(allows(&(struct req){ .headers = "x-tenant:gold\n", .method = "POST" }));
+	assert_false(allows(&(struct req){ .headers = "x-tenant:gold\nhost:shop.example\n", .host = "x" }));
 }
 
 static void test_when_claims(void **state)
