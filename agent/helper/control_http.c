@@ -13,7 +13,7 @@ void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m)
 	struct l7_target *target = NULL;
 	int rc = message_addr_port_get(m->original, &original);
 	if (rc == 0 && m->target)
-		rc = message_target_decode(m->target, &target);
+		rc = target_hub_decode(h->targets, m->target, &target);
 	if (rc == -EINVAL) {
 		control_fail(h, "a target that makes no sense");
 		return;

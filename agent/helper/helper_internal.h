@@ -108,6 +108,8 @@ void target_hub_free(struct target_hub *hub);
 /* What a worker reports of kind REPORT_TARGET_* and REPORT_CLUSTER_*. */
 void target_hub_on_report(struct target_hub *hub, const struct report *report);
 void target_hub_alone(struct target_hub *hub);
+/* What of an answer says a target, with its routes shared with the other targets that have the same. 0, -EINVAL, -ENOMEM. */
+int target_hub_decode(struct target_hub *hub, Weft__Link__L7Target *m, struct l7_target **out);
 /* The agent's answers. The object, NULL unless what is NEWS_OBJECT, is taken. */
 void target_hub_target(struct target_hub *hub, uint64_t cookie, const struct addr_port *original, const char *host,
 		       enum news what, struct l7_target *target);

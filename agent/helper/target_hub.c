@@ -6,15 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/hash.h"
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
+#include "agent/base/mem.h"
 #include "agent/base/table.h"
 #include "agent/link/rate.h"
 #include "agent/model/cluster.h"
 #include "agent/model/l7.h"
 
 /* A little less than what the agent lets a helper follow. */
-enum { HUB_TARGETS_MAX = 8000, HUB_CLUSTERS_MAX = 16000, HUB_KEY_MAX = 2048 };
+enum { HUB_TARGETS_MAX = 8000, HUB_CLUSTERS_MAX = 16000, HUB_KEY_MAX = 2048, VHOSTS_SWEEP_MIN = 64 };
 
 /* What is asked about: a target has all, a cluster only text, its name. */
 struct hub_subject {
@@ -37,6 +39,8 @@ struct hub_object {
 struct target_hub {
 	struct helper *h;
 	struct table *targets, *clusters;
+	struct table *vhosts; /* keyed hash of its message -> struct http_vhost, a reference */
+	size_t vhosts_sweep;  /* when there are so many, those that no target has are let go */
 	struct rate complaints;
 };
 
@@ -77,6 +81,11 @@ static void hub_object_free(void *value)
 	free(o);
 }
 
+static void vhost_free(void *value)
+{
+	http_vhost_unref(value);
+}
+
 struct target_hub *target_hub_new(struct helper *h)
 {
 	struct target_hub *hub = calloc(1, sizeof(*hub));
@@ -88,7 +97,9 @@ struct target_hub *target_hub_new(struct helper *h)
 	hub->complaints.burst_ns *= 60;
 	hub->targets = table_new(hub_object_free);
 	hub->clusters = table_new(hub_object_free);
-	if (hub->targets && hub->clusters)
+	hub->vhosts = table_new(vhost_free);
+	hub->vhosts_sweep = VHOSTS_SWEEP_MIN;
+	if (hub->targets && hub->clusters && hub->vhosts)
 		return hub;
 	target_hub_free(hub);
 	return NULL;
@@ -100,6 +111,7 @@ void target_hub_free(struct target_hub *hub)
 		return;
 	table_free(hub->targets);
 	table_free(hub->clusters);
+	table_free(hub->vhosts);
 	free(hub);
 }
 
@@ -284,6 +296,59 @@ void target_hub_alone(struct target_hub *hub)
 {
 	hub_alone(hub, hub->targets);
 	hub_alone(hub, hub->clusters);
+}
+
+/* --- routes: the pods of a namespace call the same services, and routes are most of a target --- */
+
+/* With a key of this process's own: whoever writes routes for his service can't make them pass for another's. */
+static bool vhost_hash(const Weft__Link__HttpVhost *m, uint64_t *hash)
+{
+	size_t len = weft__link__http_vhost__get_packed_size(m);
+	AUTO(mem_freep) uint8_t *packed = malloc(len + 1);
+	if (!packed)
+		return false;
+	weft__link__http_vhost__pack(m, packed);
+	*hash = hash_keyed(packed, len);
+	return true;
+}
+
+static void vhosts_sweep(struct target_hub *hub)
+{
+	struct table_iter it = { 0 };
+	if (table_count(hub->vhosts) < hub->vhosts_sweep)
+		return;
+	while (table_next(hub->vhosts, &it)) {
+		const struct http_vhost *v = it.value;
+		/* Nobody can take another reference then: they come from targets, which have one. */
+		if (__atomic_load_n(&v->refs, __ATOMIC_ACQUIRE) == 1)
+			table_remove(hub->vhosts, it.key, it.key_len);
+	}
+	hub->vhosts_sweep = 2 * table_count(hub->vhosts) + VHOSTS_SWEEP_MIN;
+}
+
+int target_hub_decode(struct target_hub *hub, Weft__Link__L7Target *m, struct l7_target **out)
+{
+	Weft__Link__HttpVhost *routes = m->vhost;
+	uint64_t hash;
+	if (!routes || !vhost_hash(routes, &hash))
+		return message_target_decode(m, out);
+	struct http_vhost *known = table_get(hub->vhosts, &hash, sizeof(hash));
+	if (known)
+		m->vhost = NULL;
+	int rc = message_target_decode(m, out);
+	m->vhost = routes;
+	if (rc < 0)
+		return rc;
+	if (known) {
+		(*out)->vhost = http_vhost_ref(known);
+		l7_target_seal(*out);
+		return 0;
+	}
+	vhosts_sweep(hub);
+	struct http_vhost *v = http_vhost_ref((*out)->vhost);
+	if (table_set(hub->vhosts, &hash, sizeof(hash), v) < 0)
+		http_vhost_unref(v); /* not shared, then */
+	return 0;
 }
 
 /* --- what the agent says --- */

@@ -554,6 +554,113 @@ static void test_hub_second_worker_is_answered_without_agent(void **state)
 	worker_cluster_unwatch(a.watch);
 }
 
+/* --- routes are shared --- */
+
+static struct l7_target *decoded(struct fixture *t, const char *service, const char *vhost)
+{
+	struct l7_target *target = l7_target_new(), *out = NULL;
+	target->service = strdup(service);
+	if (vhost) {
+		target->vhost = http_vhost_new();
+		target->vhost->name = strdup(vhost);
+		assert_int_equal(http_vhost_seal(target->vhost, NULL), 0);
+	}
+	l7_target_seal(target);
+	Weft__Link__L7Target *m = message_target_encode(target);
+	assert_int_equal(target_hub_decode(t->h.targets, m, &out), 0);
+	assert_int_equal(out->id, target->id);
+	assert_true(!vhost == !m->vhost);
+	weft__link__l7_target__free_unpacked(m, NULL);
+	l7_target_unref(target);
+	return out;
+}
+
+static void test_hub_equal_routes_are_one_object(void **state)
+{
+	struct fixture *t = *state;
+	struct l7_target *a = decoded(t, "a", "routes"), *b = decoded(t, "b", "routes"), *c = decoded(t, "a", "other");
+	struct l7_target *none = decoded(t, "a", NULL);
+	assert_ptr_equal(a->vhost, b->vhost);
+	assert_ptr_not_equal(a->vhost, c->vhost);
+	assert_null(none->vhost);
+	l7_target_unref(b);
+	l7_target_unref(none);
+	struct http_vhost *routes = http_vhost_ref(a->vhost);
+	l7_target_unref(a);
+	/* Those that nobody has are let go when many have come. */
+	for (int i = 0; i < 1000; i++) {
+		char name[32];
+		snprintf(name, sizeof(name), "routes %d", i);
+		l7_target_unref(decoded(t, "s", name));
+	}
+	assert_int_equal(c->vhost->refs, 2);
+	struct l7_target *again = decoded(t, "a", "routes");
+	assert_ptr_equal(again->vhost, routes); /* this one somebody had */
+	l7_target_unref(again);
+	l7_target_unref(c);
+	http_vhost_unref(routes);
+}
+
+/* --- what is told of requests --- */
+
+static void test_spans_wait_for_the_link_thread_and_no_longer(void **state)
+{
+	struct fixture *t = *state;
+	struct worker *w = t->f->w;
+	const uint8_t batch[100] = { 7 };
+	for (int i = 0; i < 100; i++)
+		worker_spans(w, batch, sizeof(batch), 3);
+	assert_int_equal(w->shard->spans_dropped, 36 * 3);
+	worker_fixture_run(t->f);
+	const struct report *last = NULL;
+	assert_int_equal(worker_fixture_count(t->f, REPORT_SPANS, &last), 64);
+	assert_int_equal(last->len, sizeof(batch));
+	assert_int_equal(last->count, 3);
+	assert_int_equal(last->text[0], 7);
+	w->spans_pending = 0; /* the link thread has seen them */
+	uint8_t *longer = calloc(1, 200 << 10);
+	worker_spans(w, longer, 200 << 10, 1);
+	worker_spans(w, longer, 100 << 10, 1);
+	free(longer);
+	assert_int_equal(w->shard->spans_dropped, 36 * 3 + 1);
+	w->alone = true;
+	worker_spans(w, batch, sizeof(batch), 5);
+	assert_int_equal(w->shard->spans_dropped, 36 * 3 + 1 + 5);
+}
+
+static void test_taps_have_their_rate(void **state)
+{
+	struct fixture *t = *state;
+	struct worker *w = t->f->w;
+	const struct worker_tap *taps;
+	uint32_t before, after, id[] = { 5, 6, 7, 8, 9 };
+	assert_int_equal(worker_taps(w, &taps, &before), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(id); i++) {
+		struct order *order = order_new(ORDER_TAP, 0);
+		order->id = id[i];
+		order->count = 10;
+		order->text = str_format("filter %u", id[i]);
+		worker_handle(w, order);
+	}
+	assert_int_equal(worker_taps(w, &taps, &after), WORKER_TAPS_MAX);
+	assert_int_not_equal(before, after);
+	assert_string_equal(taps[0].filter, "filter 5");
+	int allowed = 0;
+	for (int i = 0; i < 100; i++)
+		allowed += worker_tap_allows(w, 6);
+	assert_in_range(allowed, 10, 11);
+	assert_int_equal(w->shard->taps_dropped, 100 - allowed);
+	assert_false(worker_tap_allows(w, 9)); /* there was no place for it */
+	worker_tap_set(w, 5, NULL, 0);
+	assert_int_equal(worker_taps(w, &taps, &before), WORKER_TAPS_MAX - 1);
+	assert_int_not_equal(before, after);
+	for (size_t i = 0; i < WORKER_TAPS_MAX - 1; i++)
+		assert_true(taps[i].id != 5);
+	worker_tap_record(w, 6, strdup("{}"));
+	run(t);
+	assert_int_equal(reports(t, REPORT_TAP), 1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -574,6 +681,9 @@ int main(void)
 		T(test_cluster_name_that_is_none_is_not_asked_for),
 		T(test_hub_forgets_when_last_worker_has),
 		T(test_hub_second_worker_is_answered_without_agent),
+		T(test_hub_equal_routes_are_one_object),
+		T(test_spans_wait_for_the_link_thread_and_no_longer),
+		T(test_taps_have_their_rate),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
