@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The HTTP/2 codec's server over real sockets, for h2spec and others who speak HTTP/2: GET is answered with a short body,
- * everything else with what it sent. The worker is only a loop.
+ * everything else with what it sent. The worker is only a loop: that of tests/unit/transport.
  *
  *   h2spec_server PORT [SECONDS]     on 127.0.0.1; prints "ready" */
-#include "agent/base/err.h"
 #include "agent/base/loop.h"
 #include "agent/helper/http/stream.h"
-#include "agent/helper/transport_internal.h"
-#include "agent/helper/worker.h"
+#include "tests/unit/transport/rig.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,63 +14,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-struct worker {
-	struct loop *loop;
-	struct transports *transports;
-	struct link_shard metrics;
-	struct helper_settings settings;
-	int listener;
-};
-
-struct loop *worker_loop(struct worker *w)
-{
-	return w->loop;
-}
-
-struct link_shard *worker_metrics(struct worker *w)
-{
-	return &w->metrics;
-}
-
-const struct helper_settings *worker_settings(const struct worker *w)
-{
-	return &w->settings;
-}
-
-struct transports *worker_transports(struct worker *w)
-{
-	return w->transports;
-}
-
-struct worker_pod *worker_pod_ref(struct worker_pod *pod)
-{
-	return pod;
-}
-
-void worker_pod_unref(struct worker *w, struct worker_pod *pod)
-{
-	(void)w;
-	(void)pod;
-}
-
-bool worker_pod_admit(struct worker *w, struct worker_pod *pod)
-{
-	(void)w;
-	return pod == NULL;
-}
-
-void worker_pod_leave(struct worker *w, struct worker_pod *pod)
-{
-	(void)w;
-	(void)pod;
-}
-
-void worker_drop(struct worker *w, const struct worker_drop *drop)
-{
-	(void)w;
-	(void)drop;
-}
 
 /* --- requests */
 
@@ -137,16 +78,21 @@ static const struct http_conn_events conn_events = { .on_stream = on_stream, .on
 
 /* --- connections */
 
+struct acceptor {
+	struct worker *w;
+	int fd;
+};
+
 static void on_accept(struct loop_io *io, int events, void *arg)
 {
-	struct worker *w = arg;
+	struct acceptor *a = arg;
 	struct transport *t;
 	struct http_conn *c;
 	(void)io;
 	(void)events;
-	int fd = accept4(w->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0 && transport_socket_new(w, fd, NULL, 0, &t) == 0)
-		http2_server_new(w->loop, t, &http_limits_default, &conn_events, w, &c);
+	int fd = accept4(a->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0 && transport_socket_new(a->w, fd, NULL, 0, &t) == 0)
+		http2_server_new(a->w->loop, t, &http_limits_default, &conn_events, a, &c);
 }
 
 static void on_deadline(struct loop_timer *timer, void *arg)
@@ -169,24 +115,25 @@ static int listen_on(uint16_t port)
 
 int main(int argc, char **argv)
 {
-	struct worker *w = calloc(1, sizeof(*w));
+	struct acceptor a;
 	struct loop_io *io;
 	struct loop_timer *timer;
-	struct err err;
+	void *rig;
 	int port = argc > 1 ? atoi(argv[1]) : 0, seconds = argc > 2 ? atoi(argv[2]) : 600;
 
-	if (!w || port <= 0 || port > 65535 || (w->listener = listen_on((uint16_t)port)) < 0) {
+	if (port <= 0 || port > 65535 || (a.fd = listen_on((uint16_t)port)) < 0) {
 		fprintf(stderr, "usage: %s PORT [SECONDS]: %s\n", argv[0], strerror(errno));
 		return 2;
 	}
-	if (loop_new(&w->loop, &err) < 0 || transports_new(w, &w->transports) < 0 ||
-	    loop_io_new(w->loop, w->listener, on_accept, w, &io) < 0 ||
-	    loop_timer_new(w->loop, on_deadline, w->loop, &timer) < 0)
+	rig_setup(&rig);
+	a.w = rig;
+	if (loop_io_new(a.w->loop, a.fd, on_accept, &a, &io) < 0 ||
+	    loop_timer_new(a.w->loop, on_deadline, a.w->loop, &timer) < 0)
 		return 1;
 	loop_io_set(io, LOOP_READ);
 	loop_timer_start(timer, (uint64_t)seconds * 1000, 0);
 	puts("ready");
 	fflush(stdout);
-	loop_run(w->loop);
+	loop_run(a.w->loop);
 	return 0;
 }

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # The HTTP/2 codec's server over real sockets.
 H2SPEC_SERVER := $(BUILD)/h2spec/server
-$(call objects,tests/h2spec/server.c): MODCFLAGS = $(call pkg,--cflags,$(call pkgs,helper))
+$(call objects,tests/h2spec/server.c): MODCFLAGS = $(call pkg,--cflags,cmocka $(call pkgs,transport))
 $(call objects,tests/h2spec/server.c): | $(VERSION_H) $(proto)
-$(H2SPEC_SERVER): LDMODS = helper
-$(H2SPEC_SERVER): $(call objects,tests/h2spec/server.c) $(call libs,helper)
+$(H2SPEC_SERVER): LDMODS = transport
+$(H2SPEC_SERVER): $(call objects,tests/h2spec/server.c) $(transport_TEST_SHARED) $(call libs,transport)
 	@mkdir -p $(@D)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
-		$(call ldlibs,$(LDMODS))
+		$(call ldlibs,$(LDMODS)) $(call pkg,--libs,cmocka)
 test-h2spec: $(H2SPEC_SERVER)
 	$(Q)tests/h2spec/run $(BUILD)
 .PHONY: test-h2spec
