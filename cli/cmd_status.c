@@ -107,6 +107,21 @@ static void show_certificates(struct cli *cli, const json_t *s)
 	     at_int(s, "certificates.revoked"), format_relative((unsigned long long)root, cli->now_s, when));
 }
 
+/* Only what can't be fetched is worth a line each. */
+static void show_keys(struct cli *cli, const json_t *s)
+{
+	const json_t *keys;
+	size_t i, bad = 0;
+
+	json_array_foreach((json_t *)at(s, "token_keys"), i, keys) bad += at_text(keys, "error") != NULL;
+	if (at_count(s, "token_keys"))
+		line(cli, "Token keys", bad ? COLOR_BAD : COLOR_GOOD, bad ? "failing" : "ok",
+		     "%zu key sets, %zu can't be fetched", at_count(s, "token_keys"), bad);
+	json_array_foreach((json_t *)at(s, "token_keys"), i, keys) if (at_text(keys, "error"))
+		line(cli, "", COLOR_NONE, "", "%s: %s%s", at_text_or(keys, "uri", "?"), at_text(keys, "error"),
+		     at_int(keys, "last_ok_s") ? " (those of before are in force)" : "; its tokens are refused");
+}
+
 /* "Connections    24        1 direct, 20 attested, ..." */
 static void show_counts(struct cli *cli, const char *title, const json_t *counts)
 {
@@ -193,6 +208,7 @@ int cmd_status(struct cli *cli)
 		show_helper(cli, s);
 		show_config(cli, s);
 		show_pods(cli, s);
+		show_keys(cli, s);
 		show_certificates(cli, s);
 		show_counters(cli, s);
 		show_tables(cli, s);

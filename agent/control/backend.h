@@ -66,6 +66,12 @@ struct control_revision {
 	bool rollback, current;
 };
 
+/* A key set that tokens are verified with, as it is fetched. */
+struct control_keys {
+	const char *uri, *error; /* error: of the last attempt; NULL: it was good */
+	uint64_t last_ok_s;	 /* 0: never */
+};
+
 struct control_backend {
 	void *arg;
 
@@ -93,6 +99,7 @@ struct control_backend {
 
 	void (*certs)(void (*on_cert)(const struct control_cert *cert, void *ctx), void *ctx, void *arg);
 	void (*roots)(void (*on_root)(const struct control_root *root, void *ctx), void *ctx, void *arg);
+	void (*keys)(void (*on_keys)(const struct control_keys *keys, void *ctx), void *ctx, void *arg);
 	int (*cert_rotate)(const char *identity, struct err *err, void *arg); /* NULL: all. -ENOENT: none such here */
 	int (*cert_revoke)(const char *serial, struct err *err, void *arg);   /* -EINVAL: not a serial */
 

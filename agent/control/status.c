@@ -144,6 +144,25 @@ static json_t *certificates_json(const struct control_backend *b, const struct c
 	return o;
 }
 
+static void on_keys(const struct control_keys *keys, void *ctx)
+{
+	json_t *o = json_object();
+
+	json_set_text(o, "uri", keys->uri);
+	json_set_text_if(o, "error", keys->error);
+	json_set_u64(o, "last_ok_s", keys->last_ok_s);
+	json_add(ctx, o);
+}
+
+static json_t *keys_json(const struct control_backend *b)
+{
+	json_t *list = json_array();
+
+	if (b->keys)
+		b->keys(on_keys, list, b->arg);
+	return list;
+}
+
 static void on_map(const struct map_fill *fill, void *ctx)
 {
 	json_t *o = json_object();
@@ -195,6 +214,7 @@ void handle_status(struct request *rq)
 	json_set_u64(o, "services", plan ? plan->service_count : 0);
 	json_set_u64(o, "workloads", plan ? plan->workload_count : 0);
 	json_set(o, "certificates", certificates_json(b, &s));
+	json_set(o, "token_keys", keys_json(b));
 	json_set(o, "connections", by_path_json(s.connections));
 	json_set(o, "accepted", by_path_json(s.accepted));
 	json_set(o, "drops", counters_json(&s));

@@ -225,6 +225,7 @@ void daemon_backend_fill(struct daemon *d, struct control_backend *out)
 		.flow_next = on_flow_next,
 		.flow_newest = on_flow_newest,
 		.certs = on_certs,
+		.keys = daemon_keys_tell,
 		.roots = on_roots,
 		.cert_rotate = on_cert_rotate,
 		.cert_revoke = on_cert_revoke,

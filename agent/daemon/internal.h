@@ -17,6 +17,7 @@ struct ca_options;
 struct compiler;
 struct control;
 struct control_backend;
+struct control_keys;
 struct control_revision;
 struct dns_source;
 struct file_source;
@@ -91,6 +92,7 @@ int daemon_open_sockets(uint64_t cookie, enum pod_socket kind, int *fds, size_t 
 /* keys.c */
 struct compile_jwks;
 void daemon_on_keys_changed(void *arg);
+void daemon_keys_tell(void (*on_keys)(const struct control_keys *keys, void *ctx), void *ctx, void *arg);
 struct compile_jwks *daemon_keys(const struct daemon *d, size_t *count); /* caller frees; NULL: none, or no memory */
 
 /* reload.c */

@@ -2,6 +2,7 @@
 /* Key sets of RequestAuthentications, from where they are fetched to where they are compiled. */
 #include "agent/base/log.h"
 #include "agent/compile/compile.h"
+#include "agent/control/backend.h"
 #include "agent/daemon/internal.h"
 #include "agent/source/jwks.h"
 
@@ -32,4 +33,16 @@ struct compile_jwks *daemon_keys(const struct daemon *d, size_t *count)
 		if (sets[i].keys)
 			out[(*count)++] = (struct compile_jwks){ sets[i].uri, sets[i].keys };
 	return out;
+}
+
+void daemon_keys_tell(void (*on_keys)(const struct control_keys *keys, void *ctx), void *ctx, void *arg)
+{
+	struct daemon *d = arg;
+	size_t n;
+	const struct jwks_set *sets = jwks_source_sets(d->jwks, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct control_keys keys = { sets[i].uri, sets[i].error, sets[i].last_ok_s };
+		on_keys(&keys, ctx);
+	}
 }

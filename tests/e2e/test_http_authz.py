@@ -179,8 +179,10 @@ def test_keys_are_fetched_by_the_agent(town, tmp_path):
     assert ask().status == 200
     agent = town.mesh.agents["node-b"]
     assert "no keys from http://127.0.0.1:9100/jwks.json" in agent.meshctl("analyze", check=False).stdout
+    assert "127.0.0.1:9100/jwks.json: " in agent.meshctl("status", check=False).stdout
     assert agent.metrics()['weft_jwks_errors_total{uri="http://127.0.0.1:9100/jwks.json"}'] >= 1
 
     keys.write_text(issuer.jwks())
     wait_for("the keys to be in force", lambda: ask(issuer.token()).status == 200, 30)
     assert ask(Issuer("https://login.example").token()).status == 401
+    assert "1 key sets, 0 can't be fetched" in agent.meshctl("status", check=False).stdout
