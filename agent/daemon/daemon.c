@@ -267,15 +267,17 @@ static int base_open(struct daemon *d, struct err *err)
 		return rc;
 	d->pods = table_new(daemon_pod_free);
 	d->pod_errors = table_new(free);
+	d->logs = table_new(free);
 	d->outlier = outlier_new();
 	d->flowlog = flowlog_new(FLOWLOG_CAPACITY);
-	if (!d->pods || !d->pod_errors || !d->outlier || !d->flowlog || store_new(&d->store) < 0 ||
+	if (!d->pods || !d->pod_errors || !d->logs || !d->outlier || !d->flowlog || store_new(&d->store) < 0 ||
 	    compiler_new(&d->compiler) < 0 ||
 	    loop_timer_new(d->loop, daemon_on_pod_retry, d, &d->pod_retry) < 0 ||
 	    loop_timer_new(d->loop, daemon_on_reload_retry, d, &d->reload_retry) < 0 ||
 	    loop_timer_new(d->loop, daemon_on_outlier_timer, d, &d->outlier_timer) < 0 ||
 	    loop_timer_new(d->loop, on_ca_timer, d, &d->ca_timer) < 0 ||
 	    loop_timer_new(d->loop, on_settle_timer, d, &d->settle_timer) < 0 ||
+	    loop_timer_new(d->loop, daemon_on_log_timer, d, &d->log_timer) < 0 ||
 	    loop_signal_new(d->loop, SIGTERM, on_stop_signal, d, &d->signals[0]) < 0 ||
 	    loop_signal_new(d->loop, SIGINT, on_stop_signal, d, &d->signals[1]) < 0)
 		return err_set(err, -ENOMEM, "out of memory at start");
@@ -336,11 +338,13 @@ static void daemon_close(struct daemon *d)
 	outlier_free(d->outlier);
 	table_free(d->pods);
 	table_free(d->pod_errors);
+	table_free(d->logs);
 	loop_timer_free(d->pod_retry);
 	loop_timer_free(d->reload_retry);
 	loop_timer_free(d->outlier_timer);
 	loop_timer_free(d->ca_timer);
 	loop_timer_free(d->settle_timer);
+	loop_timer_free(d->log_timer);
 	loop_signal_free(d->signals[0]);
 	loop_signal_free(d->signals[1]);
 	loop_free(d->loop);

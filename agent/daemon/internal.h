@@ -74,7 +74,8 @@ struct daemon {
 	struct loop_timer *outlier_timer;
 	struct table *pods;	  /* cookie -> struct daemon_pod */
 	struct table *pod_errors; /* uid -> why the kernel did not enrol it */
-	struct loop_timer *pod_retry, *settle_timer;
+	struct table *logs; /* path with its NUL -> struct daemon_log */
+	struct loop_timer *pod_retry, *settle_timer, *log_timer;
 };
 
 /* daemon.c */
@@ -122,6 +123,10 @@ void daemon_on_dropped(const struct link_dropped *dropped, void *arg);
 void daemon_on_endpoint_result(const struct addr_port *endpoint, bool ok, void *arg);
 void daemon_on_outlier_timer(struct loop_timer *timer, void *arg);
 void daemon_outlier_schedule(struct daemon *d);
+
+/* logs.c */
+void daemon_logs_sync(struct daemon *d, const struct plan *plan); /* opens and gives up files of access logs */
+void daemon_on_log_timer(struct loop_timer *timer, void *arg);
 
 /* metrics.c */
 void daemon_metrics(bool openmetrics, struct sb *out, void *arg);

@@ -102,6 +102,7 @@ int daemon_plan_apply(struct daemon *d, struct plan *plan, struct err *err)
 	/* What can't be written, such as one policy with too many alternatives, keeps its last state; all else of the
 	 * plan is in force, so the helper must hear of it too. */
 	rc = kernel_apply(d->kernel, plan, err);
+	daemon_logs_sync(d, plan);
 	supervisor_refresh(d->supervisor);
 	plan_unref(old);
 	return rc;
