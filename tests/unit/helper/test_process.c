@@ -24,8 +24,10 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/link/supervisor.h"
+#include "agent/model/filters.h"
 #include "agent/model/identity.h"
 #include "agent/model/plan.h"
+#include "agent/model/telemetry.h"
 #include "agent/model/policy.h"
 
 enum { NOBODY = 65534, COOKIE = 77 };
@@ -403,6 +405,54 @@ static void test_helper_new_pod_gets_sockets_ahead(void **state)
 	assert_true(run_until(*state, has_sockets, 2000));
 }
 
+static void on_dump(const char *json, void *arg);
+static bool has_dump(struct fixture *f);
+
+/* Scripts of 10 KiB each. */
+static struct workload *workload_with_scripts(size_t count)
+{
+	struct workload *w = workload_new();
+	w->uid = strdup("shop/big");
+	w->ns = strdup("shop");
+	w->name = strdup("big");
+	w->identity = identity_new("cluster.local", "shop", "web");
+	w->telemetry = telemetry_new();
+	telemetry_seal(w->telemetry);
+	w->l7_ports = calloc(2, sizeof(*w->l7_ports));
+	w->l7_ports[0].port = 80;
+	w->l7_ports[1].port = 8080;
+	w->l7_port_count = 2;
+	w->inbound = http_filters_new();
+	w->inbound->scripts = calloc(count, sizeof(*w->inbound->scripts));
+	for (size_t i = 0; i < count; i++) {
+		char *code = malloc(10241);
+		memset(code, '-', 10240);
+		code[10240] = 0;
+		w->inbound->scripts[w->inbound->script_count++].code = code;
+	}
+	http_filters_seal(w->inbound);
+	return w;
+}
+
+static void test_helper_takes_pods_longer_than_a_record(void **state)
+{
+	struct fixture *f = *state;
+	struct err err = ERR_INIT;
+	struct workload *big = workload_with_scripts(300), *too_big = workload_with_scripts(900);
+	assert_int_equal(supervisor_pod_set(f->s, COOKIE, big, NULL, &err), 0);
+	assert_int_equal(supervisor_dump(f->s, "pods", on_dump, f), 0);
+	assert_true(run_until(f, has_dump, 5000));
+	assert_non_null(strstr(f->dump, "\"shop/big\""));
+	assert_int_equal(supervisor_pod_set(f->s, COOKIE, too_big, NULL, &err), -EMSGSIZE);
+	assert_non_null(strstr(err.text, "shop/big"));
+	f->dumps = 0;
+	assert_int_equal(supervisor_dump(f->s, "pods", on_dump, f), 0);
+	assert_true(run_until(f, has_dump, 5000));
+	assert_int_equal(f->died, 0);
+	workload_unref(big);
+	workload_unref(too_big);
+}
+
 static bool has_died(struct fixture *f)
 {
 	return f->died > 0;
@@ -530,6 +580,7 @@ int main(void)
 		T(test_helper_idle_is_small),
 		T(test_helper_new_pod_asks_for_its_certificate),
 		T(test_helper_new_pod_gets_sockets_ahead),
+		T(test_helper_takes_pods_longer_than_a_record),
 		T(test_supervisor_killed_helper_is_back_with_its_pods),
 		T(test_supervisor_new_settings_replace_helper_and_drain_old),
 		T(test_supervisor_next_agent_drains_orphan),
