@@ -25,8 +25,10 @@ struct caller *caller_get(struct entry *e, struct worker_pod *pod)
 {
 	struct caller *c;
 	LIST_FOREACH(c, &e->callers, link)
-	if (c->pod == pod)
-		return c;
+	{
+		if (c->pod == pod)
+			return c;
+	}
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
@@ -86,5 +88,7 @@ void callers_changed(struct entry *e)
 {
 	struct caller *c;
 	LIST_FOREACH(c, &e->callers, link)
-	share(c);
+	{
+		share(c);
+	}
 }

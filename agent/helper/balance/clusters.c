@@ -13,233 +13,13 @@
 #include "agent/base/table.h"
 #include "agent/helper/worker.h"
 
-struct addr_key {
-	uint8_t b[18];
-};
-
-static struct addr_key key_of(const struct addr_port *a)
-{
-	struct addr_key key;
-	memcpy(key.b, a->addr.b, 16);
-	memcpy(key.b + 16, &a->port, 2);
-	return key;
-}
-
-/* --- versions */
-
-static struct version *version_new(struct http_cluster *c)
-{
-	struct version *v = calloc(1, sizeof(*v));
-	if (!v)
-		return NULL;
-	v->refs = 1;
-	v->cluster = http_cluster_ref(c);
-	return v;
-}
-
-void version_unref(struct version *v)
-{
-	if (!v || --v->refs)
-		return;
-	http_cluster_unref(v->cluster);
-	free(v);
-}
-
-static uint64_t text_hash(uint64_t id, const char *text)
-{
-	return hash64_str(hash64(id, text ? "+" : "-", 1), text ? text : "");
-}
-
-/* All that a connection to the endpoint was made with. */
-static uint64_t transport_id_of(const struct http_cluster *c, const struct cluster_endpoint *e)
-{
-	const uint64_t numbers[] = { c->protocol, c->tls,   c->insecure,	c->proxy_protocol,
-				     e->tunnel,	  e->local, e->tunnel_addr.port };
-	uint64_t id = hash64(HASH64_INIT, numbers, sizeof(numbers));
-	id = hash64(id, e->tunnel_addr.addr.b, sizeof(e->tunnel_addr.addr.b));
-	const char *const texts[] = { c->sni, c->ca_pem, c->chain_pem, c->key_pem, c->proxy_host, e->hostname };
-	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
-		id = text_hash(id, texts[i]);
-	for (size_t i = 0; i < c->subject_alt_name_count; i++)
-		id = text_hash(id, c->subject_alt_names[i]);
-	for (size_t i = 0; i < e->identity_count; i++)
-		id = text_hash(id, e->identities[i]);
-	return id ? id : 1;
-}
-
-/* --- hosts */
-
-static struct host *host_new(struct entry *e, const struct addr_port *addr)
-{
-	struct host *h = calloc(1, sizeof(*h));
-	if (!h)
-		return NULL;
-	h->refs = 1;
-	h->entry = e;
-	h->addr = *addr;
-	h->b.key = balance_key(addr);
-	LIST_INIT(&h->pools);
-	return h;
-}
-
-void host_unref(struct host *h)
-{
-	if (!h || --h->refs)
-		return;
-	version_unref(h->version);
-	free(h->own);
-	free(h);
-}
-
-static void host_health_release(struct entry *e, struct host *h)
-{
-	if (h->shared && shared_host_put(e->shared, h->shared))
-		e->u->shard->outlier_ejected--;
-	h->shared = NULL;
-	h->b.ejected = false;
-}
-
-/* It is no endpoint any more: connections end when their streams have. */
-static void host_retire(struct entry *e, struct host *h)
-{
-	h->gone = true;
-	host_health_release(e, h);
-	struct pool *p;
-	LIST_FOREACH(p, &h->pools, by_host)
-	pool_drain(p, 0);
-	host_unref(h);
-}
-
-static void host_transport(struct host *h, uint64_t id)
-{
-	if (h->transport_id && h->transport_id != id) {
-		struct pool *p;
-		LIST_FOREACH(p, &h->pools, by_host)
-		pool_drain(p, id);
-	}
-	h->transport_id = id;
-}
-
-static void host_set(struct host *h, struct version *v, const struct cluster_endpoint *endpoint, bool is_new,
-		     bool first, uint64_t now_ns)
-{
-	bool was_healthy = !is_new && h->b.healthy;
-
-	version_unref(h->version);
-	h->version = version_ref(v);
-	h->endpoint = endpoint;
-	h->ad_hoc = false;
-	h->b.weight = endpoint->weight;
-	h->b.priority = endpoint->priority;
-	h->b.healthy = endpoint->healthy;
-	/* Those that the first version has may have been serving for long. */
-	if (h->b.healthy && !was_healthy && !first)
-		h->b.warm_from_ns = now_ns ? now_ns : 1;
-	host_transport(h, transport_id_of(v->cluster, endpoint));
-}
-
-struct host *host_find(const struct entry *e, const struct addr_port *addr)
-{
-	struct addr_key key = key_of(addr);
-	return e->by_addr ? table_get(e->by_addr, &key, sizeof(key)) : NULL;
-}
-
-struct host *host_ad_hoc(struct entry *e, const struct addr_port *addr)
-{
-	struct addr_key key = key_of(addr);
-	if (e->ad_hoc_count >= UPSTREAM_AD_HOC_MAX)
-		return NULL;
-	struct host *h = host_new(e, addr);
-	if (!h)
-		return NULL;
-	h->own = calloc(1, sizeof(*h->own));
-	if (!h->own || table_set(e->by_addr, &key, sizeof(key), h) < 0) {
-		host_unref(h);
-		return NULL;
-	}
-	*h->own = (struct cluster_endpoint){ .addr = *addr, .weight = 1, .healthy = true };
-	h->ad_hoc = true;
-	h->endpoint = h->own;
-	h->version = version_ref(e->version);
-	h->transport_id = transport_id_of(e->version->cluster, h->own);
-	h->b.weight = 1;
-	h->b.healthy = true;
-	e->ad_hoc_count++;
-	return h;
-}
-
-/* --- outlier detection */
-
-static void health_attach(struct entry *e)
-{
-	bool on = health_on(&e->version->cluster->outlier);
-	if (on && !e->shared) {
-		e->shared = shared_cluster_get(e->name);
-		e->generation = 0;
-	}
-	for (size_t i = 0; i < e->host_count; i++) {
-		struct host *h = e->hosts[i];
-		if (!on)
-			host_health_release(e, h);
-		else if (e->shared && !h->shared)
-			h->shared = shared_host_get(e->shared, &h->addr);
-	}
-	if (!on && e->shared) {
-		shared_cluster_put(e->shared);
-		e->shared = NULL;
-	}
-}
-
-static void health_read(struct entry *e)
-{
-	e->generation = __atomic_load_n(&e->shared->set.generation, __ATOMIC_ACQUIRE);
-	for (size_t i = 0; i < e->host_count; i++)
-		e->hosts[i]->b.ejected = e->hosts[i]->shared && health_ejected(&e->hosts[i]->shared->health);
-}
-
-static void health_sweep_all(struct entry *e, uint64_t now_ns)
-{
-	AUTO(mem_freep) struct host_health **healths = calloc(e->host_count + 1, sizeof(struct host_health *));
-	size_t n = 0;
-	if (!healths)
-		return;
-	for (size_t i = 0; i < e->host_count; i++)
-		if (e->hosts[i]->shared)
-			healths[n++] = &e->hosts[i]->shared->health;
-	e->u->shard->outlier_ejected -= health_sweep(&e->shared->set, healths, n, now_ns);
-}
-
-void entry_health(struct entry *e, uint64_t now_ns)
-{
-	if (!e->shared || !e->version)
-		return;
-	if (health_sweep_due(&e->version->cluster->outlier, &e->shared->set, now_ns))
-		health_sweep_all(e, now_ns);
-	if (e->generation == __atomic_load_n(&e->shared->set.generation, __ATOMIC_RELAXED))
-		return;
-	health_read(e);
-	balance_refresh(e->balance, now_ns, &e->u->random);
-}
-
-void host_note(struct host *h, enum health_event event, uint64_t now_ns)
-{
-	struct entry *e = h->entry;
-	if (!h->shared || !e->version)
-		return;
-	if (health_note(&e->version->cluster->outlier, &e->shared->set, e->host_count, &h->shared->health, event,
-			now_ns)) {
-		e->u->shard->outlier_ejections++;
-		e->u->shard->outlier_ejected++;
-	}
-}
-
 /* --- versions of an entry */
 
 /* Hosts for the endpoints of a version, old ones where they stay. Only then is the entry changed. */
 static int hosts_make(struct entry *e, const struct http_cluster *c, struct host **hosts, struct table *by_addr)
 {
 	for (size_t i = 0; i < c->endpoint_count; i++) {
-		struct addr_key key = key_of(&c->endpoints[i].addr);
+		struct addr_key key = addr_key_of(&c->endpoints[i].addr);
 		struct host *h = host_find(e, &c->endpoints[i].addr);
 		if (h && h->seen) /* twice in one version: the second has its own */
 			h = NULL;
@@ -262,32 +42,11 @@ static void hosts_unmake(struct host **hosts, size_t count)
 	}
 }
 
-/* Those of PASSTHROUGH stay, unless they are endpoints now. */
-static void ad_hoc_keep(struct entry *e, struct table *by_addr)
-{
-	struct table_iter it = { 0 };
-	size_t kept = 0;
-	while (e->by_addr && table_next(e->by_addr, &it)) {
-		struct host *h = it.value;
-		if (!h->ad_hoc || h->seen)
-			continue;
-		if (table_set(by_addr, it.key, it.key_len, h) < 0) {
-			host_retire(e, h);
-			continue;
-		}
-		version_unref(h->version);
-		h->version = version_ref(e->version);
-		host_transport(h, transport_id_of(e->version->cluster, h->own));
-		kept++;
-	}
-	e->ad_hoc_count = kept;
-}
-
 static void hosts_retire_old(struct entry *e)
 {
 	for (size_t i = 0; i < e->host_count; i++)
 		if (!e->hosts[i]->seen)
-			host_retire(e, e->hosts[i]);
+			host_retire(e->hosts[i]);
 }
 
 /* The waiting ones of hosts that went choose again. */
@@ -298,12 +57,11 @@ static void waits_rescue(struct upstreams *u, struct entry *e)
 	struct pool *p;
 	size_t count = 0;
 	LIST_FOREACH(p, &e->pools, by_entry)
-	while (p->host->gone && (w = TAILQ_FIRST(&p->pending))) {
-		wait_remove(w);
-		w->queue = &queue;
-		w->count = &count;
-		TAILQ_INSERT_TAIL(&queue, w, link);
-		count++;
+	{
+		while (p->host->gone && (w = TAILQ_FIRST(&p->pending))) {
+			wait_remove(w);
+			wait_enqueue(w, &queue, &count, NULL);
+		}
 	}
 	waits_again(u, e, &queue);
 }
@@ -338,9 +96,9 @@ static int entry_install(struct entry *e, struct http_cluster *c)
 	e->hosts = TAKE(hosts);
 	e->host_count = c->endpoint_count;
 	e->by_addr = TAKE(by_addr);
-	health_attach(e);
+	entry_health_attach(e);
 	if (e->shared)
-		health_read(e);
+		entry_health_read(e);
 
 	struct balance_settings settings;
 	balance_settings_of(c, &settings);
@@ -355,11 +113,11 @@ static void entry_clear(struct entry *e)
 	struct table_iter it = { 0 };
 	while (e->by_addr && table_next(e->by_addr, &it)) {
 		struct host *h = it.value;
-		if (h->ad_hoc)
-			host_retire(e, h);
+		if (host_is_ad_hoc(h))
+			host_retire(h);
 	}
 	for (size_t i = 0; i < e->host_count; i++)
-		host_retire(e, e->hosts[i]);
+		host_retire(e->hosts[i]);
 	balance_free(e->balance);
 	free(e->hosts);
 	table_free(e->by_addr);
@@ -471,19 +229,6 @@ void entry_free(struct entry *e)
 		pool_free(p);
 	free(e->name);
 	free(e);
-}
-
-static void ad_hoc_sweep(struct entry *e, uint64_t now_s)
-{
-	struct table_iter it = { 0 };
-	while (e->ad_hoc_count && table_next(e->by_addr, &it)) {
-		struct host *h = it.value;
-		if (!h->ad_hoc || h->refs > 1 || now_s - h->used_s < UPSTREAM_AD_HOC_UNUSED_S)
-			continue;
-		table_remove(e->by_addr, it.key, it.key_len);
-		e->ad_hoc_count--;
-		host_unref(h);
-	}
 }
 
 void entries_sweep(struct upstreams *u, uint64_t now_s)

@@ -126,7 +126,9 @@ static void ups_over(struct conn *c)
 {
 	struct upstream_item *item;
 	LIST_FOREACH(item, &c->ups, link)
-	item_over(item);
+	{
+		item_over(item);
+	}
 }
 
 void conn_update(struct conn *c)
@@ -273,8 +275,10 @@ void conns_timer(struct upstreams *u)
 	if (first_ns)
 		return; /* when it fires it is set again */
 	TAILQ_FOREACH(c, &u->connecting, by_age)
-	if (!first_ns || c->deadline_ns < first_ns)
-		first_ns = c->deadline_ns;
+	{
+		if (!first_ns || c->deadline_ns < first_ns)
+			first_ns = c->deadline_ns;
+	}
 	uint64_t now_ns = loop_now_ns(u->loop);
 	u->connect_timer_ns = first_ns;
 	loop_timer_start(u->connect_timer, first_ns > now_ns ? (first_ns - now_ns) / 1000000 + 1 : 1, 0);

@@ -11,6 +11,7 @@
 #include <sys/queue.h>
 
 struct cluster_watch;
+struct ad_hoc;
 struct conn;
 struct entry;
 struct loop;
@@ -86,11 +87,11 @@ struct host {
 	struct entry *entry;
 	struct version *version;
 	const struct cluster_endpoint *endpoint; /* of version, or own */
-	struct cluster_endpoint *own;		 /* was made for PASSTHROUGH; lives as long as the host */
+	struct ad_hoc *own;			 /* it was made for PASSTHROUGH; lives as long as the host */
 	struct addr_port addr;
 	uint64_t transport_id;	    /* how it is spoken to: connections made otherwise take no more */
 	struct shared_host *shared; /* NULL: no outlier detection */
-	bool gone, seen, ad_hoc;    /* ad_hoc: PASSTHROUGH to an address that is no endpoint */
+	bool gone, seen;
 	struct host_pools pools;
 	uint64_t requests, errors, connect_failures, used_s;
 };
@@ -121,17 +122,50 @@ void entry_ask_again(struct entry *e);				/* when there was none, a while ago */
 struct entry *entry_get(struct upstreams *u, const char *name); /* NULL: no memory, or there is none */
 void entries_sweep(struct upstreams *u, uint64_t now_s);
 void entry_free(struct entry *e); /* with its pools; nothing of it is used any more */
+
+/* --- hosts.c */
+
+struct addr_key {
+	uint8_t b[18];
+};
+
+struct addr_key addr_key_of(const struct addr_port *a);
+struct version *version_new(struct http_cluster *c);
 void version_unref(struct version *v);
 static inline struct version *version_ref(struct version *v)
 {
 	v->refs++;
 	return v;
 }
-struct host *host_find(const struct entry *e, const struct addr_port *addr); /* NULL: none */
-struct host *host_ad_hoc(struct entry *e, const struct addr_port *addr);     /* NULL: too many, or no memory */
+uint64_t transport_id_of(const struct http_cluster *c, const struct cluster_endpoint *e);
+struct host *host_new(struct entry *e, const struct addr_port *addr);
 void host_unref(struct host *h);
+struct host *host_find(const struct entry *e, const struct addr_port *addr); /* NULL: none */
+/* first: of the entry's first version: what is in it is warm. */
+void host_set(struct host *h, struct version *v, const struct cluster_endpoint *endpoint, bool is_new, bool first,
+	      uint64_t now_ns);
+void host_transport(struct host *h, uint64_t transport_id);
+void host_retire(struct host *h); /* takes the entry's reference */
+
+/* --- ad_hoc.c */
+
+/* The host of an address that the caller chose. NULL: none (too many, no memory, nobody knows what it is), or, with
+ * *queue: not yet. */
+struct host *ad_hoc_get(struct entry *e, const struct addr_port *addr, uint64_t now_ns, struct wait_queue **queue,
+			size_t **count);
+bool host_is_ad_hoc(const struct host *h);
+void ad_hoc_retire(struct host *h);
+void ad_hoc_free(struct ad_hoc *own);			  /* NULL is fine */
+void ad_hoc_keep(struct entry *e, struct table *by_addr); /* in a new version, unless they are endpoints now */
+void ad_hoc_sweep(struct entry *e, uint64_t now_s);
+
+/* --- health.c */
+
+void entry_health_attach(struct entry *e); /* to what workers share, as the version says */
+void entry_health_read(struct entry *e);
 /* Brings what outlier detection of all workers says to the balance, when it changed. */
 void entry_health(struct entry *e, uint64_t now_ns);
+void host_health_release(struct host *h);
 void host_note(struct host *h, enum health_event event, uint64_t now_ns);
 
 /* --- hash_input.c */
@@ -267,7 +301,7 @@ void conns_sweep(struct pool *p, uint64_t now_ns);
 int conns_timer_new(struct upstreams *u);
 void conns_timer(struct upstreams *u);
 
-/* --- upstream.c */
+/* --- upstreams.c; upstream.c has waits_again() and attempt_answer() */
 
 struct upstreams {
 	struct worker *w;
@@ -298,7 +332,11 @@ struct upstream_item *item_new(struct upstreams *u);
 void item_free(struct upstreams *u, struct upstream_item *item);
 void item_over(struct upstream_item *item);
 void wait_remove(struct upstream_wait *w); /* out of its queue */
+void wait_enqueue(struct upstream_wait *w, struct wait_queue *queue, size_t *count, struct pool *pool);
+/* Copies what the caller lends for the call. The head only where its hash is not known yet. NULL: no memory. */
+struct upstream_wait *wait_new(struct upstreams *u, const struct attempt *a, bool with_head);
 void wait_free(struct upstream_wait *w);
+void attempt_answer(struct upstreams *u, const struct attempt *a, enum upstream_failure why);
 /* The waiting ones choose again, as their host or cluster changed. */
 void waits_again(struct upstreams *u, struct entry *e, struct wait_queue *queue);
 void upstreams_sweep_soon(struct upstreams *u, bool short_timeouts);

@@ -207,10 +207,7 @@ void pool_fail(struct pool *p, size_t count, enum upstream_failure why)
 	size_t left = 0;
 	for (; count && (w = TAILQ_FIRST(&p->pending)); count--) {
 		wait_remove(w);
-		w->queue = &queue;
-		w->count = &left;
-		TAILQ_INSERT_TAIL(&queue, w, link);
-		left++;
+		wait_enqueue(w, &queue, &left, NULL);
 	}
 	while ((w = TAILQ_FIRST(&queue))) {
 		wait_remove(w);

@@ -14,18 +14,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct table *clusters; /* name -> struct shared_cluster; NULL while there is none */
 static struct table *limits;   /* pod, name -> struct shared_limits */
 
-struct addr_key {
-	uint8_t b[18];
-};
-
-static struct addr_key key_of(const struct addr_port *a)
-{
-	struct addr_key key;
-	memcpy(key.b, a->addr.b, 16);
-	memcpy(key.b + 16, &a->port, 2);
-	return key;
-}
-
 static bool table_need(struct table **t)
 {
 	if (!*t)
@@ -95,7 +83,7 @@ void shared_cluster_put(struct shared_cluster *c)
 
 struct shared_host *shared_host_get(struct shared_cluster *c, const struct addr_port *addr)
 {
-	struct addr_key key = key_of(addr);
+	struct addr_key key = addr_key_of(addr);
 	pthread_mutex_lock(&lock);
 	struct shared_host *h = table_get(c->hosts, &key, sizeof(key));
 	if (!h) {
@@ -116,7 +104,7 @@ struct shared_host *shared_host_get(struct shared_cluster *c, const struct addr_
 bool shared_host_put(struct shared_cluster *c, struct shared_host *h)
 {
 	bool ejected = false;
-	struct addr_key key = key_of(&h->addr);
+	struct addr_key key = addr_key_of(&h->addr);
 	pthread_mutex_lock(&lock);
 	if (--h->refs == 0) {
 		ejected = health_gone(&c->set, &h->health);

@@ -17,114 +17,17 @@
 #include "agent/base/table.h"
 #include "agent/helper/worker.h"
 
-/* --- items and waits */
-
-struct upstream_item *item_new(struct upstreams *u)
-{
-	struct upstream_item *item = LIST_FIRST(&u->free_items);
-	if (!item)
-		return malloc(sizeof(*item));
-	LIST_REMOVE(item, link);
-	u->free_count--;
-	return item;
-}
-
-void item_free(struct upstreams *u, struct upstream_item *item)
-{
-	if (u->free_count >= UPSTREAM_KEPT) {
-		free(item);
-		return;
-	}
-	LIST_INSERT_HEAD(&u->free_items, item, link);
-	u->free_count++;
-}
-
-void item_over(struct upstream_item *item)
-{
-	if (item->over)
-		return;
-	item->over = true;
-	caller_add(item->caller, LIMIT_REQUESTS, -1);
-	if (item->up.retry)
-		caller_add(item->caller, LIMIT_RETRIES, -1);
-	item->host->b.active--;
-}
-
-void wait_remove(struct upstream_wait *w)
-{
-	assert(w->queue && w->count);
-	TAILQ_REMOVE(w->queue, w, link);
-	--*w->count;
-	if (w->pool)
-		caller_add(w->pool->caller, LIMIT_PENDING, -1);
-	w->queue = NULL;
-	w->count = NULL;
-	w->pool = NULL;
-}
-
-void wait_free(struct upstream_wait *w)
-{
-	struct upstreams *u = w->u;
-
-	worker_pod_unref(u->w, w->attempt.q.pod);
-	http_head_free(w->head);
-	free(w->host);
-	if (u->free_wait_count >= UPSTREAM_KEPT) {
-		free(w);
-		return;
-	}
-	TAILQ_INSERT_HEAD(&u->free_waits, w, link);
-	u->free_wait_count++;
-}
-
-/* Copies what the caller lends for the call. The head only where its hash is not known yet. */
-static struct upstream_wait *wait_new(struct upstreams *u, const struct attempt *a, bool with_head)
-{
-	struct upstream_wait *w = TAILQ_FIRST(&u->free_waits);
-	if (w) {
-		TAILQ_REMOVE(&u->free_waits, w, link);
-		u->free_wait_count--;
-	} else {
-		w = malloc(sizeof(*w));
-		if (!w)
-			return NULL;
-	}
-	*w = (struct upstream_wait){ .u = u, .attempt = *a };
-	w->attempt.q.pod = worker_pod_ref(a->q.pod);
-	w->attempt.q.cluster = NULL;
-	if (a->q.host)
-		w->attempt.q.host = w->host = strdup(a->q.host);
-	if (a->q.head && with_head)
-		w->head = http_head_copy(a->q.head);
-	w->attempt.q.head = w->head;
-	if ((a->q.host && !w->host) || (a->q.head && with_head && !w->head)) {
-		wait_free(w);
-		return NULL;
-	}
-	return w;
-}
-
-static void wait_queue(struct upstream_wait *w, struct wait_queue *queue, size_t *count, struct pool *pool)
-{
-	w->queue = queue;
-	w->count = count;
-	w->pool = pool;
-	TAILQ_INSERT_TAIL(queue, w, link);
-	++*count;
-	if (pool)
-		caller_add(pool->caller, LIMIT_PENDING, 1);
-}
-
 /* --- the way */
 
-enum step { STEP_FAILED, STEP_DONE, STEP_WAIT_CLUSTER, STEP_WAIT_POOL };
+enum step { STEP_FAILED, STEP_DONE, STEP_WAIT, STEP_WAIT_POOL };
 
 struct way { /* how far it got */
 	enum upstream_failure why;
 	const struct cluster_endpoint *endpoint; /* chosen, if it was */
 	const struct http_cluster *cluster;
 	struct upstream *up;
-	struct entry *entry; /* to wait for */
+	struct wait_queue *queue; /* to wait in, if not in pool's */
+	size_t *count;
 	struct pool *pool;
 };
 
@@ -166,19 +69,7 @@ static bool is_avoided(const struct attempt *a, const struct addr_port *addr)
 	return false;
 }
 
-static struct host *host_passthrough(struct entry *e, const struct attempt *a, uint64_t now_ns)
-{
-	if (!a->q.original.port)
-		return NULL;
-	struct host *h = host_find(e, &a->q.original);
-	if (!h)
-		h = host_ad_hoc(e, &a->q.original);
-	if (h)
-		h->used_s = upstreams_second(now_ns);
-	return h;
-}
-
-static struct host *host_choose(struct upstreams *u, struct entry *e, struct attempt *a)
+static struct host *host_choose(struct upstreams *u, struct entry *e, struct attempt *a, struct way *way)
 {
 	uint64_t now_ns = loop_now_ns(u->loop);
 	const struct http_cluster *c = e->version->cluster;
@@ -186,7 +77,7 @@ static struct host *host_choose(struct upstreams *u, struct entry *e, struct att
 	struct balance_ask ask = { .now_ns = now_ns, .random = &u->random, .avoid = avoid };
 
 	if (c->lb == CLUSTER_PASSTHROUGH)
-		return host_passthrough(e, a, now_ns);
+		return a->q.original.port ? ad_hoc_get(e, &a->q.original, now_ns, &way->queue, &way->count) : NULL;
 	entry_health(e, now_ns);
 	if (a->q.pinned.port && !is_avoided(a, &a->q.pinned)) {
 		struct host *h = host_find(e, &a->q.pinned);
@@ -256,13 +147,16 @@ static enum step way_pool(struct upstreams *u, struct host *h, const struct atte
 /* Everything that a question goes through, once or again. */
 static enum step way_go(struct upstreams *u, struct entry *e, struct attempt *a, struct way *way)
 {
+	if (a->q.pod->removed)
+		return failed(way, UPSTREAM_CONNECT);
 	for (;;) { /* twice at most: DYNAMIC_DNS */
 		e->used_s = upstreams_second(loop_now_ns(u->loop));
 		if (e->answered && !e->version)
 			entry_ask_again(e);
 		if (!e->answered) {
-			way->entry = e;
-			return e->wait_count < UPSTREAM_WAITS_MAX ? STEP_WAIT_CLUSTER : failed(way, UPSTREAM_OVERFLOW);
+			way->queue = &e->waits;
+			way->count = &e->wait_count;
+			return e->wait_count < UPSTREAM_WAITS_MAX ? STEP_WAIT : failed(way, UPSTREAM_OVERFLOW);
 		}
 		if (!e->version)
 			return failed(way, UPSTREAM_NO_CLUSTER);
@@ -279,9 +173,9 @@ static enum step way_go(struct upstreams *u, struct entry *e, struct attempt *a,
 		if (!caller || caller_retry_over(caller, c))
 			return failed(way, UPSTREAM_RETRY_OVERFLOW);
 	}
-	struct host *h = host_choose(u, e, a);
+	struct host *h = host_choose(u, e, a, way);
 	if (!h)
-		return failed(way, UPSTREAM_NO_ENDPOINT);
+		return way->queue ? STEP_WAIT : failed(way, UPSTREAM_NO_ENDPOINT);
 	way->endpoint = h->endpoint;
 	return a->pick ? STEP_DONE : way_pool(u, h, a, way);
 }
@@ -293,27 +187,27 @@ static void answer(struct upstreams *u, const struct attempt *a, const struct wa
 		u->shard->upstream_overflows++;
 	if (a->pick)
 		a->pick(done ? way->cluster : NULL, way->endpoint, why, a->arg);
-	else
+	else if (a->fn)
 		a->fn(way->up, why, way->endpoint, a->arg);
 }
 
 static void wait_start(struct upstream_wait *w, const struct way *way)
 {
 	if (way->pool)
-		wait_queue(w, &way->pool->pending, &way->pool->pending_count, way->pool);
+		wait_enqueue(w, &way->pool->pending, &way->pool->pending_count, way->pool);
 	else
-		wait_queue(w, &way->entry->waits, &way->entry->wait_count, NULL);
+		wait_enqueue(w, way->queue, way->count, NULL);
 	if (way->pool && !pool_grow(way->pool))
 		pool_serve_later(way->pool); /* which tells it so */
 }
 
 static struct upstream_wait *ask(struct upstreams *u, struct attempt *a)
 {
-	struct way way = { .why = a->q.pod->removed ? UPSTREAM_CONNECT : UPSTREAM_NO_CLUSTER };
-	struct entry *e = a->q.cluster && !a->q.pod->removed ? entry_get(u, a->q.cluster) : NULL;
+	struct way way = { .why = UPSTREAM_NO_CLUSTER };
+	struct entry *e = a->q.cluster ? entry_get(u, a->q.cluster) : NULL;
 	enum step step = e ? way_go(u, e, a, &way) : STEP_FAILED;
-	if (step == STEP_WAIT_CLUSTER || step == STEP_WAIT_POOL) {
-		struct upstream_wait *w = wait_new(u, a, step == STEP_WAIT_CLUSTER);
+	if (step == STEP_WAIT || step == STEP_WAIT_POOL) {
+		struct upstream_wait *w = wait_new(u, a, step == STEP_WAIT);
 		if (w) {
 			wait_start(w, &way);
 			return w;
@@ -331,13 +225,19 @@ void waits_again(struct upstreams *u, struct entry *e, struct wait_queue *queue)
 		struct way way = { .why = UPSTREAM_NO_CLUSTER };
 		wait_remove(w);
 		enum step step = way_go(u, e, &w->attempt, &way);
-		if (step == STEP_WAIT_CLUSTER || step == STEP_WAIT_POOL) {
+		if (step == STEP_WAIT || step == STEP_WAIT_POOL) {
 			wait_start(w, &way);
 			continue;
 		}
 		answer(u, &w->attempt, &way, step == STEP_DONE);
 		wait_free(w);
 	}
+}
+
+void attempt_answer(struct upstreams *u, const struct attempt *a, enum upstream_failure why)
+{
+	struct way way = { .why = why };
+	answer(u, a, &way, false);
 }
 
 struct upstream_wait *upstream_get(struct upstreams *u, const struct upstream_query *q,
@@ -426,158 +326,4 @@ void upstream_report(struct upstreams *u, const char *cluster, const struct addr
 		return;
 	h->connect_failures += !connected;
 	host_note(h, connected ? HEALTH_LOCAL_OK : HEALTH_LOCAL_FAILED, loop_now_ns(u->loop));
-}
-
-/* --- all of them */
-
-static void on_sweep(struct loop_timer *timer, void *arg)
-{
-	struct upstreams *u = arg;
-	uint64_t now_ns = loop_now_ns(u->loop);
-	bool was_short = u->short_sweeps;
-
-	pools_sweep(u, now_ns);
-	entries_sweep(u, upstreams_second(now_ns));
-	if (TAILQ_EMPTY(&u->entry_list)) {
-		u->sweeping = false;
-		loop_timer_stop(timer);
-	} else if (u->short_sweeps != was_short) {
-		uint64_t every_ms = u->short_sweeps ? 1000 : UPSTREAM_SWEEP_S * 1000;
-		loop_timer_start(timer, every_ms, every_ms);
-	}
-}
-
-void upstreams_sweep_soon(struct upstreams *u, bool short_timeouts)
-{
-	if (u->sweeping && (u->short_sweeps || !short_timeouts))
-		return;
-	u->sweeping = true;
-	u->short_sweeps |= short_timeouts;
-	uint64_t every_ms = u->short_sweeps ? 1000 : UPSTREAM_SWEEP_S * 1000;
-	loop_timer_start(u->sweep_timer, every_ms, every_ms);
-}
-
-static void upstreams_freep(struct upstreams **u)
-{
-	upstreams_free(*u);
-}
-
-int upstreams_new(struct worker *w, struct upstreams **out)
-{
-	AUTO(upstreams_freep) struct upstreams *u = calloc(1, sizeof(*u));
-	if (!u)
-		return -ENOMEM;
-	u->w = w;
-	u->loop = worker_loop(w);
-	u->shard = worker_metrics(w);
-	TAILQ_INIT(&u->entry_list);
-	TAILQ_INIT(&u->pools);
-	TAILQ_INIT(&u->serving);
-	TAILQ_INIT(&u->connecting);
-	LIST_INIT(&u->free_items);
-	TAILQ_INIT(&u->free_waits);
-	/* Workers must not choose in step. */
-	const uint64_t seed[2] = { (uintptr_t)u, clock_now_ns() };
-	u->random = hash_keyed(seed, sizeof(seed));
-	u->entries = table_new(NULL);
-	if (!u->entries)
-		return -ENOMEM;
-	int rc = loop_timer_new(u->loop, on_sweep, u, &u->sweep_timer);
-	if (rc == 0)
-		rc = conns_timer_new(u);
-	if (rc < 0)
-		return rc;
-	*out = TAKE(u);
-	return 0;
-}
-
-static void waits_drop(struct wait_queue *queue)
-{
-	struct upstream_wait *w;
-	while ((w = TAILQ_FIRST(queue))) {
-		wait_remove(w);
-		wait_free(w);
-	}
-}
-
-void upstreams_free(struct upstreams *u)
-{
-	struct entry *e;
-	struct upstream_item *item;
-	struct upstream_wait *w;
-
-	if (!u)
-		return;
-	while ((e = TAILQ_FIRST(&u->entry_list))) {
-		waits_drop(&e->waits);
-		entry_free(e);
-	}
-	if (u->sweep_timer)
-		loop_timer_free(u->sweep_timer);
-	if (u->connect_timer)
-		loop_timer_free(u->connect_timer);
-	while ((item = LIST_FIRST(&u->free_items))) {
-		LIST_REMOVE(item, link);
-		free(item);
-	}
-	while ((w = TAILQ_FIRST(&u->free_waits))) {
-		TAILQ_REMOVE(&u->free_waits, w, link);
-		free(w);
-	}
-	table_free(u->entries);
-	free(u->buckets);
-	u->closed = true;
-	if (!u->serve_deferred) /* else that frees it */
-		free(u);
-}
-
-void upstreams_drain(struct upstreams *u)
-{
-	struct pool *p;
-	struct conn *c, *next;
-
-	u->draining = true;
-	TAILQ_FOREACH(p, &u->pools, link)
-	{
-		for (c = TAILQ_FIRST(&p->ready); c; c = next) {
-			next = TAILQ_NEXT(c, link);
-			conn_drain(c);
-		}
-		for (c = TAILQ_FIRST(&p->busy); c; c = next) {
-			next = TAILQ_NEXT(c, link);
-			conn_drain(c);
-		}
-		if (p->pending_count)
-			pool_serve_later(p);
-	}
-}
-
-size_t upstreams_live(const struct upstreams *u)
-{
-	return u->live;
-}
-
-void upstreams_pod_removed(struct upstreams *u, struct worker_pod *pod)
-{
-	struct entry *e;
-	TAILQ_FOREACH(e, &u->entry_list, link)
-	{
-		struct wait_queue queue = TAILQ_HEAD_INITIALIZER(queue);
-		struct upstream_wait *w, *next;
-		size_t count = 0;
-		for (w = TAILQ_FIRST(&e->waits); w; w = next) {
-			next = TAILQ_NEXT(w, link);
-			if (w->attempt.q.pod != pod)
-				continue;
-			wait_remove(w);
-			wait_queue(w, &queue, &count, NULL);
-		}
-		while ((w = TAILQ_FIRST(&queue))) {
-			struct way way = { .why = UPSTREAM_CONNECT };
-			wait_remove(w);
-			answer(u, &w->attempt, &way, false);
-			wait_free(w);
-		}
-	}
-	pools_pod_removed(u, pod);
 }

@@ -186,6 +186,50 @@ void worker_cluster_unwatch(struct cluster_watch *watch)
 	fake.watches--;
 }
 
+struct worker_wait {
+	worker_endpoint_fn fn;
+	void *arg;
+	bool over;
+};
+
+static struct worker_wait info_waits[16];
+static size_t info_wait_count;
+
+struct worker_wait *worker_endpoint_get(struct worker *w, const struct addr_port *endpoint, worker_endpoint_fn fn,
+					void *arg)
+{
+	(void)w;
+	(void)endpoint;
+	fake.info_asked++;
+	if (!fake.info_withheld) {
+		fn(&fake.info, arg);
+		return NULL;
+	}
+	assert_true(info_wait_count < ARRAY_SIZE(info_waits));
+	info_waits[info_wait_count] = (struct worker_wait){ fn, arg, false };
+	return &info_waits[info_wait_count++];
+}
+
+void worker_wait_cancel(struct worker_wait *wait)
+{
+	if (!wait)
+		return;
+	assert_false(wait->over);
+	wait->over = true;
+}
+
+void fake_tell_info(const struct endpoint_info *info)
+{
+	fake.info_withheld = false;
+	for (size_t i = 0; i < info_wait_count; i++) {
+		if (info_waits[i].over)
+			continue;
+		info_waits[i].over = true;
+		info_waits[i].fn(info, info_waits[i].arg);
+	}
+	info_wait_count = 0;
+}
+
 void fake_push(const char *name, struct http_cluster *c)
 {
 	struct http_cluster *old = table_get_str(clusters, name);
@@ -250,6 +294,8 @@ struct transport_connect *transport_connect(struct worker *w, struct worker_pod 
 	*c = (struct transport_connect){ .to = endpoint->addr, .pod = pod, .fn = fn, .arg = arg };
 	snprintf(c->alpn, sizeof(c->alpn), "%s", alpn ? alpn : "");
 	snprintf(c->sni, sizeof(c->sni), "%s", sni ? sni : "");
+	c->hbone = endpoint->tunnel == ENDPOINT_HBONE;
+	snprintf(c->identity, sizeof(c->identity), "%s", endpoint->identity_count ? endpoint->identities[0] : "");
 	fake.connects[fake.connect_count++] = c;
 	return c;
 }
@@ -547,6 +593,7 @@ int fake_setup(void **state)
 	timers = NULL;
 	watches = NULL;
 	deferred_count = 0;
+	info_wait_count = 0;
 	clusters = table_new(NULL);
 	assert_non_null(clusters);
 	for (size_t i = 0; i < 2; i++) {

@@ -17,6 +17,8 @@ struct transport_connect {
 	struct addr_port to;
 	struct worker_pod *pod;
 	char alpn[16], sni[64];
+	bool hbone;
+	char identity[64];
 	transport_connect_fn fn;
 	void *arg;
 	bool over, cancelled;
@@ -55,7 +57,10 @@ struct fake {
 	size_t watches; /* now */
 	size_t watched; /* ever */
 	uint32_t h2_max;
-	const char *alpn; /* that connections negotiate */
+	const char *alpn;	   /* that connections negotiate */
+	struct endpoint_info info; /* what the agent says of an address */
+	bool info_withheld;
+	size_t info_asked;
 };
 extern struct fake fake;
 
@@ -65,9 +70,10 @@ int fake_teardown(void **state);
 void fake_push(const char *name, struct http_cluster *c);
 /* A sealed cluster named "c" of n endpoints 10.0.0.1..n:80; change it before fake_seal(). */
 struct http_cluster *fake_cluster(size_t n);
-void fake_push_c(struct http_cluster *c); /* seals, then as "c" */
-void fake_advance_ms(uint64_t ms);	  /* timers fire on the way */
-void fake_turn(void);			  /* what was deferred */
+void fake_push_c(struct http_cluster *c);	       /* seals, then as "c" */
+void fake_advance_ms(uint64_t ms);		       /* timers fire on the way */
+void fake_tell_info(const struct endpoint_info *info); /* to those who asked while it was withheld */
+void fake_turn(void);				       /* what was deferred */
 
 size_t fake_connecting(void);			     /* connects under way */
 struct transport_connect *fake_connect_at(size_t i); /* of those under way, oldest first */

@@ -243,6 +243,85 @@ static void test_passthrough_goes_where_the_caller_wanted(void **state)
 	assert_int_equal(fake.conn_count, 2);
 }
 
+static void passthrough_query(struct upstream_query *q)
+{
+	struct http_cluster *c = fake_cluster(0);
+	c->lb = CLUSTER_PASSTHROUGH;
+	fake_push_c(c);
+	request_query(q);
+	assert_int_equal(addr_port_parse("10.1.2.3:80", &q->original), 0);
+}
+
+static void test_passthrough_to_a_pod_goes_through_its_tunnel(void **state)
+{
+	(void)state;
+	struct request a, b;
+	struct upstream_query q;
+	char *identities[] = { "spiffe://td/ns/a/sa/b" }, *others[] = { "spiffe://td/ns/a/sa/c" };
+	fake.info =
+		(struct endpoint_info){ .known = true, .hbone = true, .identities = identities, .identity_count = 1 };
+	assert_int_equal(addr_port_parse("10.1.2.3:15008", &fake.info.tunnel), 0);
+	passthrough_query(&q);
+	request_start_with(&a, &q);
+	assert_true(fake_connect_at(0)->hbone);
+	assert_string_equal(fake_connect_at(0)->identity, identities[0]);
+	fake_connected_all();
+	assert_int_equal(a.up->endpoint->tunnel_addr.port, 15008);
+
+	/* Another pod has the address now: nothing is sent to the old one's connections any more. */
+	fake_advance_ms(6000);
+	fake.info.identities = others;
+	request_start_with(&b, &q);
+	assert_string_equal(fake_connect_at(0)->identity, others[0]);
+	assert_string_equal(a.up->endpoint->identities[0], identities[0]);
+	fake_connected_all();
+	request_end(&a, 200);
+	request_end(&b, 200);
+	assert_int_equal(fake_open_conns(), 1);
+	request_start_with(&b, &q);
+	assert_int_equal(b.why, UPSTREAM_OK);
+	request_end(&b, 200);
+	assert_int_equal(fake.info_asked, 3);
+}
+
+static void test_passthrough_sends_nothing_before_the_address_is_known(void **state)
+{
+	(void)state;
+	struct request a, cancelled, b;
+	struct upstream_query q;
+	fake.info_withheld = true;
+	passthrough_query(&q);
+	request_start_with(&a, &q);
+	request_start_with(&cancelled, &q);
+	upstream_cancel(cancelled.wait);
+	assert_int_equal(fake_connecting(), 0);
+	assert_int_equal(fake.info_asked, 1);
+	fake_tell_info(NULL); /* no answer: refused */
+	assert_int_equal(a.why, UPSTREAM_NO_ENDPOINT);
+	request_start_with(&a, &q);
+	assert_int_equal(a.why, UPSTREAM_NO_ENDPOINT);
+	assert_int_equal(fake.info_asked, 1);
+
+	fake_advance_ms(1000);
+	fake.info_withheld = true;
+	request_start_with(&a, &q); /* asked again */
+	request_start_with(&b, &q);
+	fake_tell_info(&(struct endpoint_info){ 0 }); /* none of the mesh's */
+	assert_int_equal(fake_connecting(), 2);
+	assert_false(fake_connect_at(0)->hbone);
+	fake_connected_all();
+	request_end(&a, 200);
+	request_end(&b, 200);
+
+	/* The cluster is pushed anew while somebody waits. */
+	q.original.port = 81;
+	fake.info_withheld = true;
+	request_start_with(&a, &q);
+	fake_push_c(NULL);
+	assert_int_equal(a.why, UPSTREAM_NO_CLUSTER);
+	assert_int_equal(cancelled.answers, 0);
+}
+
 static void test_passthrough_addresses_are_forgotten_and_bounded(void **state)
 {
 	(void)state;
@@ -468,6 +547,8 @@ int main(void)
 		TEST(test_a_cluster_that_goes_ends_what_waits_but_not_what_runs),
 		TEST(test_an_unused_cluster_is_watched_no_more),
 		TEST(test_passthrough_goes_where_the_caller_wanted),
+		TEST(test_passthrough_to_a_pod_goes_through_its_tunnel),
+		TEST(test_passthrough_sends_nothing_before_the_address_is_known),
 		TEST(test_passthrough_addresses_are_forgotten_and_bounded),
 		TEST(test_dynamic_dns_asks_for_the_requests_host),
 		TEST(test_a_pinned_endpoint_is_kept_while_it_is_well),
