@@ -37,7 +37,8 @@ static void compiler_done(struct compiler *c)
 	free(c->ejected);
 	free(c->locality);
 	free(c->node);
-	*c = (struct compiler){ .spent = true };
+	/* Who reads files is told once. */
+	*c = (struct compiler){ .spent = true, .http = { .read_file = c->http.read_file, .read_arg = c->http.read_arg } };
 }
 
 static int compiler_init(struct compiler *c)

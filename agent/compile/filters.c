@@ -38,10 +38,27 @@ void filters_keep(struct http_filters **fresh, struct http_filters *old)
 	*fresh = http_filters_ref(old);
 }
 
+static enum path_normalization normalization_of(const struct compiler *c)
+{
+	static const enum path_normalization modes[] = {
+		[MESH_NORMALIZE_DEFAULT] = PATH_BASE,
+		[MESH_NORMALIZE_NONE] = PATH_NONE,
+		[MESH_NORMALIZE_BASE] = PATH_BASE,
+		[MESH_NORMALIZE_MERGE_SLASHES] = PATH_MERGE_SLASHES,
+		[MESH_NORMALIZE_DECODE_AND_MERGE_SLASHES] = PATH_DECODE_AND_MERGE_SLASHES,
+	};
+	const struct mesh_path_normalization *p = c->mesh_config ? c->mesh_config->path_normalization : NULL;
+
+	return p ? modes[p->normalization] : PATH_BASE;
+}
+
 int filters_build(const struct filters_of *of, struct http_filters **inbound, struct http_filters **outbound)
 {
 	struct http_filters *in = http_filters_new(), *out = http_filters_new();
 	int rc = in && out ? 0 : -ENOMEM;
+
+	if (rc == 0)
+		in->normalization = out->normalization = normalization_of(of->c);
 
 	for (size_t i = 0; i < ARRAY_SIZE(parts) && rc == 0; i++) {
 		if (parts[i].inbound)

@@ -309,8 +309,12 @@ void gateway_retry_set(struct http_routing *to, struct http_retry *out, const st
 		out->backoff_ms = http_ms(&from->backoff);
 		out->backoff_max_ms = out->backoff_ms > UINT32_MAX / 10 ? UINT32_MAX : out->backoff_ms * 10;
 	}
-	out->statuses = http_alloc(to, from->codes ? from->codes->count : 0, sizeof(*out->statuses));
-	for (const struct node *code = from->codes ? from->codes->first : NULL; out->statuses && code;
-	     code = code->next)
+	if (!from->codes)
+		return;
+	free(out->statuses);
+	out->status_count = 0;
+	out->on |= RETRY_STATUS_CODES;
+	out->statuses = http_alloc(to, from->codes->count, sizeof(*out->statuses));
+	for (const struct node *code = from->codes->first; out->statuses && code; code = code->next)
 		out->statuses[out->status_count++] = (uint16_t)code->i;
 }

@@ -9,7 +9,7 @@
 #include "agent/base/err.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
-#include "agent/compile/http.h"
+#include "agent/compile/http_vs.h"
 #include "agent/model/cluster.h"
 
 enum { RETRY_ATTEMPTS = 2, RETRY_BACKOFF_MS = 25, RETRY_BACKOFF_MAX_MS = 250, ROUTES_MAX = 20000 };
@@ -57,7 +57,6 @@ void *http_alloc(struct http_routing *to, size_t n, size_t size)
 /* Istio's since 1.24: a 503 that the application gave is not retried. */
 void http_retry_default(struct http_routing *to, struct http_retry *retry)
 {
-	(void)to;
 	*retry = (struct http_retry){
 		.attempts = RETRY_ATTEMPTS,
 		.on = RETRY_CONNECT_FAILURE | RETRY_REFUSED_STREAM | RETRY_GRPC_UNAVAILABLE | RETRY_GRPC_CANCELLED |
@@ -66,6 +65,9 @@ void http_retry_default(struct http_routing *to, struct http_retry *retry)
 		.backoff_max_ms = RETRY_BACKOFF_MAX_MS,
 		.other_hosts = true,
 	};
+	if (to->c->mesh_config)
+		http_vs_retry(to, retry, to->c->mesh_config->default_http_retry_policy, "default",
+			      to->c->inventory[KIND_MESH_CONFIG].v[0]);
 }
 
 struct http_route *http_route_add(struct http_routing *to, const struct resource *r, uint32_t line, const char *name)

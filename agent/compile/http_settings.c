@@ -112,6 +112,10 @@ static int balancer_set(struct http_cluster *out, const struct service *s, const
 		out->lb = simple[rule->lb->simple];
 	else if (rule->lb && hash_set(out, rule->lb->consistent_hash) < 0)
 		return -ENOMEM;
+	if (!rule->lb && s->affinity_timeout_s) { /* sessionAffinity: ClientIP, as the kernel balances connections */
+		out->lb = CLUSTER_MAGLEV;
+		out->hash = HASH_SOURCE_IP;
+	}
 	if (str_eq(own, "peak-ewma") && !(rule->lb && rule->lb->consistent_hash))
 		out->lb = CLUSTER_PEAK_EWMA;
 	if (rule->lb)
@@ -144,14 +148,20 @@ static void pool_set(struct http_cluster *out, const struct connection_pool_http
 	}
 }
 
-/* Istio's own application protocols, or as the caller speaks where nothing is declared. */
-static enum cluster_protocol protocol_of(const struct service_port *port, const struct connection_pool_http *http)
+/* HTTP/1 unless it is said otherwise, by the mesh only for its own workloads; as the caller speaks where nothing is
+ * declared. */
+static enum cluster_protocol protocol_of(const struct compiler *c, const struct service *s,
+					 const struct service_port *port, const struct connection_pool_http *http)
 {
+	enum h2_upgrade upgrade = http ? http->h2_upgrade_policy : H2_UPGRADE_DEFAULT;
+
 	if (http && http->use_client_protocol)
 		return CLUSTER_AS_CLIENT;
 	if (port->app == APP_HTTP2 || port->app == APP_GRPC)
 		return CLUSTER_H2;
-	if (http && http->h2_upgrade_policy == H2_UPGRADE_UPGRADE)
+	if (upgrade == H2_UPGRADE_DEFAULT && c->mesh_config && !s->external && port->app == APP_HTTP)
+		upgrade = c->mesh_config->h2_upgrade_policy;
+	if (upgrade == H2_UPGRADE_UPGRADE)
 		return CLUSTER_H2;
 	return port->app == APP_UNKNOWN ? CLUSTER_AS_CLIENT : CLUSTER_H1;
 }
@@ -255,7 +265,7 @@ int http_cluster_settings(struct compiler *c, struct http_cluster *out, const st
 	if (rule->pool)
 		traffic_pool_apply(rule->pool, &traffic);
 	out->tcp = traffic.tcp;
-	out->protocol = protocol_of(port, http);
+	out->protocol = protocol_of(c, s, port, http);
 	pool_set(out, http, rule->retry_budget);
 	outlier_set(&out->outlier, rule->outlier);
 	if (rule->tunnel) {

@@ -7,6 +7,7 @@
 struct destination;
 struct opt_ms;
 struct string_match;
+struct vs_retry;
 struct vs_route;
 
 uint32_t http_ppm(double percent);
@@ -17,6 +18,9 @@ void http_vs_string(struct http_routing *to, struct http_text *out, const struct
 char *http_vs_cluster(struct http_routing *to, const struct resource *r, const struct destination *d);
 void http_vs_actions(struct http_routing *to, struct http_route *route, const struct vs_route *from,
 		     const struct resource *r);
+/* from NULL: out stays as it is. */
+void http_vs_retry(struct http_routing *to, struct http_retry *out, const struct vs_retry *from, const char *route,
+		   const struct resource *r);
 /* One route of a document, which may be a delegate with the conditions of its root merged in. */
 void http_vs_route(struct http_routing *to, const struct vs_route *from, const struct resource *r);
 /* The routes of the VirtualService that a route delegates to. */

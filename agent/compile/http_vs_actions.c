@@ -30,12 +30,30 @@ uint32_t http_ms(const struct opt_ms *t)
 
 /* --- headers */
 
+/* Envoy does not let headers change the host: Istio makes a rewrite of it. */
+static bool is_host(const char *name)
+{
+	return strcasecmp(name, "host") == 0 || strcasecmp(name, ":authority") == 0;
+}
+
+static char *host_of(struct http_routing *to, const struct headers *from)
+{
+	const struct string_map *set = from && from->request ? &from->request->set : NULL;
+
+	for (size_t i = 0; set && i < set->n; i++)
+		if (is_host(set->v[i].key))
+			return http_dup(to, set->v[i].value);
+	return NULL;
+}
+
 static struct http_header_value *values_new(struct http_routing *to, const struct string_map *from, size_t *count)
 {
 	struct http_header_value *v = http_alloc(to, from->n, sizeof(*v));
 
-	for (size_t i = 0; v && i < from->n; i++, (*count)++)
-		v[i] = (struct http_header_value){ http_dup(to, from->v[i].key), http_dup(to, from->v[i].value) };
+	for (size_t i = 0; v && i < from->n; i++)
+		if (!is_host(from->v[i].key))
+			v[(*count)++] = (struct http_header_value){ http_dup(to, from->v[i].key),
+								    http_dup(to, from->v[i].value) };
 	return v;
 }
 
@@ -81,6 +99,7 @@ static void destinations_set(struct http_routing *to, struct http_route *route, 
 		out->weight = from->route.n == 1 ? 1 : d->weight;
 		route->total_weight += out->weight;
 		headers_set(to, d->headers, &out->request, &out->response);
+		out->host_rewrite = host_of(to, d->headers);
 	}
 }
 
@@ -153,6 +172,19 @@ static void rewrite_set(struct http_routing *to, struct http_route *route, const
 		out->path_regex = http_dup(to, from->uri_regex_rewrite->match);
 		out->path_substitution = http_dup(to, from->uri_regex_rewrite->rewrite);
 	}
+}
+
+static void authority_set(struct http_routing *to, struct http_route *route, const struct headers *from)
+{
+	char *host = host_of(to, from);
+	if (!host)
+		return;
+	if (!route->rewrite)
+		route->rewrite = http_alloc(to, 1, sizeof(*route->rewrite));
+	if (!route->rewrite || route->rewrite->authority)
+		free(host);
+	else
+		route->rewrite->authority = host;
 }
 
 static const char *const grpc_statuses[] = {
@@ -272,11 +304,10 @@ static void cors_set(struct http_routing *to, struct http_route *route, const st
 	out->forward_unmatched_preflights = !str_eq(from->unmatched_preflights, "IGNORE");
 }
 
-static void retry_set(struct http_routing *to, struct http_route *route, const struct vs_retry *from,
-		      const struct resource *r)
+void http_vs_retry(struct http_routing *to, struct http_retry *out, const struct vs_retry *from, const char *route,
+		   const struct resource *r)
 {
 	struct err err = ERR_INIT;
-	struct http_retry *out = &route->retry;
 
 	if (!from)
 		return;
@@ -290,7 +321,7 @@ static void retry_set(struct http_routing *to, struct http_route *route, const s
 		out->other_hosts = from->retry_ignore_previous_hosts.v;
 	out->remote_localities = from->retry_remote_localities.set && from->retry_remote_localities.v;
 	if (from->retry_on && *from->retry_on && http_retry_on_parse(from->retry_on, out, &err) < 0)
-		NOTE(to->notes, FINDING_ERROR, r, "route %s: %s; the default conditions hold", route->name, err.text);
+		NOTE(to->notes, FINDING_ERROR, r, "route %s: %s; the default conditions hold", route, err.text);
 }
 
 void http_vs_actions(struct http_routing *to, struct http_route *route, const struct vs_route *from,
@@ -301,9 +332,10 @@ void http_vs_actions(struct http_routing *to, struct http_route *route, const st
 	direct_set(to, route, from->direct_response);
 	rewrite_set(to, route, from->rewrite);
 	headers_set(to, from->headers, &route->request, &route->response);
+	authority_set(to, route, from->headers);
 	fault_set(to, route, from->fault, r);
 	mirrors_set(to, route, from, r);
 	cors_set(to, route, from->cors_policy);
-	retry_set(to, route, from->retries, r);
+	http_vs_retry(to, &route->retry, from->retries, route->name, r);
 	route->timeout_ms = http_ms(&from->timeout);
 }

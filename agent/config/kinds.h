@@ -438,6 +438,15 @@ struct weft_settings {
 	struct weft_maps *maps;
 };
 
+enum mesh_normalization { MESH_NORMALIZE_DEFAULT, MESH_NORMALIZE_NONE, MESH_NORMALIZE_BASE, MESH_NORMALIZE_MERGE_SLASHES,
+			  MESH_NORMALIZE_DECODE_AND_MERGE_SLASHES };
+
+struct mesh_path_normalization {
+	enum mesh_normalization normalization;
+};
+
+struct vs_retry;
+
 struct mesh_config_spec {
 	const char *trust_domain; /* "cluster.local" */
 	struct string_list trust_domain_aliases;
@@ -454,6 +463,9 @@ struct mesh_config_spec {
 	const char *access_log_format;
 	enum access_log_encoding access_log_encoding;
 	bool enable_tracing;
+	struct mesh_path_normalization *path_normalization; /* NULL: BASE */
+	enum h2_upgrade h2_upgrade_policy;
+	struct vs_retry *default_http_retry_policy; /* kinds_http.h; NULL: Istio's own default */
 	const struct node *default_config;	/* ProxyConfig, as written */
 	const struct node *extension_providers; /* a list, as written */
 	const struct node *default_providers;

@@ -96,6 +96,18 @@ static const struct schema schema_weft = SCHEMA(weft_settings, weft_fields, .nam
 
 #define WITHOUT_USE(json) FIELD_IGNORED(json, "Known from Istio; nothing in this mesh needs it.")
 
+static const struct words normalizations = WORDS({ "DEFAULT", MESH_NORMALIZE_DEFAULT }, { "NONE", MESH_NORMALIZE_NONE },
+						 { "BASE", MESH_NORMALIZE_BASE },
+						 { "MERGE_SLASHES", MESH_NORMALIZE_MERGE_SLASHES },
+						 { "DECODE_AND_MERGE_SLASHES", MESH_NORMALIZE_DECODE_AND_MERGE_SLASHES });
+static const struct field path_normalization_fields[] = {
+	FIELD(mesh_path_normalization, normalization, "normalization", ENUM, .words = &normalizations, .def = "DEFAULT", .doc = "DEFAULT is BASE."),
+};
+static const struct schema schema_path_normalization =
+	SCHEMA(mesh_path_normalization, path_normalization_fields, .name = "ProxyPathNormalization", .strict = true);
+
+static const struct words h2_upgrades = WORDS({ "DO_NOT_UPGRADE", H2_UPGRADE_DO_NOT_UPGRADE }, { "UPGRADE", H2_UPGRADE_UPGRADE });
+
 static const struct field mesh_config_fields[] = {
 	FIELD(mesh_config_spec, trust_domain, "trustDomain", STRING, .check = text_check_spiffe_domain, .def = "cluster.local", .doc = "First part of identities."),
 	FIELD(mesh_config_spec, trust_domain_aliases, "trustDomainAliases", STRING_LIST, .check = text_check_spiffe_domain, .doc = "Further names of it."),
@@ -113,6 +125,9 @@ static const struct field mesh_config_fields[] = {
 	FIELD(mesh_config_spec, access_log_format, "accessLogFormat", STRING, .doc = "Envoy's format string, or JSON."),
 	FIELD(mesh_config_spec, access_log_encoding, "accessLogEncoding", ENUM, .words = &encodings, .def = "TEXT", .doc = "Of the access log."),
 	FIELD(mesh_config_spec, enable_tracing, "enableTracing", BOOL, .doc = "Spans."),
+	FIELD(mesh_config_spec, path_normalization, "pathNormalization", OBJECT, .of = &schema_path_normalization, .doc = "Of paths, before they are compared."),
+	FIELD(mesh_config_spec, h2_upgrade_policy, "h2UpgradePolicy", ENUM, .words = &h2_upgrades, .def = "DO_NOT_UPGRADE", .doc = "HTTP/2 to HTTP ports of workloads of the mesh."),
+	FIELD(mesh_config_spec, default_http_retry_policy, "defaultHttpRetryPolicy", OBJECT, .of = &schema_vs_retry, .doc = "Of routes that say nothing."),
 	FIELD(mesh_config_spec, default_config, "defaultConfig", ANY, .any = NODE_MAP, .doc = "ProxyConfig."),
 	FIELD(mesh_config_spec, extension_providers, "extensionProviders", ANY, .any = NODE_LIST, .doc = "Tracing, logging, authorisation services."),
 	FIELD(mesh_config_spec, default_providers, "defaultProviders", ANY, .any = NODE_MAP, .doc = "Which of them are used when nothing is said."),
@@ -123,8 +138,8 @@ static const struct field mesh_config_fields[] = {
 	WITHOUT_USE("ingressSelector"), WITHOUT_USE("disableEnvoyListenerLog"), WITHOUT_USE("enableEnvoyAccessLogService"),
 	WITHOUT_USE("enablePrometheusMerge"), WITHOUT_USE("inboundClusterStatName"), WITHOUT_USE("outboundClusterStatName"),
 	WITHOUT_USE("inboundTrafficPolicy"), WITHOUT_USE("configSources"), WITHOUT_USE("certificates"),
-	WITHOUT_USE("protocolDetectionTimeout"), WITHOUT_USE("dnsRefreshRate"), WITHOUT_USE("h2UpgradePolicy"),
-	WITHOUT_USE("pathNormalization"), WITHOUT_USE("defaultHttpRetryPolicy"), WITHOUT_USE("meshMTLS"),
+	WITHOUT_USE("protocolDetectionTimeout"), WITHOUT_USE("dnsRefreshRate"),
+	WITHOUT_USE("meshMTLS"),
 	WITHOUT_USE("tlsDefaults"), WITHOUT_USE("serviceSettings"), WITHOUT_USE("verifyCertificateAtClient"),
 	WITHOUT_USE("hboneIdleTimeout"), WITHOUT_USE("serviceScopeConfigs"),
 };

@@ -161,7 +161,7 @@ static void retry_validate(struct decode *d, const struct path *path, const stru
 		decode_error(d, path, "attempts", node_get(node, "attempts"), "is 0, but other settings of retries are there");
 }
 
-static const struct schema schema_retry = SCHEMA(vs_retry, retry_fields, .name = "HTTPRetry", .validate = retry_validate);
+const struct schema schema_vs_retry = SCHEMA(vs_retry, retry_fields, .name = "HTTPRetry", .validate = retry_validate);
 
 static const struct field percent_fields[] = {
 	FIELD(percent, value, "value", OPT_DOUBLE, .min = 0, .max = 100, .doc = "0 to 100."),
@@ -228,7 +228,7 @@ static const struct field http_route_fields[] = {
 	FIELD(vs_route, delegate, "delegate", OBJECT, .of = &schema_delegate, .group = 1, .doc = "Another VirtualService's routes."),
 	FIELD(vs_route, rewrite, "rewrite", OBJECT, .of = &schema_rewrite, .doc = "Changes path and host."),
 	FIELD(vs_route, timeout, "timeout", OPT_MS, .doc = "Of the whole request; 0s: none."),
-	FIELD(vs_route, retries, "retries", OBJECT, .of = &schema_retry, .doc = "Tries again."),
+	FIELD(vs_route, retries, "retries", OBJECT, .of = &schema_vs_retry, .doc = "Tries again."),
 	FIELD(vs_route, fault, "fault", OBJECT, .of = &schema_fault, .doc = "Failures on purpose."),
 	FIELD(vs_route, mirror, "mirror", OBJECT, .of = &schema_destination, .group = 2, .doc = "Where copies go."),
 	FIELD(vs_route, mirror_percentage, "mirrorPercentage", OBJECT, .of = &schema_percent, .doc = "Share of copies."),

@@ -129,4 +129,4 @@ extern const struct schema schema_service, schema_workload_entry, schema_service
 	schema_tls_route, schema_tcp_route, schema_reference_grant;
 /* Shared between kinds. */
 extern const struct schema schema_locality_lb_setting, schema_tcp_keepalive, schema_workload_selector, schema_selector,
-	schema_target_ref;
+	schema_target_ref, schema_vs_retry;

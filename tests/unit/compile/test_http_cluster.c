@@ -10,6 +10,7 @@
 
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/model/filters.h"
 #include "agent/model/workload.h"
 #include "tests/unit/compile/http_world.h"
 
@@ -214,6 +215,51 @@ static void test_balancers(void **state)
 		 "weft.dev/load-balancer: peak-ewma } }\nspec: { host: s }\n");
 	assert_int_equal(c->lb, CLUSTER_PEAK_EWMA);
 	http_cluster_unref(c);
+}
+
+static void test_mesh_upgrades_its_own_http_ports(void **state)
+{
+	(void)state;
+	world_with(&w, "h2UpgradePolicy: UPGRADE\n");
+	struct http_cluster *c = http_cluster(&w, ALL);
+	assert_int_equal(c->protocol, CLUSTER_H2);
+	http_cluster_unref(c);
+	c = with(RULE("trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: DO_NOT_UPGRADE } } }"));
+	assert_int_equal(c->protocol, CLUSTER_H1);
+	http_cluster_unref(c);
+	world_with(&w, ENTRY("x.example", "resolution: STATIC, location: MESH_EXTERNAL, ports: [ { number: 80, name: "
+					  "http, protocol: HTTP } ]"));
+	c = http_cluster(&w, "outbound|80||x.example");
+	assert_int_equal(c->protocol, CLUSTER_H1);
+	http_cluster_unref(c);
+}
+
+static void test_affinity_of_the_service_is_by_source(void **state)
+{
+	(void)state;
+	world_with(&w, "apiVersion: v1\nkind: Service\nmetadata: { name: s, namespace: shop }\nspec: { clusterIPs: [ "
+		       "10.60.0.1 ], selector: { app: "
+		       "s }, sessionAffinity: ClientIP, ports: [ { name: http, port: 80 } ] }\n");
+	struct http_cluster *c = http_cluster(&w, ALL);
+	assert_int_equal(c->lb, CLUSTER_MAGLEV);
+	assert_int_equal(c->hash, HASH_SOURCE_IP);
+	http_cluster_unref(c);
+	c = with(BALANCER("simple: RANDOM"));
+	assert_int_equal(c->lb, CLUSTER_RANDOM);
+	assert_int_equal(c->hash, HASH_NONE);
+	http_cluster_unref(c);
+}
+
+static void test_path_normalisation_of_the_mesh(void **state)
+{
+	(void)state;
+	assert_null(world_workload(&w, "shop/a")->inbound);
+	world_with(&w, "pathNormalization: { normalization: MERGE_SLASHES }\n");
+	assert_int_equal(world_workload(&w, "shop/a")->inbound->normalization, PATH_MERGE_SLASHES);
+	assert_int_equal(world_workload(&w, "shop/a")->outbound->normalization, PATH_MERGE_SLASHES);
+	assert_false(world_workload(&w, "shop/a")->l7_other_ports); /* no rule yet that it could matter to */
+	world_with(&w, "pathNormalization: { normalization: DEFAULT }\n");
+	assert_null(world_workload(&w, "shop/a")->inbound);
 }
 
 static char *on_read_file(void *arg, const char *path)
@@ -490,6 +536,9 @@ int main(void)
 		CASE(test_subsets),
 		CASE(test_port_level_settings_replace),
 		CASE(test_balancers),
+		CASE(test_mesh_upgrades_its_own_http_ports),
+		CASE(test_affinity_of_the_service_is_by_source),
+		CASE(test_path_normalisation_of_the_mesh),
 		CASE(test_tls_settings),
 		CASE(test_proxies_and_budgets),
 		CASE(test_entry_endpoints_and_subsets),

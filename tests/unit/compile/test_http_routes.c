@@ -254,6 +254,42 @@ static void test_matches(void **state)
 	}
 }
 
+/* Envoy's headers can't: Istio rewrites. */
+static void test_host_among_headers_is_a_rewrite(void **state)
+{
+	(void)state;
+	struct l7_target *t = with("{ name: r, headers: { request: { set: { Host: all.example, x: z } } }, route: [ { "
+				   "destination: { host: a }, "
+				   "headers: { request: { set: { \":authority\": one.example } } } } ] }");
+	const struct http_route *r = http_route_named(t, "r");
+	assert_string_equal(r->rewrite->authority, "all.example");
+	assert_int_equal(r->request.set_count, 1);
+	assert_string_equal(r->request.set[0].name, "x");
+	assert_string_equal(r->destinations[0].host_rewrite, "one.example");
+	assert_int_equal(r->destinations[0].request.set_count, 0);
+	l7_target_unref(t);
+}
+
+static void test_retries_of_the_mesh(void **state)
+{
+	(void)state;
+	world_with(&w, "defaultHttpRetryPolicy: { attempts: 5, retryOn: \"5xx,409\", perTryTimeout: 2s }\n");
+	struct l7_target *t = target_a();
+	const struct http_retry *retry = &http_route_named(t, "default")->retry;
+	assert_int_equal(retry->attempts, 5);
+	assert_int_equal(retry->on, RETRY_5XX | RETRY_STATUS_CODES);
+	assert_int_equal(retry->statuses[0], 409);
+	assert_int_equal(retry->per_try_timeout_ms, 2000);
+	l7_target_unref(t);
+	t = with("{ name: own, retries: { attempts: 1, retryOn: reset }, " TO("a") " }, { name: rest, " TO("a") " }");
+	assert_int_equal(http_route_named(t, "own")->retry.on, RETRY_RESET);
+	assert_int_equal(http_route_named(t, "own")->retry.attempts, 1);
+	assert_int_equal(http_route_named(t, "rest")->retry.attempts, 5);
+	l7_target_unref(t);
+	world_with(&w, "defaultHttpRetryPolicy: { attempts: 5, retryOn: 6xx }\n");
+	assert_true(world_finds(&w, "MeshConfig/mesh", "\"6xx\" is neither"));
+}
+
 static void test_weights_and_destinations(void **state)
 {
 	(void)state;
@@ -482,6 +518,8 @@ int main(void)
 		CASE(test_export_to_limits_callers),
 		CASE(test_sidecar_limits_what_is_seen),
 		CASE(test_matches),
+		CASE(test_host_among_headers_is_a_rewrite),
+		CASE(test_retries_of_the_mesh),
 		CASE(test_weights_and_destinations),
 		CASE(test_answers_rewrites_faults_cors_mirrors),
 		CASE(test_bad_expression_answers_500),
