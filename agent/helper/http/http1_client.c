@@ -74,6 +74,8 @@ static void head_came(struct http1 *c, struct http_head *head)
 	/* The state of a whole message is set after its event, so that nothing is over from inside it. */
 	if (next != IN_ENDED)
 		c->in_state = (uint8_t)next;
+	if (tunnel && c->out_state == OUT_ENDED)
+		transport_end(c->base.transport); /* the user gave its half up before */
 	if (c->out_state == OUT_HELD)
 		c->out_state = tunnel ? OUT_STREAM : OUT_NOTHING; /* the user still has to end its half */
 	c->in_last = next == IN_ENDED;

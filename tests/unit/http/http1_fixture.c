@@ -23,8 +23,9 @@ static void log_head(struct fixture *f, const struct http_head *h, bool end)
 	if (h->version == HTTP_1_0)
 		sb_add(&f->log, " 1.0");
 	for (size_t i = 0; i < h->field_count; i++)
-		sb_addf(&f->log, " [%.*s: %.*s]", (int)h->fields[i].name.n, h->fields[i].name.p,
-			(int)h->fields[i].value.n, h->fields[i].value.p);
+		sb_addf(&f->log, " [%.*s: %.*s]", (int)h->fields[i].name.n,
+			h->fields[i].as_sent ? h->fields[i].as_sent : h->fields[i].name.p, (int)h->fields[i].value.n,
+			h->fields[i].value.p);
 	if (h->content_length >= 0)
 		sb_addf(&f->log, " cl=%lld", (long long)h->content_length);
 	if (h->upgrade)

@@ -457,6 +457,56 @@ static void test_upgrade(void **state)
 	fixture_done(&f);
 }
 
+static void test_upgrade_given_up_before_the_answer(void **state)
+{
+	(void)state;
+	struct fixture f;
+	fixture_client(&f);
+	ask(&f, "GET /ws a +x", -1, false);
+	say_body(&f, "", true);
+	assert_false(f.t->ended);
+	fake_push_text(f.t, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nhi");
+	assert_true(f.t->ended);
+	fake_push_end(f.t);
+	tick(&f);
+	assert_string_equal(f.log.p, "101 [upgrade: x] upgrade=x\nbody=hi\nclosed\n");
+	fixture_done(&f);
+}
+
+static void test_long_head(void **state)
+{
+	(void)state;
+	struct fixture f;
+	fixture_client(&f);
+	char *text = malloc(20100);
+	strcpy(text, "GET / a x: ");
+	memset(text + 11, 'v', 20000);
+	text[20011] = '\0';
+	assert_int_equal(ask(&f, text, -1, true), 0);
+	assert_memory_equal(said(&f), "GET / HTTP/1.1\r\nhost: a\r\nx: vvv", 30);
+	assert_int_equal(f.t->out_len, strlen("GET / HTTP/1.1\r\nhost: a\r\nx: \r\n\r\n") + 20000);
+	free(text);
+	fixture_done(&f);
+}
+
+static void test_dump_says_what_it_does(void **state)
+{
+	(void)state;
+	struct fixture f;
+	struct sb out = { 0 };
+	fixture_client(&f);
+	ask(&f, "GET / a", -1, true);
+	assert_int_equal(http_conn_streams(f.conn), 1);
+	f.conn->ops->dump(f.conn, &out);
+	assert_string_equal(out.p,
+			    "{\"protocol\":\"HTTP/1.1\",\"requests\":1,\"streams\":1,\"in\":\"head\",\"out\":\"ended\","
+			    "\"paused\":false,\"draining\":false,\"received\":0,\"sent\":0}");
+	sb_done(&out);
+	fake_push_text(f.t, OK0);
+	assert_int_equal(http_conn_streams(f.conn), 0);
+	fixture_done(&f);
+}
+
 static void test_upgrade_refused(void **state)
 {
 	(void)state;
@@ -579,6 +629,9 @@ int main(void)
 		cmocka_unit_test(test_reset_by_the_user),
 		cmocka_unit_test(test_answer_not_taken_stays_with_the_transport),
 		cmocka_unit_test(test_upgrade),
+		cmocka_unit_test(test_upgrade_given_up_before_the_answer),
+		cmocka_unit_test(test_long_head),
+		cmocka_unit_test(test_dump_says_what_it_does),
 		cmocka_unit_test(test_upgrade_refused),
 		cmocka_unit_test(test_upgrade_refused_reset_from_inside),
 		cmocka_unit_test(test_connect),
