@@ -21,7 +21,7 @@ struct dns;
 struct dns_pod;
 struct err;
 
-enum { POD_POOLS = 3, WAIT_TIMEOUT_MS = 2000 };
+enum { POD_POOLS = 3, WAIT_TIMEOUT_MS = 2000, POD_TARGETS_RECENT = 8 /* a power of two */ };
 
 TAILQ_HEAD(wait_list, worker_wait);
 
@@ -58,6 +58,7 @@ struct listener {
 
 /* What a pod's calls mean: worker_targets.c. */
 struct pod_targets {
+	struct cached_target *recent[POD_TARGETS_RECENT]; /* by a cheap hash: most requests are like the last */
 	struct table *all; /* packed address and host -> struct cached_target; NULL: none yet */
 	TAILQ_HEAD(, cached_target) hosts; /* those for a host, least recently used first */
 	size_t host_count;

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
@@ -64,6 +65,16 @@ static const char *key_host(const struct target_key *key)
 	return (const char *)key->b + 18;
 }
 
+/* Where an entry is kept at hand. */
+static struct cached_target **target_recent(struct pod_entry *entry, const struct addr_port *at, const char *host)
+{
+	size_t n = host ? strlen(host) : 0;
+	size_t hash = at->port + at->addr.b[15] * 3u + at->addr.b[14] + n * 5;
+	if (n)
+		hash += (size_t)(host[0] | 0x20) + (size_t)(host[n / 2] | 0x20); /* of either case */
+	return &entry->targets.recent[hash & (POD_TARGETS_RECENT - 1)];
+}
+
 static bool target_tell(struct cached_target *t, enum report_kind kind)
 {
 	struct report report = { .kind = kind,
@@ -89,6 +100,9 @@ static void target_remove(struct cached_target *t)
 	struct worker *w = entry->w;
 	struct target_key key;
 	target_key(&t->original, t->host, &key);
+	struct cached_target **recent = target_recent(entry, &t->original, t->host);
+	if (*recent == t)
+		*recent = NULL;
 	TAILQ_REMOVE(&w->targets_by_use, t, by_use);
 	w->target_count--;
 	if (*t->host) {
@@ -227,27 +241,34 @@ static struct cached_target *target_get(struct pod_entry *entry, const struct ad
 	return t;
 }
 
-/* The entry that says what holds: its own, or that of the address alone. NULL: no room. */
-static struct cached_target *target_resolve(struct pod_entry *entry, const struct addr_port *at,
-					    const struct target_key *key)
+/* The entry of what is asked for. NULL: no room. */
+static struct cached_target *target_lookup(struct pod_entry *entry, const struct addr_port *at, const char *host)
 {
-	struct cached_target *t = target_get(entry, at, key);
-	if (!t || !t->answered || t->what != NEWS_OWN)
+	struct cached_target **recent = target_recent(entry, at, host), *t = *recent;
+	if (t && addr_port_eq(&t->original, at) && strcasecmp(t->host, host ? host : "") == 0) {
+		target_touch(t);
 		return t;
-	struct target_key own;
-	target_key(at, NULL, &own);
-	return target_get(entry, at, &own);
+	}
+	struct target_key key;
+	target_key(at, host, &key);
+	t = target_get(entry, at, &key);
+	if (t)
+		*target_recent(entry, at, t->host) = t;
+	return t;
+}
+
+/* The entry that says what holds: its own, or that of the address alone. */
+static struct cached_target *target_resolve(struct pod_entry *entry, const struct addr_port *at, const char *host)
+{
+	struct cached_target *t = target_lookup(entry, at, host);
+	return t && t->answered && t->what == NEWS_OWN ? target_lookup(entry, at, NULL) : t;
 }
 
 struct worker_wait *worker_target_get(struct worker *w, struct worker_pod *pod, const struct addr_port *original,
 				      const char *host, worker_target_fn fn, void *arg)
 {
 	struct pod_entry *entry = container_of(pod, struct pod_entry, pod);
-	struct cached_target *t = NULL;
-	struct target_key key;
-	target_key(original, host, &key);
-	if (!pod->removed)
-		t = target_resolve(entry, original, &key);
+	struct cached_target *t = pod->removed ? NULL : target_resolve(entry, original, host);
 	if (!t || (t->answered && t->what != NEWS_OBJECT)) {
 		fn(NULL, arg);
 		return NULL;
