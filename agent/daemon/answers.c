@@ -10,6 +10,7 @@
 #include "agent/daemon/internal.h"
 #include "agent/kernel/kernel.h"
 #include "agent/link/supervisor.h"
+#include "agent/source/dns.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -73,9 +74,18 @@ void daemon_on_cluster(const char *name, struct http_cluster **out, void *arg)
 {
 	struct daemon *d = arg;
 
+	size_t before, after;
+
 	*out = NULL;
-	if (d->plan && compiler_cluster(d->compiler, name, out) < 0)
+	if (!d->plan)
+		return;
+	compiler_hosts(d->compiler, &before);
+	if (compiler_cluster(d->compiler, name, out) < 0)
 		*out = NULL;
+	/* A host behind a wildcard was asked for the first time: it is to be resolved. */
+	const char *const *names = compiler_hosts(d->compiler, &after);
+	if (after != before && dns_source_set(d->dns, names, after) < 0)
+		log_error("out of memory: %s is not resolved", name);
 }
 
 /* Certificates are small; anything else that a path may name is not read. */

@@ -128,6 +128,8 @@ static char *redirect_location(struct exchange_private *e, const struct http_red
 		port = redirect->port;
 	else if (redirect->keep_port)
 		port = port ? port : x->destination.port;
+	else if (redirect->default_port)
+		port = 0;
 	else if (redirect->authority || redirect->scheme)
 		port = redirect->authority || is_default_port(old.p, old.n, port) ? 0 : port;
 	if (port > 65535 || is_default_port(scheme, scheme_len, port))

@@ -157,6 +157,7 @@ static void test_redirect_builds_the_location(void **state)
 		{ { .path_full = (char *)"/p", .status = 307 }, "location: http://shop:8080/p?x=1\r\n" },
 		{ { .path_full = (char *)"/p?y=2", .status = 307 }, "location: http://shop:8080/p?y=2\r\n" },
 		{ { .port = 80, .status = 308 }, "location: http://shop/a/b?x=1\r\n" },
+		{ { .default_port = true, .path_full = (char *)"/p", .status = 301 }, "location: http://shop/p?x=1\r\n" },
 		{ { .port = 8443, .scheme = (char *)"https", .status = 308 }, "location: https://shop:8443/a/b?x=1\r\n" },
 		{ { .keep_port = true, .authority = (char *)"n", .status = 303 }, "location: http://n:8080/a/b?x=1\r\n" },
 		{ { .path_prefix = (char *)"/z", .status = 301 }, "location: http://shop:8080/z/b?x=1\r\n" },
