@@ -453,6 +453,13 @@ int jwks_source_roots(struct jwks_source *js, const char *path)
 	return 0;
 }
 
+void jwks_source_refresh(struct jwks_source *js)
+{
+	for (size_t i = 0; i < js->count; i++)
+		enqueue(js->entries[i]);
+	pump(js);
+}
+
 static struct entry *entry_new(struct jwks_source *js, const char *uri)
 {
 	struct entry *e = calloc(1, sizeof(*e));

@@ -40,5 +40,7 @@ void jwks_source_free(struct jwks_source *js);
 int jwks_source_set(struct jwks_source *js, const char *const *uris, size_t count);
 /* Sorted by uri; borrowed until the next call of jwks_source_set or the loop's next turn. */
 const struct jwks_set *jwks_source_sets(const struct jwks_source *js, size_t *count);
+/* Asks for all of them again now rather than when they are due. */
+void jwks_source_refresh(struct jwks_source *js);
 /* The file with the roots for https, in place of the system's. For tests. */
 int jwks_source_roots(struct jwks_source *js, const char *path);

@@ -240,6 +240,33 @@ static void test_failures_are_tried_again(void **state)
 	assert_int_equal(only(f)->errors, 1);
 }
 
+static bool is_changed_twice(void *arg)
+{
+	return ((struct fixture *)arg)->changes >= 2;
+}
+
+static void test_new_keys_are_told_and_old_ones_stay_when_there_are_none(void **state)
+{
+	struct fixture *f = *state;
+	ask(f, "http", "/jwks");
+	until(f->loop, is_fetched, f, "fetched");
+	jwks_source_refresh(f->js); /* the same again: nothing to tell */
+	for_a_while(f->loop, 50);
+	assert_int_equal(f->asked, 2);
+	assert_int_equal(f->changes, 1);
+
+	f->body = "{\"keys\":[]}";
+	jwks_source_refresh(f->js);
+	until(f->loop, is_changed_twice, f, "changed");
+	assert_string_equal(only(f)->keys, f->body);
+
+	f->status = 500;
+	jwks_source_refresh(f->js);
+	until(f->loop, is_failed, f, "failed");
+	assert_string_equal(only(f)->keys, f->body);
+	assert_int_equal(only(f)->failures, 1);
+}
+
 static void test_https_wants_a_proven_server(void **state)
 {
 	struct fixture *f = *state;
@@ -292,9 +319,13 @@ static void test_sets_come_and_go_while_they_are_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_keys_are_fetched_and_told_once),	  CASE(test_discovery_leads_to_the_keys),
-		CASE(test_what_is_no_key_set_is_a_failure),	  CASE(test_failures_are_tried_again),
-		CASE(test_https_wants_a_proven_server),		  CASE(test_redirects_and_discovery_stay_within_http),
+		CASE(test_keys_are_fetched_and_told_once),
+		CASE(test_discovery_leads_to_the_keys),
+		CASE(test_what_is_no_key_set_is_a_failure),
+		CASE(test_failures_are_tried_again),
+		CASE(test_new_keys_are_told_and_old_ones_stay_when_there_are_none),
+		CASE(test_https_wants_a_proven_server),
+		CASE(test_redirects_and_discovery_stay_within_http),
 		CASE(test_sets_come_and_go_while_they_are_asked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
