@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Heads that come. nghttp2 has checked what RFC 9113 8.2 and 8.3 say of fields and pseudo-headers; here they become an
  * http_head within the limits, and what is left to check is checked. */
+#include "agent/helper/http/http1_parse.h"
 #include "agent/helper/http/http2_internal.h"
+#include "agent/helper/http/http_chars.h"
 
 #include <string.h>
 #include <strings.h>
@@ -141,24 +143,35 @@ static bool cookies_join(struct http_head *h)
 	return true;
 }
 
-static bool visible(struct http_string s)
+/* The same rules as for HTTP/1, so that what is let in does not depend on the version. */
+static bool target_ok(const struct http2_stream *s)
 {
-	for (uint32_t i = 0; i < s.n; i++)
-		if ((uint8_t)s.p[i] <= ' ' || s.p[i] == 0x7f)
-			return false;
-	return s.n > 0;
+	const struct http_head *h = s->head;
+	if (!h->authority.p || !http1_authority_valid(h->authority.p, h->authority.n, s->is_connect))
+		return false;
+	if (s->is_connect)
+		return true;
+	return h->path.n && http_visible(h->path.p, h->path.n) && !memchr(h->path.p, '#', h->path.n) &&
+	       (http_is_nocase(h->scheme, "http") || http_is_nocase(h->scheme, "https"));
+}
+
+static void expect_take(struct http2_stream *s)
+{
+	struct http_head *h = s->head;
+	if (!http_is_nocase(http_get_id(h, HTTP_EXPECT), "100-continue"))
+		return;
+	http_remove_id(h, HTTP_EXPECT);
+	h->expect_continue = !s->remote_end;
 }
 
 bool http2_head_request(struct http2_stream *s)
 {
 	struct http_head *h = s->head;
-	if (s->malformed || !visible(h->method) || !http_name_valid(h->method.p, h->method.n) || !cookies_join(h))
+	if (s->malformed || !h->method.p || !http_name_valid(h->method.p, h->method.n) || !cookies_join(h))
 		return false;
 	s->is_connect = http_is(h->method, "CONNECT") && !h->protocol.p;
 	s->is_head = http_is(h->method, "HEAD");
-	if (!visible(h->authority) || memchr(h->authority.p, '@', h->authority.n))
-		return false;
-	if (!s->is_connect && (!visible(h->path) || !(http_is(h->scheme, "http") || http_is(h->scheme, "https"))))
+	if (!target_ok(s))
 		return false;
 	if (h->protocol.p) {
 		/* RFC 8441; the same as Upgrade to those above, so that it can be carried over either version. */
@@ -167,7 +180,7 @@ bool http2_head_request(struct http2_stream *s)
 		h->content_length = -1;
 		h->method = (struct http_string){ "GET", 3 };
 	}
-	h->expect_continue = http_is_nocase(http_get_id(h, HTTP_EXPECT), "100-continue");
+	expect_take(s);
 	s->expected = s->is_connect ? -1 : h->content_length;
 	return true;
 }

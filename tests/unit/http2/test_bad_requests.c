@@ -92,6 +92,11 @@ static const char *const *const malformed[] = {
 	(const char *const[]){ ":method", "CONNECT", ":scheme", "http", ":path", "/", ":authority", "a:1", NULL },
 	(const char *const[]){ ":method", "CONNECT", NULL },
 	(const char *const[]){ ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "user@a", NULL },
+	(const char *const[]){ ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a:99999", NULL },
+	(const char *const[]){ ":method", "GET", ":scheme", "http", ":path", "/", ":authority", "a/b", NULL },
+	(const char *const[]){ ":method", "GET", ":scheme", "http", ":path", "/a#b", ":authority", "a", NULL },
+	(const char *const[]){ ":method", "GET", ":scheme", "http", ":path", "/\xc3\xa4", ":authority", "a", NULL },
+	(const char *const[]){ ":method", "CONNECT", ":authority", "db", NULL },
 	(const char *const[]){ ":method", "GET", ":scheme", "ftp", ":path", "/", ":authority", "a", NULL },
 	(const char *const[]){ ":method", "CONNECT", ":protocol", "websocket", ":authority", "a", NULL },
 };

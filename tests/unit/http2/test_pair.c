@@ -167,6 +167,7 @@ static void test_informational_heads(void **state)
 	struct seen *plain = side_request(&client, "POST", "/", false);
 	side_pump(&client, &server);
 	assert_true(server.seen[0].head->expect_continue);
+	assert_null(http_get(server.seen[0].head, "expect").p);
 	assert_false(server.seen[1].head->expect_continue);
 	for (size_t i = 0; i < 2; i++) {
 		static const uint16_t statuses[] = { 100, 103, 200 };
@@ -419,6 +420,7 @@ static void test_connect(void **state)
 	start();
 	struct seen *x = side_open(&client);
 	struct http_head *h = request_head("CONNECT", "");
+	h->authority = http_head_text(h, "db:5432", 7);
 	stream_send_head(x->s, h, false);
 	http_head_free(h);
 	side_pump(&client, &server);
