@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tables of RequestAuthentication, Gateway, Sidecar, Telemetry and EnvoyFilter, and what holds between their fields. */
+#include "agent/config/envoy_patch.h"
 #include "agent/config/kinds_http.h"
 
 #include <string.h>
@@ -193,10 +194,26 @@ const struct schema schema_telemetry = SCHEMA(telemetry_spec, telemetry_fields, 
 
 /* --- EnvoyFilter */
 
+/* Never half of one: a document with a patch that is not understood is refused, and what was in force stays. */
+static void envoy_filter_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
+{
+	const struct path list = { .parent = path, .name = "configPatches" };
+	const struct node *patches = node_get(node, "configPatches");
+	size_t index = 0;
+	(void)object;
+	for (const struct node *p = patches && patches->type == NODE_LIST ? patches->first : NULL; p; p = p->next, index++) {
+		const struct path at = { .parent = &list, .index = index };
+		struct envoy_patch ignored;
+		char why[200];
+		if (envoy_patch_read(p, &ignored, why, sizeof(why)) < 0)
+			decode_error(d, &at, NULL, p, "%s; the EnvoyFilter is not applied", why);
+	}
+}
+
 static const struct field envoy_filter_fields[] = {
 	FIELD(envoy_filter_spec, workload_selector, "workloadSelector", OBJECT, .of = &schema_workload_selector, .doc = "Which workloads."),
 	FIELD(envoy_filter_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .doc = "Gateways or services instead."),
 	FIELD(envoy_filter_spec, config_patches, "configPatches", ANY, .any = NODE_LIST, .doc = "Lua and local rate limits are understood."),
 	FIELD_IGNORED("priority", "Order among EnvoyFilters; not used yet."),
 };
-const struct schema schema_envoy_filter = SCHEMA(envoy_filter_spec, envoy_filter_fields, .name = "EnvoyFilter", .doc = "Lua scripts and local rate limits.");
+const struct schema schema_envoy_filter = SCHEMA(envoy_filter_spec, envoy_filter_fields, .name = "EnvoyFilter", .validate = envoy_filter_validate, .doc = "Lua scripts and local rate limits.");
