@@ -40,6 +40,8 @@ const struct resource *http_virtual_service(const struct http_scope *scope, cons
  * caller's namespace alone if there are any. Returns how many were put into out (at most cap). */
 size_t http_routes_of(const struct http_scope *scope, const struct service *s, uint16_t port, enum resource_kind kind,
 		      const struct resource **out, size_t cap);
+/* One of the route's parents is the service, all of it or this port. */
+bool http_route_attached(const struct compiler *c, const struct resource *r, const struct service *s, uint16_t port);
 /* "a.b.c" -> "*.b.c" -> "*.c" -> "*": the next wider wildcard into out; false: no more. */
 bool http_wider_host(const char *host, const char **at, char out[256]);
 

@@ -39,6 +39,14 @@ static int routing_look(struct http_routing *to)
 	return no_memory ? -1 : 0;
 }
 
+static bool has_http_port(const struct service *s)
+{
+	for (size_t i = 0; i < s->port_count; i++)
+		if (s->ports[i].l7 == L7_HTTP || s->ports[i].l7 == L7_SNIFF)
+			return true;
+	return false;
+}
+
 static int virtual_service_look(struct compiler *c, const struct resource *r, struct notes *notes)
 {
 	const struct virtual_service_spec *spec = r->spec.virtual_service;
@@ -54,6 +62,12 @@ static int virtual_service_look(struct compiler *c, const struct resource *r, st
 		const struct service_node *node = http_service_find(&scope, host, 0);
 		const struct service *s = node ? node->object : NULL;
 		const struct resource *routes[1];
+		if (s && spec->http.n && !has_http_port(s))
+			NOTE(notes, FINDING_WARNING, r,
+			     "host %s: none of its ports is HTTP by appProtocol or name (or weft.dev/l7 is disabled): "
+			     "the http routes "
+			     "have no effect",
+			     host);
 		if (s && spec->http.n &&
 		    (http_routes_of(&scope, s, 0, KIND_K8S_HTTP_ROUTE, routes, 1) ||
 		     http_routes_of(&scope, s, 0, KIND_K8S_GRPC_ROUTE, routes, 1)))

@@ -368,7 +368,7 @@ static int on_resource_cmp(const void *a, const void *b)
 	return strcmp((*(const struct resource *const *)a)->key, (*(const struct resource *const *)b)->key);
 }
 
-static bool attached(const struct compiler *c, const struct resource *r, const struct service *s, uint16_t port)
+bool http_route_attached(const struct compiler *c, const struct resource *r, const struct service *s, uint16_t port)
 {
 	const struct route_parents *parents = r->spec.route_parents;
 	const struct service_port *sp = service_port_find(s, port, IPPROTO_TCP);
@@ -396,7 +396,7 @@ size_t http_routes_of(const struct http_scope *scope, const struct service *s, u
 		for (size_t i = 0; i < items.n && n < cap; i++) {
 			const struct resource *r = items.v[i];
 			const char *ns = pass ? s->ns : scope->ns;
-			if (r->kind == kind && str_eq(r->ns, ns) && attached(scope->c, r, s, port))
+			if (r->kind == kind && str_eq(r->ns, ns) && http_route_attached(scope->c, r, s, port))
 				out[n++] = r;
 		}
 	if (n)

@@ -50,37 +50,50 @@ struct named { /* by routes */
 	bool http, l4;
 };
 
-static void named_by_virtual_services(const struct compiler *c, const char *host, struct named *out)
+static bool l4_names(const struct vs_l4_route *route, uint16_t port)
+{
+	for (size_t i = 0; i < route->match.n; i++)
+		if (!route->match.v[i].port || route->match.v[i].port == port)
+			return true;
+	return !route->match.n;
+}
+
+static void named_by_virtual_services(const struct compiler *c, const char *host, uint16_t port, struct named *out)
 {
 	struct bag_items items = bag_get(&c->http.virtual_services, host, strlen(host));
 
 	for (size_t i = 0; i < items.n; i++) {
 		const struct virtual_service_spec *spec = ((const struct resource *)items.v[i])->spec.virtual_service;
 		out->http |= spec->http.n > 0;
-		out->l4 |= spec->tls.n > 0 || spec->tcp.n > 0;
+		for (size_t k = 0; k < spec->tls.n; k++)
+			out->l4 |= l4_names(&spec->tls.v[k], port);
+		for (size_t k = 0; k < spec->tcp.n; k++)
+			out->l4 |= l4_names(&spec->tcp.v[k], port);
 	}
 }
 
-static void named_by_routes(const struct compiler *c, const char *host, struct named *out)
+static void named_by_routes(const struct compiler *c, const struct service *s, uint16_t port, struct named *out)
 {
-	struct bag_items items = bag_get(&c->http.routes, host, strlen(host));
+	struct bag_items items = bag_get(&c->http.routes, s->hostname, strlen(s->hostname));
 
 	for (size_t i = 0; i < items.n; i++) {
 		enum resource_kind kind = ((const struct resource *)items.v[i])->kind;
+		if (!http_route_attached(c, items.v[i], s, port))
+			continue;
 		out->http |= kind == KIND_K8S_HTTP_ROUTE || kind == KIND_K8S_GRPC_ROUTE;
 		out->l4 |= kind == KIND_K8S_TLS_ROUTE || kind == KIND_K8S_TCP_ROUTE;
 	}
 }
 
-static struct named named_of(const struct compiler *c, const char *host)
+static struct named named_of(const struct compiler *c, const struct service *s, uint16_t port)
 {
 	struct named out = { 0 };
 	char wide[256];
 
-	named_by_routes(c, host, &out);
-	named_by_virtual_services(c, host, &out);
-	for (const char *at = host; !out.http && !out.l4 && http_wider_host(host, &at, wide);)
-		named_by_virtual_services(c, wide, &out);
+	named_by_routes(c, s, port, &out);
+	named_by_virtual_services(c, s->hostname, port, &out);
+	for (const char *at = s->hostname; !out.http && !out.l4 && http_wider_host(s->hostname, &at, wide);)
+		named_by_virtual_services(c, wide, port, &out);
 	return out;
 }
 
@@ -108,7 +121,7 @@ enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, con
 	if (port->app == APP_HTTP || port->app == APP_HTTP2 || port->app == APP_GRPC)
 		return L7_HTTP;
 
-	struct named named = named_of(c, s->hostname);
+	struct named named = named_of(c, s, port->port);
 	if (port->app == APP_UNKNOWN && !well_known_tcp(port->port) &&
 	    (named.http || rule_is_http(c, rule, port->port)))
 		return L7_SNIFF;

@@ -3,6 +3,8 @@
  * is protected than the document reads; information elsewhere. */
 #include "agent/compile/unused.h"
 
+#include <string.h>
+
 #include "agent/compile/build.h"
 #include "agent/compile/inventory.h"
 
@@ -39,6 +41,10 @@ static void pool_look(const struct resource *r, const struct connection_pool *po
 void unused_rule_look(const struct resource *r, struct notes *notes)
 {
 	const struct traffic_policy *p = r->spec.destination_rule->traffic_policy;
+	const char *own = string_map_get(&r->annotations, "weft.dev/load-balancer");
+
+	if (own && strcmp(own, "peak-ewma") != 0)
+		NOTE(notes, FINDING_WARNING, r, "weft.dev/load-balancer: \"%s\" is not peak-ewma: it has no effect", own);
 
 	if (!p)
 		return;
@@ -66,8 +72,9 @@ void unused_service_entry_look(const struct resource *r, struct notes *notes)
 	const struct string_list *to = &e->export_to;
 
 	if (e->subject_alt_names.n)
-		NOTE(notes, FINDING_WARNING, r,
-		     "subjectAltNames are not looked at: endpoints in the mesh are verified by their workloads' identities");
+		NOTE(notes, FINDING_INFO, r,
+		     "subjectAltNames are looked at where a DestinationRule asks for TLS (SIMPLE, MUTUAL); endpoints in the mesh "
+		     "are verified by their workloads' identities");
 	if (to->n && !(to->n == 1 && to->v[0][0] == '*'))
 		NOTE(notes, FINDING_INFO, r,
 		     "exportTo decides who resolves the name; its addresses can be called from every namespace");

@@ -90,9 +90,16 @@ static void test_odd_documents_are_found(void **state)
 		  "DestinationRule/shop/a", "connectionPool.tcp is in force on" },
 		{ ISTIO_RULE("trafficPolicy: { loadBalancer: { simple: RANDOM, warmupDurationSecs: 10s } }"),
 		  "DestinationRule/shop/a", "warmup is in force on requests" },
+		{ "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: a, namespace: shop, annotations: { "
+		  "weft.dev/load-balancer: best } }\nspec: { host: s }\n",
+		  "DestinationRule/shop/a", "is not peak-ewma" },
+		{ SERVICE("s", "clusterIPs: [ 10.60.0.1 ], ports: [ { name: tcp, port: 80 } ]")
+		  "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop }\n"
+		  "spec: { hosts: [ s ], http: [ { route: [ { destination: { host: s } } ] } ] }\n",
+		  "VirtualService/shop/v", "none of its ports is HTTP" },
 		{ "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: e, namespace: shop }\n"
 		  "spec: { hosts: [ a.example ], subjectAltNames: [ x ], exportTo: [ . ], ports: [ { number: 80, name: tcp } ] }\n",
-		  "ServiceEntry/shop/e", "subjectAltNames are not looked at" },
+		  "ServiceEntry/shop/e", "subjectAltNames are looked at where" },
 		{ "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: e, namespace: shop }\n"
 		  "spec: { hosts: [ a.example ], exportTo: [ . ], ports: [ { number: 80, name: tcp } ] }\n",
 		  "ServiceEntry/shop/e", "called from every namespace" },

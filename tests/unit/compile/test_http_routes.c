@@ -424,7 +424,7 @@ static void test_delegates_are_merged(void **state)
 static void test_l4_routes(void **state)
 {
 	(void)state;
-	world_with(&w, SERVICE("db", "shop", "10.60.0.7", "{ name: tcp, port: 5432 }, { name: tls, port: 443 }")
+	world_with(&w, SERVICE("db", "shop", "10.60.0.7", "{ name: tcp, port: 5432 }, { name: tls, port: 443 }, { name: tcp-b, port: 5433 }")
 			       VS("db", "shop",
 				  "hosts: [ db ], tcp: [ { match: [ { port: 5432, sourceLabels: { app: me } } ], "
 				  "route: [ { destination: { host: db }, "
@@ -432,6 +432,7 @@ static void test_l4_routes(void **state)
 				  "port: 443, sniHosts: [ "
 				  "DB.example.com ], destinationSubnets: [ 10.0.0.0/8 ] } ], " TO("b") " } ]"));
 	assert_int_equal(world_port(&w, "shop", "db.shop.svc.cluster.local", 5432)->l7, L7_TCP);
+	assert_int_equal(world_port(&w, "shop", "db.shop.svc.cluster.local", 5433)->l7, L7_NONE);
 	struct l7_target *t = http_target(&w, "shop/me", "10.60.0.7:5432", NULL);
 	assert_int_equal(t->mode, L7_TCP);
 	assert_null(t->vhost);
