@@ -24,7 +24,7 @@ struct jwt_key {
 
 struct jwt_keys {
 	struct jwt_key *v;
-	size_t n, cap;
+	size_t n;
 };
 
 enum { TRIES_MAX = 16 }; /* keys that are tried for one token */
@@ -190,8 +190,6 @@ static int key_add(struct jwt_keys *keys, const json_t *jwk, bool symmetric)
 		rc = key_copy_text(jwk, "kid", &k.kid);
 	if (rc == 0)
 		rc = key_copy_text(jwk, "alg", &k.alg);
-	if (rc == 0)
-		rc = mem_reserve(&keys->v, &keys->cap, keys->n + 1, sizeof(*keys->v));
 	if (rc < 0) {
 		key_done(&k);
 		return rc == -EINVAL ? 0 : rc;
@@ -205,12 +203,13 @@ int jwt_keys_parse(const char *json, size_t len, bool symmetric, struct jwt_keys
 	jwt_json_init();
 	json_t *root = json_loadb(json, len, 0, NULL);
 	const json_t *list = json_object_get(root, "keys");
+	size_t count = json_array_size(list) < JWT_KEYS_MAX ? json_array_size(list) : JWT_KEYS_MAX;
 	struct jwt_keys *keys = calloc(1, sizeof(*keys));
-	int rc = keys ? 0 : -ENOMEM;
+	int rc = keys && (keys->v = calloc(count + 1, sizeof(*keys->v))) ? 0 : -ENOMEM;
 
 	if (rc == 0 && !json_is_array(list))
 		rc = err_set(err, -EINVAL, "jwks: not a JSON object with a list \"keys\"");
-	for (size_t i = 0; rc == 0 && i < json_array_size(list) && i < JWT_KEYS_MAX; i++)
+	for (size_t i = 0; rc == 0 && i < count; i++)
 		rc = key_add(keys, json_array_get(list, i), symmetric);
 	json_decref(root);
 	if (rc < 0) {
