@@ -11,14 +11,16 @@ void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m)
 {
 	struct addr_port original;
 	struct l7_target *target = NULL;
-	int rc = message_addr_port_get(m->original, &original);
-	if (rc == 0 && m->target)
-		rc = target_hub_decode(h->targets, m->target, &target);
-	if (rc == -EINVAL) {
-		control_fail(h, "a target that makes no sense");
+	if (message_addr_port_get(m->original, &original) < 0) {
+		control_fail(h, "a target of no address");
 		return;
 	}
-	if (rc < 0)
+	int rc = m->target ? target_hub_decode(h->targets, m->target, &target) : 0;
+	/* One that is of no use must not cost all the others: calls to it fail. */
+	if (rc == -EINVAL)
+		log_error("the agent sent routes for %s that make no sense: calls to it fail",
+			  m->target && m->target->service ? m->target->service : "an address");
+	else if (rc < 0)
 		return; /* the question times out */
 	enum news what = target ? NEWS_OBJECT : m->own ? NEWS_OWN : NEWS_NONE;
 	target_hub_target(h->targets, m->cookie, &original, m->host, what, target);
@@ -28,11 +30,9 @@ void control_on_cluster(struct helper *h, const Weft__Link__ClusterAnswer *m)
 {
 	struct http_cluster *cluster = NULL;
 	int rc = m->cluster ? message_cluster_decode(m->cluster, &cluster) : 0;
-	if (rc == -EINVAL) {
-		control_fail(h, "a cluster that makes no sense");
-		return;
-	}
-	if (rc == 0)
+	if (rc == -EINVAL)
+		log_error("the agent sent a cluster %s that makes no sense: calls to it fail", m->name);
+	if (rc != -ENOMEM)
 		target_hub_cluster(h->targets, m->name, cluster ? NEWS_OBJECT : NEWS_NONE, cluster);
 }
 

@@ -109,9 +109,9 @@ static const struct shape_field http_cluster_fields[] = {
 };
 const struct shape shape_http_cluster = { SHAPE_OF(http_cluster) };
 
-Weft__Link__HttpCluster *message_cluster_encode(const struct http_cluster *cluster)
+int message_cluster_encode(const struct http_cluster *cluster, Weft__Link__HttpCluster **out)
 {
-	return (Weft__Link__HttpCluster *)shape_encode(&shape_http_cluster, cluster);
+	return shape_encode(&shape_http_cluster, cluster, (ProtobufCMessage **)out);
 }
 
 int message_cluster_decode(const Weft__Link__HttpCluster *from, struct http_cluster **out)

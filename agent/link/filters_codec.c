@@ -159,9 +159,9 @@ static const struct shape_field http_filters_fields[] = {
 };
 const struct shape shape_http_filters = { SHAPE_OF(http_filters) };
 
-Weft__Link__HttpFilters *message_filters_encode(const struct http_filters *filters)
+int message_filters_encode(const struct http_filters *filters, Weft__Link__HttpFilters **out)
 {
-	return (Weft__Link__HttpFilters *)shape_encode(&shape_http_filters, filters);
+	return shape_encode(&shape_http_filters, filters, (ProtobufCMessage **)out);
 }
 
 int message_filters_decode(const Weft__Link__HttpFilters *from, struct http_filters **out)
@@ -239,9 +239,9 @@ static const struct shape_field telemetry_fields[] = {
 };
 const struct shape shape_telemetry = { SHAPE_OF(telemetry) };
 
-Weft__Link__Telemetry *message_telemetry_encode(const struct telemetry *telemetry)
+int message_telemetry_encode(const struct telemetry *telemetry, Weft__Link__Telemetry **out)
 {
-	return (Weft__Link__Telemetry *)shape_encode(&shape_telemetry, telemetry);
+	return shape_encode(&shape_telemetry, telemetry, (ProtobufCMessage **)out);
 }
 
 int message_telemetry_decode(const Weft__Link__Telemetry *from, struct telemetry **out)

@@ -244,9 +244,9 @@ static const struct shape_field l7_target_fields[] = {
 };
 const struct shape shape_l7_target = { SHAPE_OF(l7_target) };
 
-Weft__Link__L7Target *message_target_encode(const struct l7_target *target)
+int message_target_encode(const struct l7_target *target, Weft__Link__L7Target **out)
 {
-	return (Weft__Link__L7Target *)shape_encode(&shape_l7_target, target);
+	return shape_encode(&shape_l7_target, target, (ProtobufCMessage **)out);
 }
 
 int message_target_decode(const Weft__Link__L7Target *from, struct l7_target **out)

@@ -28,13 +28,13 @@ int message_addr_port_get(const Weft__Link__AddrPort *from, struct addr_port *to
 Weft__Link__Policy *message_policy_encode(const struct policy *policy);
 int message_policy_decode(const Weft__Link__Policy *from, struct policy **out); /* 0, -EINVAL or -ENOMEM */
 
-/* The objects of the HTTP model, the same way: encoded ones are freed with weft__link__*__free_unpacked(), decoded ones are
- * sealed and so have the id that they had. */
-Weft__Link__L7Target *message_target_encode(const struct l7_target *target);
+/* The objects of the HTTP model, both ways 0, -EINVAL or -ENOMEM: encoded ones are freed with
+ * weft__link__*__free_unpacked(), decoded ones are sealed and so have the id that they had. */
+int message_target_encode(const struct l7_target *target, Weft__Link__L7Target **out);
 int message_target_decode(const Weft__Link__L7Target *from, struct l7_target **out);
-Weft__Link__HttpCluster *message_cluster_encode(const struct http_cluster *cluster);
+int message_cluster_encode(const struct http_cluster *cluster, Weft__Link__HttpCluster **out);
 int message_cluster_decode(const Weft__Link__HttpCluster *from, struct http_cluster **out);
-Weft__Link__HttpFilters *message_filters_encode(const struct http_filters *filters);
+int message_filters_encode(const struct http_filters *filters, Weft__Link__HttpFilters **out);
 int message_filters_decode(const Weft__Link__HttpFilters *from, struct http_filters **out);
-Weft__Link__Telemetry *message_telemetry_encode(const struct telemetry *telemetry);
+int message_telemetry_encode(const struct telemetry *telemetry, Weft__Link__Telemetry **out);
 int message_telemetry_decode(const Weft__Link__Telemetry *from, struct telemetry **out);

@@ -32,17 +32,23 @@ static void pod_borrow(Weft__Link__PodSet *m, const struct supervised_pod *pod)
 
 static int pod_encode(Weft__Link__PodSet *m, const struct workload *w)
 {
-	if ((w->policy && !(m->policy = message_policy_encode(w->policy))) ||
-	    (w->inbound && !(m->inbound = message_filters_encode(w->inbound))) ||
-	    (w->outbound && !(m->outbound = message_filters_encode(w->outbound))) ||
-	    (w->telemetry && !(m->telemetry = message_telemetry_encode(w->telemetry))))
+	int rc = 0;
+	if (w->policy && !(m->policy = message_policy_encode(w->policy)))
 		return -ENOMEM;
+	if (w->inbound)
+		rc = message_filters_encode(w->inbound, &m->inbound);
+	if (rc == 0 && w->outbound)
+		rc = message_filters_encode(w->outbound, &m->outbound);
+	if (rc == 0 && w->telemetry)
+		rc = message_telemetry_encode(w->telemetry, &m->telemetry);
+	if (rc < 0)
+		return rc;
 	m->addrs = calloc(w->addr_count + 1, sizeof(*m->addrs));
 	if (!m->addrs)
 		return -ENOMEM;
 	for (; m->n_addrs < w->addr_count; m->n_addrs++)
 		m->addrs[m->n_addrs] = (ProtobufCBinaryData){ .len = 16, .data = w->addrs[m->n_addrs].b };
-	int rc = shape_list_encode(&shape_label, w->labels, w->label_count, &m->labels, &m->n_labels);
+	rc = shape_list_encode(&shape_label, w->labels, w->label_count, &m->labels, &m->n_labels);
 	if (rc == 0)
 		rc = shape_list_encode(&shape_inbound_port, w->l7_ports, w->l7_port_count, &m->l7_ports, &m->n_l7_ports);
 	return rc;
@@ -93,6 +99,8 @@ bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with
 			"pod %s: its policy and filters are too large to hand to the helper (over %d KiB); "
 			"use fewer or shorter rules",
 			w->uid, CHANNEL_MESSAGE_MAX >> 10);
+	else if (rc == -EINVAL)
+		err_set(err, rc, "pod %s: its filters or telemetry have a value that the helper would not take", w->uid);
 	else if (rc < 0)
 		err_sys(err, rc, "pod %s: hand it to the helper", w->uid);
 	return rc == 0;

@@ -30,6 +30,12 @@ static bool sent_differs(const struct sent_object *sent, int what, uint64_t id)
 	return (int)sent->what != what || sent->id != id;
 }
 
+static const char *unfit(int rc)
+{
+	return rc == -EINVAL ? "have a value that the helper would not take" :
+			       "are too large to hand to the helper (over 8 MiB)";
+}
+
 /* --- targets --- */
 
 struct target_key {
@@ -64,9 +70,10 @@ static int target_answer(struct peer *peer, struct sent_target *t, int what, con
 	m.original = &at;
 	m.host = t->host;
 	m.own = what == SENT_OWN;
-	if (what == SENT_OBJECT && !(m.target = message_target_encode(target)))
-		return -ENOMEM;
-	int rc = peer_send(peer, WEFT__LINK__TO_HELPER__MSG_TARGET, &m, NULL, 0);
+	int rc = what == SENT_OBJECT ? message_target_encode(target, &m.target) : 0;
+	if (rc < 0)
+		return rc;
+	rc = peer_send(peer, WEFT__LINK__TO_HELPER__MSG_TARGET, &m, NULL, 0);
 	if (m.target)
 		weft__link__l7_target__free_unpacked(m.target, NULL);
 	return rc;
@@ -88,10 +95,9 @@ static void target_send(struct peer *peer, struct sent_target *t)
 	}
 	if (sent_differs(&t->sent, what, id)) {
 		int rc = target_answer(peer, t, what, target);
-		if (rc == -EMSGSIZE) {
-			peer_log(peer->s, LOG_ERROR,
-				 "the routes of %s are too large to hand to the helper (over %d KiB): calls to it fail",
-				 target->service ? target->service : "a service", CHANNEL_MESSAGE_MAX >> 10);
+		if (rc == -EMSGSIZE || rc == -EINVAL) {
+			peer_log(peer->s, LOG_ERROR, "the routes of %s %s: calls to it fail",
+				 target->service ? target->service : "a service", unfit(rc));
 			rc = target_answer(peer, t, SENT_NONE, NULL);
 		}
 		/* When there was no memory, the question times out or the old answer holds until the next change. */
@@ -149,9 +155,10 @@ static int cluster_answer(struct peer *peer, struct sent_cluster *c, const struc
 {
 	Weft__Link__ClusterAnswer m = WEFT__LINK__CLUSTER_ANSWER__INIT;
 	m.name = c->name;
-	if (cluster && !(m.cluster = message_cluster_encode(cluster)))
-		return -ENOMEM;
-	int rc = peer_send(peer, WEFT__LINK__TO_HELPER__MSG_CLUSTER, &m, NULL, 0);
+	int rc = cluster ? message_cluster_encode(cluster, &m.cluster) : 0;
+	if (rc < 0)
+		return rc;
+	rc = peer_send(peer, WEFT__LINK__TO_HELPER__MSG_CLUSTER, &m, NULL, 0);
 	if (m.cluster)
 		weft__link__http_cluster__free_unpacked(m.cluster, NULL);
 	return rc;
@@ -166,10 +173,9 @@ static void cluster_send(struct peer *peer, struct sent_cluster *c)
 	uint64_t id = cluster ? cluster->id : 0;
 	if (sent_differs(&c->sent, what, id)) {
 		int rc = cluster_answer(peer, c, cluster);
-		if (rc == -EMSGSIZE) {
-			peer_log(peer->s, LOG_ERROR,
-				 "cluster %s is too large to hand to the helper (over %d KiB): calls to it fail",
-				 c->name, CHANNEL_MESSAGE_MAX >> 10);
+		if (rc == -EMSGSIZE || rc == -EINVAL) {
+			peer_log(peer->s, LOG_ERROR, "the endpoints and settings of %s %s: calls to it fail", c->name,
+				 unfit(rc));
 			rc = cluster_answer(peer, c, NULL);
 		}
 		if (rc == 0)

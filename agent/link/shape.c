@@ -68,13 +68,15 @@ static void encode_present(const ProtobufCFieldDescriptor *w, void *message)
 		*(protobuf_c_boolean *)at(message, w->quantifier_offset) = 1;
 }
 
-static void encode_number(const struct shape_field *f, const ProtobufCFieldDescriptor *w, const void *model,
-			  void *message)
+static int encode_number(const struct shape_field *f, const ProtobufCFieldDescriptor *w, const void *model,
+			 void *message)
 {
 	void *to = at(message, w->offset);
 	uint64_t v = number_get(f, model);
+	if (v > f->max)
+		return -EINVAL;
 	if (!v)
-		return;
+		return 0;
 	encode_present(w, message);
 	if (w->type == PROTOBUF_C_TYPE_BOOL)
 		*(protobuf_c_boolean *)to = 1;
@@ -82,6 +84,7 @@ static void encode_number(const struct shape_field *f, const ProtobufCFieldDescr
 		*(uint64_t *)to = v;
 	else
 		*(uint32_t *)to = (uint32_t)v;
+	return 0;
 }
 
 static int encode_bytes(const void *from, size_t len, ProtobufCBinaryData *to)
@@ -102,6 +105,13 @@ static int encode_text(const char *from, char **to)
 		return -ENOMEM;
 	*to = copy;
 	return 0;
+}
+
+static int encode_text_field(const struct shape_field *f, const char *from, char **to)
+{
+	if (from ? strlen(from) > f->max : f->required)
+		return -EINVAL;
+	return from ? encode_text(from, to) : 0;
 }
 
 static int encode_texts(char *const *from, size_t count, char ***to, size_t *to_count)
@@ -141,6 +151,11 @@ static bool is_zero(const void *model, size_t size)
 
 static int encode_into(const struct shape *shape, const void *model, ProtobufCMessage *message);
 
+static int shape_check(const struct shape *shape, const void *model)
+{
+	return shape->check ? shape->check(model) : 0;
+}
+
 static int encode_child(const struct shape *shape, const void *model, ProtobufCMessage **to)
 {
 	ProtobufCMessage *m = malloc(shape->message->sizeof_message);
@@ -155,6 +170,8 @@ int shape_list_encode(const struct shape *shape, const void *models, size_t coun
 {
 	if (!count)
 		return 0;
+	if (count > SHAPE_COUNT_MAX)
+		return -EINVAL;
 	ProtobufCMessage **list = calloc(count, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
@@ -176,11 +193,12 @@ static int encode_field(const struct shape_field *f, const ProtobufCFieldDescrip
 	void *to = at(message, w->offset);
 	size_t count = f->count_offset ? *(const size_t *)at_const(model, f->count_offset) : 0;
 	size_t *to_count = at(message, w->quantifier_offset);
+	if (f->count_offset && count > f->max)
+		return -EINVAL;
 
 	switch (f->kind) {
 	case SHAPE_KIND_NUMBER:
-		encode_number(f, w, model, message);
-		return 0;
+		return encode_number(f, w, model, message);
 	case SHAPE_KIND_SIGNED:
 		encode_present(w, message);
 		*(int32_t *)to = *(const int32_t *)from;
@@ -188,9 +206,9 @@ static int encode_field(const struct shape_field *f, const ProtobufCFieldDescrip
 	case SHAPE_KIND_DOUBLE:
 		encode_present(w, message);
 		*(double *)to = *(const double *)from;
-		return 0;
+		return isfinite(*(double *)to) ? 0 : -EINVAL;
 	case SHAPE_KIND_TEXT:
-		return *(char *const *)from ? encode_text(*(char *const *)from, to) : 0;
+		return encode_text_field(f, *(char *const *)from, to);
 	case SHAPE_KIND_BYTES:
 		if (!*(char *const *)from)
 			return 0;
@@ -204,7 +222,7 @@ static int encode_field(const struct shape_field *f, const ProtobufCFieldDescrip
 	case SHAPE_KIND_TEXTS:
 		return encode_texts(*(char *const *const *)from, count, to, to_count);
 	case SHAPE_KIND_STRUCT:
-		return is_zero(from, f->of->size) ? 0 : encode_child(f->of, from, to);
+		return is_zero(from, f->of->size) ? shape_check(f->of, from) : encode_child(f->of, from, to);
 	case SHAPE_KIND_POINTER:
 		from = *(const void *const *)from;
 		return from ? encode_child(f->of, from, to) : 0;
@@ -223,17 +241,19 @@ static int encode_into(const struct shape *shape, const void *model, ProtobufCMe
 		if (rc < 0)
 			return rc;
 	}
-	return 0;
+	return shape_check(shape, model);
 }
 
-ProtobufCMessage *shape_encode(const struct shape *shape, const void *model)
+int shape_encode(const struct shape *shape, const void *model, ProtobufCMessage **out)
 {
 	ProtobufCMessage *message = NULL;
-	if (encode_child(shape, model, &message) == 0)
-		return message;
-	if (message)
+	int rc = encode_child(shape, model, &message);
+	if (rc < 0 && message) {
 		protobuf_c_message_free_unpacked(message, NULL);
-	return NULL;
+		message = NULL;
+	}
+	*out = message;
+	return rc;
 }
 
 /* --- decoding --- */
@@ -325,7 +345,7 @@ static int decode_struct(const struct shape *shape, const ProtobufCMessage *from
 	if (from)
 		return shape_decode(shape, from, to);
 	memset(to, 0, shape->size);
-	return shape->check ? shape->check(to) : 0;
+	return shape_check(shape, to);
 }
 
 static int decode_pointer(const struct shape *shape, const ProtobufCMessage *from, void **to)
@@ -415,5 +435,5 @@ int shape_decode(const struct shape *shape, const ProtobufCMessage *message, voi
 		if (rc < 0)
 			return rc;
 	}
-	return shape->check ? shape->check(model) : 0;
+	return shape_check(shape, model);
 }

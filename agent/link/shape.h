@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How a struct of the model and its message correspond: one line a field, read in both directions, so that neither can
  * forget what the other has. A shape's fields are in the order of the message's, which are numbered from 1 without a gap.
- * Decoding believes nothing: every number, length and count has its greatest value. Pure, any thread. */
+ * Decoding believes nothing: every number, length and count has its greatest value. Encoding refuses what decoding would,
+ * so that what is odd is said where the configuration is known. Pure, any thread. */
 #pragma once
 
 #include <protobuf-c/protobuf-c.h>
@@ -74,8 +75,8 @@ enum { SHAPE_TEXT_MAX = 1 << 20, SHAPE_COUNT_MAX = 65536 };
 	.message = &weft__link__##T##__descriptor, .size = sizeof(struct T), .fields = T##_fields,		       \
 	.field_count = sizeof(T##_fields) / sizeof(T##_fields[0])
 
-/* The message is the caller's, freed with protobuf_c_message_free_unpacked(). NULL: no memory. */
-ProtobufCMessage *shape_encode(const struct shape *shape, const void *model);
+/* 0, -EINVAL or -ENOMEM. *out is the caller's, freed with protobuf_c_message_free_unpacked(); NULL on failure. */
+int shape_encode(const struct shape *shape, const void *model, ProtobufCMessage **out);
 /* Into zeroed memory, or an object with its defaults. 0, -EINVAL or -ENOMEM; what was decoded by then is in it, and the
  * object's own destructor frees it. */
 int shape_decode(const struct shape *shape, const ProtobufCMessage *message, void *model);

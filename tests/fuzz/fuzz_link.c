@@ -194,23 +194,23 @@ static void policy(const uint8_t *data, size_t size)
 }
 
 /* What can be decoded has an id, and keeps it when it is handed on. */
-#define OBJECT(T, name)                                                                                                \
-	static void name(const uint8_t *data, size_t size)                                                             \
-	{                                                                                                              \
-		ProtobufCMessage *m = protobuf_c_message_unpack(shape_##T.message, NULL, size, data), *again;          \
-		struct T *object, *back;                                                                               \
-		if (!m)                                                                                                \
-			return;                                                                                        \
-		if (message_##name##_decode((const void *)m, &object) == 0) {                                          \
-			again = (ProtobufCMessage *)message_##name##_encode(object);                                   \
-			assert(again);                                                                                 \
-			int rc = message_##name##_decode((const void *)again, &back);                                  \
-			assert(rc == 0 && back->id == object->id);                                                     \
-			protobuf_c_message_free_unpacked(again, NULL);                                                 \
-			T##_unref(back);                                                                               \
-			T##_unref(object);                                                                             \
-		}                                                                                                      \
-		protobuf_c_message_free_unpacked(m, NULL);                                                             \
+#define OBJECT(T, name)												       \
+	static void name(const uint8_t *data, size_t size)							       \
+	{													       \
+		ProtobufCMessage *m = protobuf_c_message_unpack(shape_##T.message, NULL, size, data), *again = NULL;   \
+		struct T *object, *back;									       \
+		if (!m)												       \
+			return;											       \
+		if (message_##name##_decode((const void *)m, &object) == 0) {					       \
+			int rc = message_##name##_encode(object, (void *)&again);				       \
+			assert(rc == 0);									       \
+			rc = message_##name##_decode((const void *)again, &back);				       \
+			assert(rc == 0 && back->id == object->id);						       \
+			protobuf_c_message_free_unpacked(again, NULL);						       \
+			T##_unref(back);									       \
+			T##_unref(object);									       \
+		}												       \
+		protobuf_c_message_free_unpacked(m, NULL);							       \
 	}
 
 OBJECT(l7_target, target)

@@ -594,7 +594,7 @@ struct kind {
 	void (*walk)(struct walk *w, void *object);
 	void *(*make)(void);
 	int (*seal)(void *object);
-	void *(*encode)(const void *object);
+	int (*encode)(const void *object, void *out);
 	int (*decode)(const void *message, void *out);
 	void (*unref)(void *object);
 	uint64_t (*id)(const void *object);
@@ -613,9 +613,9 @@ struct kind {
 		T##_seal(object);										       \
 		return 0;											       \
 	}													       \
-	static void *on_##name##_encode(const void *o)								       \
+	static int on_##name##_encode(const void *o, void *out)							       \
 	{													       \
-		return message_##name##_encode(o);								       \
+		return message_##name##_encode(o, out);								       \
 	}													       \
 	static int on_##name##_decode(const void *m, void *out)							       \
 	{													       \
@@ -647,8 +647,8 @@ static char *notes_of(const struct kind *kind, void *object)
 /* Over the wire: packed and unpacked. */
 static int carry(const struct kind *kind, const void *object, void **out)
 {
-	ProtobufCMessage *message = kind->encode(object);
-	assert_non_null(message);
+	ProtobufCMessage *message = NULL;
+	assert_int_equal(kind->encode(object, &message), 0);
 	size_t len = protobuf_c_message_get_packed_size(message);
 	uint8_t *bytes = malloc(len + 1);
 	protobuf_c_message_pack(message, bytes);
@@ -888,6 +888,53 @@ static void test_cluster_nonsense_is_refused(void **state)
 	assert_int_equal(decode_cluster(&m), 0);
 }
 
+/* What the other end would refuse is not sent. */
+static void test_encoding_refuses_what_decoding_would(void **state)
+{
+	(void)state;
+	struct http_filters *f = http_filters_new();
+	Weft__Link__HttpFilters *m = NULL;
+	f->limits = calloc(1, sizeof(*f->limits));
+	f->limit_count = 1;
+	assert_int_equal(message_filters_encode(f, &m), 0);
+	weft__link__http_filters__free_unpacked(m, NULL);
+	f->limits[0].enabled.ppm = 1000001;
+	assert_int_equal(message_filters_encode(f, &m), -EINVAL);
+	assert_null(m);
+	f->limits[0].enabled.ppm = 0;
+	f->limits[0].global = true; /* of no service */
+	assert_int_equal(message_filters_encode(f, &m), -EINVAL);
+	f->limits[0].global = false;
+	f->normalization = PATH_DECODE_AND_MERGE_SLASHES + 1;
+	assert_int_equal(message_filters_encode(f, &m), -EINVAL);
+	http_filters_unref(f);
+
+	struct http_cluster *c = http_cluster_new();
+	Weft__Link__HttpCluster *cm = NULL;
+	assert_int_equal(message_cluster_encode(c, &cm), -EINVAL); /* no name */
+	c->name = strdup("c");
+	c->warmup_aggression = -1 / (double)0.0f;
+	assert_int_equal(message_cluster_encode(c, &cm), -EINVAL);
+	http_cluster_unref(c);
+
+	struct l7_target *t = l7_target_new();
+	Weft__Link__L7Target *tm = NULL;
+	t->vhost = http_vhost_new();
+	t->vhost->name = strdup("v");
+	t->vhost->routes = calloc(1, sizeof(*t->vhost->routes));
+	t->vhost->route_count = 1;
+	t->vhost->routes[0].total_weight = 1;
+	assert_int_equal(message_target_encode(t, &tm), -EINVAL);
+	t->vhost->routes[0].total_weight = 0;
+	t->vhost->routes[0].matches = calloc(1, sizeof(struct http_match));
+	t->vhost->routes[0].match_count = 1;
+	t->vhost->routes[0].matches[0].headers = calloc(1, sizeof(struct http_field_match));
+	t->vhost->routes[0].matches[0].headers[0].name = strdup("h");
+	t->vhost->routes[0].matches[0].header_count = 1;
+	assert_int_equal(message_target_encode(t, &tm), -EINVAL); /* a value of no text */
+	l7_target_unref(t);
+}
+
 static void test_list_too_long_is_refused(void **state)
 {
 	(void)state;
@@ -919,6 +966,7 @@ int main(void)
 		cmocka_unit_test(test_shapes_fit_their_messages),
 		cmocka_unit_test(test_target_nonsense_is_refused),
 		cmocka_unit_test(test_cluster_nonsense_is_refused),
+		cmocka_unit_test(test_encoding_refuses_what_decoding_would),
 		cmocka_unit_test(test_list_too_long_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -566,7 +566,8 @@ static struct l7_target *decoded(struct fixture *t, const char *service, const c
 		assert_int_equal(http_vhost_seal(target->vhost, NULL), 0);
 	}
 	l7_target_seal(target);
-	Weft__Link__L7Target *m = message_target_encode(target);
+	Weft__Link__L7Target *m;
+	assert_int_equal(message_target_encode(target, &m), 0);
 	assert_int_equal(target_hub_decode(t->h.targets, m, &out), 0);
 	assert_int_equal(out->id, target->id);
 	assert_true(!vhost == !m->vhost);
