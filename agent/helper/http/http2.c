@@ -68,6 +68,8 @@ void http2_stream_free(struct http2_stream *s)
 	http2_body_drop(s);
 	c->kept -= s->out.len;
 	c->live--;
+	if (c->heading == s)
+		c->heading = NULL;
 	TAILQ_REMOVE(&c->streams, s, link);
 	stream_release(s);
 }

@@ -18,24 +18,25 @@ static struct http_string text_of(struct http_head *h, const struct http2_field 
 	return http_head_text(h, f->value, f->value_len);
 }
 
+/* nghttp2 lets no other through. */
+static struct http_string *pseudo_of(struct http_head *h, const char *name)
+{
+	switch (name[1]) {
+	case 'm':
+		return &h->method;
+	case 'a':
+		return &h->authority;
+	case 's':
+		return name[2] == 'c' ? &h->scheme : NULL;
+	default:
+		return name[2] == 'a' ? &h->path : &h->protocol;
+	}
+}
+
 static int pseudo_add(struct http_head *h, const struct http2_field *f)
 {
-	struct http_string *to = NULL;
-	static const struct {
-		const char *name;
-		size_t offset;
-	} members[] = {
-		{ ":method", offsetof(struct http_head, method) },
-		{ ":path", offsetof(struct http_head, path) },
-		{ ":scheme", offsetof(struct http_head, scheme) },
-		{ ":authority", offsetof(struct http_head, authority) },
-		{ ":protocol", offsetof(struct http_head, protocol) },
-	};
-	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]) && !to; i++)
-		if (strlen(members[i].name) == f->name_len && !memcmp(members[i].name, f->name, f->name_len))
-			to = (struct http_string *)(void *)((char *)h + members[i].offset);
-	if (!to) { /* :status: three digits, nghttp2 says */
-		h->status = 0;
+	struct http_string *to = pseudo_of(h, f->name);
+	if (!to) { /* :status, three digits */
 		for (size_t i = 0; i < f->value_len && i < 3; i++)
 			h->status = (uint16_t)(h->status * 10 + (f->value[i] - '0'));
 		return 0;

@@ -40,6 +40,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 		s->open = true;
 		nghttp2_session_set_stream_user_data(session, s->id, s);
 	}
+	c->heading = s;
 	if (!s)
 		return 0;
 	return http2_head_begin(s) < 0 ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : 0;
@@ -49,8 +50,9 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghtt
 		     uint8_t flags, void *arg)
 {
 	struct http2_conn *c = arg;
-	struct http2_stream *s = stream_of(session, frame->hd.stream_id);
-	if (!s || !s->head)
+	struct http2_stream *s = c->heading;
+	(void)session;
+	if (!s || !s->head || s->id != frame->hd.stream_id)
 		return 0;
 	nghttp2_vec n = nghttp2_rcbuf_get_buf(name), v = nghttp2_rcbuf_get_buf(value);
 	struct http2_field f = {

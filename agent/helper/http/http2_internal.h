@@ -116,8 +116,9 @@ struct http2_conn {
 	struct http_limits limits;
 	struct nghttp2_session *session;
 	struct http2_streams streams, todo;
-	uint32_t active; /* streams that count against the peer's limit */
-	uint32_t live;	 /* streams in `streams` */
+	struct http2_stream *heading; /* whose header block comes */
+	uint32_t active;	      /* streams that count against the peer's limit */
+	uint32_t live;		      /* streams in `streams` */
 	uint32_t frame_left;
 	uint32_t kept;	      /* bytes in streams' `out` */
 	struct buffer unsent; /* what the transport did not take: about one frame */
