@@ -19,6 +19,7 @@ struct endpoint_info;
 struct hbone;
 struct identity;
 struct loop_timer;
+struct tls_contexts;
 struct transport_socket;
 struct worker_pod;
 
@@ -30,7 +31,8 @@ struct transports {
 	uint8_t *chunks[TRANSPORT_CHUNKS];
 	size_t chunk_count;
 	struct loop_timer *linger;
-	struct tls_contexts *contexts; /* of originated TLS; NULL: none yet */
+	struct tls_contexts *contexts; /* of originated TLS; NULL: none yet, and nothing to be linked with it */
+	void (*contexts_free)(struct tls_contexts *all);
 	TAILQ_HEAD(, transport_socket) all, lingering; /* lingering: by age, all have the same time */
 };
 
@@ -73,8 +75,6 @@ bool transport_wants_tls(const struct http_cluster *cluster, const struct cluste
 int transport_tls_client(struct worker *w, const struct worker_pod *pod, const struct http_cluster *cluster,
 			 const struct cluster_endpoint *endpoint, const char *alpn, const char *sni,
 			 struct tls_client **out, struct err *err);
-struct tls_contexts;
-void tls_contexts_free(struct tls_contexts *all); /* NULL is fine */
 
 /* transport_proxy.c. A PROXY header (version 1 or 2) before anything else. */
 void transport_proxy_header(struct transport *t, int version, const struct addr_port *from, const struct addr_port *to);

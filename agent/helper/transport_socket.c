@@ -638,7 +638,8 @@ void transports_free(struct transports *ts)
 		socket_remove(s, true);
 	}
 	loop_timer_free(ts->linger);
-	tls_contexts_free(ts->contexts);
+	if (ts->contexts)
+		ts->contexts_free(ts->contexts);
 	transports_trim(ts);
 	free(ts);
 }

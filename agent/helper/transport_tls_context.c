@@ -30,10 +30,8 @@ struct tls_contexts {
 	uint64_t clock;
 };
 
-void tls_contexts_free(struct tls_contexts *all)
+static void contexts_free(struct tls_contexts *all)
 {
-	if (!all)
-		return;
 	for (size_t i = 0; i < all->count; i++)
 		tls_client_context_unref(all->kept[i].context);
 	free(all);
@@ -94,6 +92,7 @@ static int context_get(struct transports *ts, uint64_t id, const struct tls_clie
 	if (!ts->contexts && !(ts->contexts = calloc(1, sizeof(*ts->contexts))))
 		return -ENOMEM;
 	struct tls_contexts *all = ts->contexts;
+	ts->contexts_free = contexts_free;
 	struct kept_context *k = id ? find(all, id, 0) : NULL;
 	if (!k) {
 		uint64_t content = content_of(config);
