@@ -183,6 +183,19 @@ static void entry_free(struct entry *e)
 	free(e);
 }
 
+/* From https never down to http: who asks for a proven server gets one. */
+static bool protocols_set(CURL *easy, bool secure)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500 /* Ubuntu 22.04 has 7.81 */
+	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https") == CURLE_OK;
+#else
+	const long both = CURLPROTO_HTTP | CURLPROTO_HTTPS;
+	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS, both) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, secure ? (long)CURLPROTO_HTTPS : both) == CURLE_OK;
+#endif
+}
+
 static CURL *easy_make(struct entry *e)
 {
 	const char *url = e->step ? e->step : e->set.uri;
@@ -194,10 +207,8 @@ static CURL *easy_make(struct entry *e)
 	e->reason[0] = '\0';
 	e->has_max_age = false;
 	bool ok = curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-		  /* From https never down to http: who asks for a proven server gets one. */
-		  curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR,
-				   strncasecmp(url, "https:", 6) == 0 ? "https" : "http,https") == CURLE_OK &&
+		  protocols_set(easy, strncasecmp(url, "https:", 6) == 0) &&
+		  curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK && /* the next time is far away */
 		  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L) == CURLE_OK &&
 		  curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)JWKS_REDIRECTS_MAX) == CURLE_OK &&
 		  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)JWKS_TIMEOUT_MS) == CURLE_OK &&
