@@ -29,6 +29,8 @@ int ext_authz_add(const struct filters_of *of, struct http_filters *inbound);	  
 /* Notes about a CUSTOM policy whose provider can't be asked. */
 void ext_authz_look(const struct compiler *c, const struct resource *r, struct notes *notes);
 
+void request_authn_look(const struct resource *r, struct notes *notes); /* inline keys that are none */
+
 /* --- jwks.c: key sets that the agent fetches */
 struct compile_input;
 int jwks_update(struct compiler *c, const struct compile_input *in); /* marks this node's workloads when keys differ */

@@ -16,6 +16,7 @@
 #include "agent/compile/inventory.h"
 #include "agent/compile/nodes.h"
 #include "agent/compile/unused.h"
+#include "agent/config/kinds_http.h"
 
 struct listener {
 	struct notes notes; /* first: `note` gets its address */
@@ -327,6 +328,22 @@ static int authz_look(const struct compiler *c, const struct resource *r, struct
 	return 0;
 }
 
+static void authn_look(const struct compiler *c, const struct resource *r, struct notes *notes)
+{
+	const struct request_authentication_spec *spec = r->spec.request_authentication;
+	bool root = str_eq(r->ns, c->mesh.root_namespace);
+
+	if (spec->target_ref)
+		target_look(c, r, spec->target_ref, notes);
+	for (size_t i = 0; i < spec->target_refs.n; i++)
+		target_look(c, r, &spec->target_refs.v[i], notes);
+	if (spec->selector && spec->selector->match_labels.n &&
+	    !selects_any(c, root ? NULL : r->ns, &spec->selector->match_labels))
+		NOTE(notes, FINDING_WARNING, r, "the selector selects no workload of %s%s",
+		     root ? "any namespace" : "namespace ", root ? "" : r->ns);
+	request_authn_look(r, notes);
+}
+
 /* --- all */
 
 static int on_finding_cmp(const void *a, const void *b)
@@ -374,6 +391,8 @@ static int look(struct compiler *c, struct notes *notes)
 		rule_look(c, c->inventory[KIND_DESTINATION_RULE].v[i], notes);
 	for (size_t i = 0; i < c->inventory[KIND_PEER_AUTHENTICATION].n; i++)
 		peer_look(c, c->inventory[KIND_PEER_AUTHENTICATION].v[i], notes);
+	for (size_t i = 0; i < c->inventory[KIND_REQUEST_AUTHENTICATION].n; i++)
+		authn_look(c, c->inventory[KIND_REQUEST_AUTHENTICATION].v[i], notes);
 	for (size_t i = 0; i < c->inventory[KIND_AUTHORIZATION_POLICY].n; i++)
 		if (authz_look(c, c->inventory[KIND_AUTHORIZATION_POLICY].v[i], notes) < 0)
 			return -ENOMEM;

@@ -3,6 +3,7 @@
  * them together, as Istio merges them. */
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -175,4 +176,23 @@ int request_authn_add(const struct filters_of *of, struct http_filters *f)
 		}
 	}
 	return 0;
+}
+
+void request_authn_look(const struct resource *r, struct notes *notes)
+{
+	const struct request_authentication_spec *spec = r->spec.request_authentication;
+
+	if (!spec->jwt_rules.n)
+		NOTE(notes, FINDING_WARNING, r, "there are no jwtRules: it has no effect");
+	for (size_t i = 0; i < spec->jwt_rules.n; i++) {
+		const struct jwt_rule_spec *rule = &spec->jwt_rules.v[i];
+		json_t *root = rule->jwks ? json_loads(rule->jwks, 0, NULL) : NULL;
+		if (rule->jwks && !json_array_size(json_object_get(root, "keys")))
+			NOTE(notes, FINDING_ERROR, r,
+			     "issuer %s: jwks is not a JSON object with a list \"keys\", or it is empty: its tokens "
+			     "are "
+			     "refused",
+			     rule->issuer);
+		json_decref(root);
+	}
 }

@@ -148,6 +148,30 @@ static void test_where_keys_are_when_nothing_is_said(void **state)
 	assert_int_equal(n, 0);
 }
 
+static void test_odd_documents_are_found(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *spec, *part;
+	} rows[] = {
+		{ "jwtRules: [ { issuer: x, jwks: \"{}\" } ]", "jwks is not a JSON object" },
+		{ "jwtRules: [ { issuer: x, jwks: \"{\\\"keys\\\":[]}\" } ]", "or it is empty" },
+		{ "jwtRules: []", "no jwtRules" },
+		{ "selector: { matchLabels: { app: none } }, jwtRules: [ { issuer: x } ]", "selects no workload" },
+		{ "targetRefs: [ { kind: GatewayClass, group: gateway.networking.k8s.io, name: x } ], jwtRules: [ { "
+		  "issuer: x } ]",
+		  "not a matter of workloads" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char yaml[512];
+		snprintf(yaml, sizeof(yaml), AUTHN("a", "shop", "%s"), rows[i].spec);
+		world_set(&w, base);
+		world_with(&w, yaml);
+		if (!world_finds(&w, "RequestAuthentication/shop/a", rows[i].part))
+			fail_msg("row %zu", i);
+	}
+}
+
 static const char providers[] =
 	"extensionProviders:\n"
 	"- name: web\n  envoyExtAuthzHttp: { service: foo/authz.foo.svc.cluster.local, port: 8000, timeout: 1.5s, "
@@ -211,6 +235,7 @@ int main(void)
 		CASE(test_shop_example_as_written),
 		CASE(test_merging_selectors_and_targets),
 		CASE(test_where_keys_are_when_nothing_is_said),
+		CASE(test_odd_documents_are_found),
 		CASE(test_providers_of_custom_rules),
 		CASE(test_providers_that_can_not_be_asked),
 	};
