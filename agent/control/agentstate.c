@@ -368,8 +368,11 @@ void handle_proxy_config(struct request *rq)
 		json_t *o = b->certs ? certs_json(b) : json_object();
 		json_object_del(o, "items");
 		reply_with_dump(rq, "secrets", "items", o);
-	} else if (str_eq(what, "connections") || str_eq(what, "pools") || str_eq(what, "pods")) {
+	} else if (str_eq(what, "connections") || str_eq(what, "pools") || str_eq(what, "pods") ||
+		   str_eq(what, "http-connections") || str_eq(what, "http-pools")) {
 		reply_with_dump(rq, what, "items", json_object());
+	} else if (str_eq(what, "upstreams")) { /* clusters as the helper's workers see them: live requests, ejections */
+		reply_with_dump(rq, "clusters", "items", json_object());
 	} else if (str_eq(what, "all")) {
 		json_t *o = json_object();
 		json_set(o, "listeners", listeners_json(rq, plan));
@@ -379,7 +382,8 @@ void handle_proxy_config(struct request *rq)
 	} else {
 		reply_error(
 			rq, 404,
-			"\"%.40s\" is none of listeners, clusters, endpoints, secrets, connections, pools, pods, all",
+			"\"%.40s\" is none of listeners, clusters, endpoints, upstreams, secrets, connections, pools, "
+			"http-connections, http-pools, pods, all",
 			what);
 	}
 }
