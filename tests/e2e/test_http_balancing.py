@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which endpoint a request goes to, how many may go at once, and who is left out: DestinationRules of HTTP services."""
+import time
+
+import pytest
+
+from lib import web
+from lib.net import Net
+from lib.shell import wait_for
+from lib.web import get, load
+
+CATALOG = "http://10.60.0.20"
+NO_RETRIES = """apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: catalog, namespace: shop }
+spec:
+  hosts: [ catalog ]
+  http: [ { retries: { attempts: 0 }, route: [ { destination: { host: catalog } } ] } ]
+"""
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    with Net(tmp_path_factory.mktemp("balancing")) as net:
+        made = web.build(net)
+        made.mesh.write("20-no-retries.yaml", NO_RETRIES)
+        yield made
+
+
+def policy(town, text):
+    town.mesh.write("21-rule.yaml", "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
+                    "metadata: { name: catalog, namespace: shop }\n"
+                    f"spec: {{ host: catalog, trafficPolicy: {text} }}\n")
+    town.mesh.settle()
+    for agent in town.mesh.agents.values():
+        assert agent.api("/v1/status")["config"]["problems"] == []
+
+
+def servers(town, count=40, **options):
+    return {get(town.frontend, CATALOG + "/", **options).name for _ in range(count)}
+
+
+def health(town, name):
+    """Of the server's endpoint, as the helper of the frontend's node sees it."""
+    address = f"{town.net.pods[name].ip4}:8080"
+    clusters = town.agent("node-a").api("/v1/proxy-config/upstreams")["items"]
+    return {endpoint["health"] for cluster in clusters for endpoint in cluster["endpoints"]
+            if endpoint["address"] == address}
+
+
+def test_round_robin_is_even(town):
+    policy(town, "{ loadBalancer: { simple: ROUND_ROBIN } }")
+    seen = load(town.frontend, "10.60.0.20", requests=200, connections=1)
+    assert seen["status"] == {"200": 200}
+    assert abs(seen["server"]["catalog-1"] - 100) <= 2, seen
+
+
+def test_a_header_sticks_to_an_endpoint(town):
+    policy(town, "{ loadBalancer: { consistentHash: { httpHeaderName: x-user } } }")
+    of = {user: servers(town, 4, headers={"X-User": user}) for user in (f"user-{i}" for i in range(12))}
+    assert all(len(names) == 1 for names in of.values()), of
+    assert set.union(*of.values()) == {"catalog-1", "catalog-2"}, of
+
+
+def test_a_cookie_is_issued_and_sticks(town):
+    policy(town, "{ loadBalancer: { consistentHash: { httpCookie: { name: session, ttl: 3600s, path: / }, "
+           "maglev: { tableSize: 1009 } } } }")
+    seen = set()
+    for _ in range(12):
+        first = get(town.frontend, CATALOG + "/")
+        cookie = first.header("set-cookie")
+        assert cookie and cookie.endswith("; Max-Age=3600; Path=/; HttpOnly"), first
+        again = [get(town.frontend, CATALOG + "/", headers={"Cookie": cookie.partition(";")[0]}) for _ in range(3)]
+        assert {answer.name for answer in again} == {first.name}
+        assert all(answer.header("set-cookie") is None for answer in again)
+        seen.add(first.name)
+    assert seen == {"catalog-1", "catalog-2"}
+
+
+def test_more_than_the_pool_allows_is_a_503(town):
+    policy(town, "{ connectionPool: { tcp: { maxConnections: 1 }, http: { http1MaxPendingRequests: 1 } } }")
+    seen = load(town.frontend, "10.60.0.20", requests=64, connections=16, path="/?delay=100")
+    assert seen["failed"] == 0 and set(seen["status"]) == {"200", "503"}, seen
+    policy(town, "{ connectionPool: { tcp: { maxConnections: 100 } } }")
+    seen = load(town.frontend, "10.60.0.20", requests=64, connections=16, path="/?delay=20")
+    assert seen["status"] == {"200": 64}, seen
+
+
+def test_http2_max_requests_is_a_503_that_says_overload(town):
+    policy(town, "{ connectionPool: { http: { http2MaxRequests: 1 } } }")
+    seen = load(town.frontend, "10.60.0.20", requests=32, connections=8, path="/?delay=50")
+    assert set(seen["status"]) == {"200", "503"}, seen
+    assert get(town.frontend, CATALOG + "/").status == 200
+
+
+def test_connections_end_after_their_requests(town):
+    policy(town, "{ connectionPool: { http: { maxRequestsPerConnection: 1 } }, loadBalancer: { simple: ROUND_ROBIN } }")
+    # On the same node; through a tunnel the server sees the tunnel's port.
+    peers = [answer.json["peer"] for answer in (get(town.frontend, CATALOG + "/") for _ in range(12))
+             if answer.name == "catalog-1"]
+    assert len(peers) >= 5 and len(set(peers)) == len(peers), peers
+
+
+def test_an_endpoint_that_fails_is_left_out_and_returns(town):
+    policy(town, "{ outlierDetection: { consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 3s, "
+           "maxEjectionPercent: 100 }, loadBalancer: { simple: ROUND_ROBIN } }")
+    assert servers(town, 10) == {"catalog-1", "catalog-2"}
+    # The server of the second on the other node, and of the first on this one: each in turn.
+    for name in ("catalog-2", "catalog-1"):
+        place = town.net.pods[name]
+        place.run("sh", "-c", "kill -9 $(ss -ltnpH 'sport = :8080' | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u)")
+        answers = [get(town.frontend, CATALOG + "/") for _ in range(20)]
+        failed = [answer for answer in answers if answer.status != 200]
+        assert 3 <= len(failed) <= 4, answers
+        assert all(answer.status == 503 for answer in failed)
+        assert {answer.name for answer in answers[-10:]} == {"catalog-1", "catalog-2"} - {name}
+        assert health(town, name) == {"ejected"}
+        assert town.agent("node-a").metric("weft_helper_outlier_ejected_endpoints") == 1
+        web.serve(place)
+        wait_for(f"{name} to be back", lambda: name in servers(town, 2), timeout=15)
+        assert health(town, name) == {"healthy"}
+        assert town.agent("node-a").metric("weft_helper_outlier_ejected_endpoints") == 0
+        time.sleep(2.5)  # intervals without an ejection: the next one is as long as the first
