@@ -152,18 +152,10 @@ static int check_pack(struct check *c, struct exchange *x, const struct ext_auth
 	return 0;
 }
 
-/* "outbound|9000||authz.shop.svc.cluster.local": the host is the last part. */
-static const char *cluster_host(const char *cluster)
-{
-	const char *bar = strrchr(cluster, '|');
-
-	return bar ? bar + 1 : cluster;
-}
-
 static struct http_head *call_head(const struct ext_authz *p, size_t len)
 {
 	static const char path[] = "/envoy.service.auth.v3.Authorization/Check";
-	const char *host = cluster_host(p->cluster);
+	const char *host = ext_authz_host(p);
 	struct http_head *h = http_head_new();
 	if (!h)
 		return NULL;

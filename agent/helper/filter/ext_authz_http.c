@@ -38,6 +38,14 @@ bool ext_authz_field_ok(struct http_string name, struct http_string value)
 	return http_name_valid(name.p, name.n) && http_value_valid(value.p, value.n);
 }
 
+/* "outbound|9000||authz.shop.svc.cluster.local": the host is the last part. */
+const char *ext_authz_host(const struct ext_authz *p)
+{
+	const char *bar = strrchr(p->cluster, '|');
+
+	return bar ? bar + 1 : p->cluster;
+}
+
 /* --- asking */
 
 static struct http_string copy(struct http_head *h, struct http_string s)
@@ -74,7 +82,8 @@ struct http_head *ext_authz_http_request(struct exchange *x, const struct ext_au
 	h->version = HTTP_1_1;
 	h->method = copy(h, from->method);
 	h->scheme = http_head_text(h, "http", 4);
-	h->authority = copy(h, from->authority);
+	h->authority = from->authority.n ? copy(h, from->authority) : /* HTTP/1.0 has none */
+					   http_head_text(h, ext_authz_host(p), strlen(ext_authz_host(p)));
 	h->path = http_head_textf(h, "%s%.*s", p->path_prefix ? p->path_prefix : "", (int)from->path.n, from->path.p);
 	h->content_length = (int64_t)body->n;
 	int rc = h->method.p && h->scheme.p && h->path.p ? fields_copy(h, from, p) : -1;

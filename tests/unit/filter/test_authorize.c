@@ -191,6 +191,18 @@ static void test_http_check_carries_what_is_configured(void **state)
 	assert_false(answer.given);
 }
 
+static void test_http_check_of_a_request_without_host(void **state)
+{
+	(void)state;
+	provider_add("ext", false);
+	x = fake_exchange("GET /ext");
+	x->filters = filters;
+	x->policy = policy;
+	x->head->authority = (struct http_string){ 0 };
+	assert_int_equal(stage_authorize(x), STAGE_WAIT);
+	assert_string_equal(call.authority, "authz.shop.svc.cluster.local");
+}
+
 static void test_http_allow_changes_headers(void **state)
 {
 	(void)state;
@@ -445,6 +457,7 @@ int main(void)
 		CASE(test_strict_is_held_for_requests_too),
 		CASE(test_unknown_provider_denies),
 		CASE(test_http_check_carries_what_is_configured),
+		CASE(test_http_check_of_a_request_without_host),
 		CASE(test_http_allow_changes_headers),
 		CASE(test_http_denial_is_passed_back),
 		CASE(test_errors_close_or_open),
