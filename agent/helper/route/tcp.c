@@ -14,6 +14,7 @@
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/base/table.h"
 #include "agent/helper/balance/upstream.h"
 #include "agent/helper/route/exchange.h"
 #include "agent/helper/route/tcp_route.h"
@@ -34,6 +35,12 @@ struct relay_side {
 	bool ended;	/* it sends no more */
 };
 
+/* Connections to a cluster: connectionPool.tcp.maxConnections. */
+struct cluster_load {
+	uint32_t count;
+	char name[];
+};
+
 struct tcp_relay {
 	uint32_t magic;
 	struct tcp_proxy *p;
@@ -45,6 +52,7 @@ struct tcp_relay {
 	struct upstream_wait *pick;
 	struct transport_connect *connect;
 	struct http_cluster *cluster;
+	struct cluster_load *load; /* counted in; NULL: there is no limit */
 	struct identity *caller;
 	struct addr_port peer, local; /* of the accepted one, as the application's peer sees them */
 	struct addr_port endpoint;
@@ -59,6 +67,7 @@ struct tcp_proxy {
 	struct loop *loop;
 	struct loop_timer *tick;
 	uint64_t random;
+	struct table *loads; /* name of a cluster -> struct cluster_load: those with a limit */
 	TAILQ_HEAD(, tcp_relay) relays;
 	size_t count;
 };
@@ -89,6 +98,44 @@ static void side_close(struct relay_side *side, bool abort_it)
 		transport_close(TAKE(side->t), abort_it);
 }
 
+/* --- limits of clusters --- */
+
+/* False: it has as many as it may. The limit is the destination's; each worker has its share. */
+static bool load_take(struct tcp_relay *r, const struct http_cluster *cluster)
+{
+	struct tcp_proxy *p = r->p;
+	uint32_t threads = worker_settings(p->w)->threads ? worker_settings(p->w)->threads : 1;
+	uint32_t max = (cluster->tcp.max_connections + threads - 1) / threads;
+	if (!max || !cluster->name)
+		return true;
+	struct cluster_load *load = table_get_str(p->loads, cluster->name);
+	if (!load) {
+		size_t len = strlen(cluster->name) + 1;
+		load = calloc(1, sizeof(*load) + len);
+		if (!load || table_set_str(p->loads, cluster->name, load) < 0) {
+			free(load);
+			return false;
+		}
+		memcpy(load->name, cluster->name, len);
+	}
+	if (load->count >= max)
+		return false;
+	load->count++;
+	r->load = load;
+	return true;
+}
+
+static void load_leave(struct tcp_relay *r)
+{
+	struct cluster_load *load = TAKE(r->load);
+	if (!load || --load->count > 0)
+		return;
+	table_remove(r->p->loads, load->name, strlen(load->name));
+	free(load);
+}
+
+/* --- its end --- */
+
 /* Ends it: in order, when both sides have ended, or with resets. */
 static void relay_over(struct tcp_relay *r, bool abort_it)
 {
@@ -107,6 +154,7 @@ static void relay_over(struct tcp_relay *r, bool abort_it)
 		r->fd = -1;
 		worker_pod_leave(p->w, r->pod);
 	}
+	load_leave(r);
 	TAILQ_REMOVE(&p->relays, r, all);
 	if (--p->count == 0)
 		loop_timer_stop(p->tick);
@@ -261,6 +309,10 @@ static void relay_connect(struct tcp_relay *r, const struct http_cluster *cluste
 		worker_pod_unref(p->w, pod);
 		return;
 	}
+	if (!load_take(r, cluster)) {
+		relay_refuse(r, DROP_CONNECTION_LIMIT, NULL);
+		return;
+	}
 	relay_count(r);
 	r->cluster = http_cluster_ref((struct http_cluster *)(uintptr_t)cluster);
 	r->idle_ms = cluster->tcp.idle_timeout_ms ? cluster->tcp.idle_timeout_ms : IDLE_DEFAULT_MS;
@@ -399,12 +451,15 @@ int tcp_proxy_new(struct worker *w, struct tcp_proxy **out)
 	/* Of which route a connection takes, nothing secret hangs. */
 	if (getrandom(&p->random, sizeof(p->random), 0) != sizeof(p->random))
 		p->random = clock_now_ns();
-	int rc = loop_timer_new(p->loop, on_tick, p, &p->tick);
-	if (rc < 0)
+	p->loads = table_new(NULL);
+	int rc = p->loads ? loop_timer_new(p->loop, on_tick, p, &p->tick) : -ENOMEM;
+	if (rc < 0) {
+		table_free(p->loads);
 		free(p);
-	else
-		*out = p;
-	return rc;
+		return rc;
+	}
+	*out = p;
+	return 0;
 }
 
 void tcp_proxy_free(struct tcp_proxy *p)
@@ -415,6 +470,7 @@ void tcp_proxy_free(struct tcp_proxy *p)
 	while ((r = TAILQ_FIRST(&p->relays)))
 		relay_over(r, true);
 	loop_timer_free(p->tick);
+	table_free(p->loads);
 	free(p);
 }
 

@@ -313,6 +313,28 @@ static void test_accept_refusals_are_resets_with_reasons(void **state)
 	check_reset(w, stage_outbound(w), DROP_CONNECTION_LIMIT);
 }
 
+static void test_accept_clusters_limit_is_kept(void **state)
+{
+	struct worker *w = *state;
+	int listener;
+	w->stage->target->mode = L7_TCP;
+	w->stage->cluster->name = strdup("outbound|6379||redis");
+	w->stage->cluster->tcp.max_connections = 1;
+	redis_at(w, &listener);
+	for (int i = 0; i < 2; i++) {
+		int fd = stage_outbound(w);
+		int server = stage_accept(w, listener);
+		w->drops[DROP_CONNECTION_LIMIT] = 0;
+		check_reset(w, stage_outbound(w), DROP_CONNECTION_LIMIT);
+		say(server, "still");
+		hear(w, fd, "still");
+		close(server);
+		close(fd);
+		rig_run(w, 5);
+	}
+	close(listener);
+}
+
 static void test_accept_removed_pod_cuts(void **state)
 {
 	struct worker *w = *state;
@@ -488,6 +510,7 @@ int main(void)
 		STAGE_TEST(test_accept_longest_duration_cuts),
 		STAGE_TEST(test_accept_goes_to_the_tunnel_for_a_tunneled_endpoint),
 		STAGE_TEST(test_accept_refusals_are_resets_with_reasons),
+		STAGE_TEST(test_accept_clusters_limit_is_kept),
 		STAGE_TEST(test_accept_removed_pod_cuts),
 		STAGE_TEST(test_accept_tls_is_routed_by_name),
 		STAGE_TEST(test_accept_attested_caller_has_its_identity),
