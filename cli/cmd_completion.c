@@ -18,7 +18,8 @@ static const struct {
 } arguments[] = {
 	{ "get", kinds },
 	{ "describe", "workload service policy" },
-	{ "proxy-config", "all listeners clusters endpoints secrets connections pools" },
+	{ "proxy-config",
+	  "all listeners clusters endpoints upstreams secrets connections pools http-connections http-pools" },
 	{ "log", "error warn info debug" },
 	{ "completion", "bash zsh fish" },
 };

@@ -77,6 +77,39 @@ static void show_endpoints(struct cli *cli, const json_t *items)
 	grid_print(&g);
 }
 
+/* Of each worker that uses the cluster a row for each endpoint. */
+static void show_upstreams(struct cli *cli, const json_t *items)
+{
+	const json_t *c, *e;
+	struct grid g;
+	size_t i, k;
+
+	grid_init(&g, cli, 8);
+	grid_row(&g, "CLUSTER", "ENDPOINT", "STATUS", "PRIORITY", "ACTIVE", "REQUESTS", "ERRORS", "EWMA");
+	json_array_foreach(items, i, c)
+	{
+		json_array_foreach(at(c, "endpoints"), k, e)
+		{
+			const char *health = at_text_or(e, "health", "?");
+			bool healthy = str_eq(health, "healthy");
+			double left_s = json_number_value(at(e, "ejected_for_s"));
+			grid_cell(&g, COLOR_NONE, "%s", at_text_or(c, "name", "-"));
+			grid_cell(&g, COLOR_NONE, "%s", at_text_or(e, "address", "-"));
+			if (str_eq(health, "ejected"))
+				grid_cell(&g, COLOR_BAD, "EJECTED (%.0f s)", left_s);
+			else
+				grid_cell(&g, healthy ? COLOR_GOOD : COLOR_BAD, "%s",
+					  healthy ? "HEALTHY" : "UNHEALTHY");
+			grid_cell(&g, COLOR_NONE, "%lld", at_int(e, "priority"));
+			grid_cell(&g, COLOR_NONE, "%lld", at_int(e, "active_requests"));
+			grid_cell(&g, COLOR_NONE, "%lld", at_int(e, "requests"));
+			grid_cell(&g, COLOR_NONE, "%lld", at_int(e, "errors"));
+			grid_cell(&g, COLOR_NONE, "%.1f ms", json_number_value(at(e, "ewma_ms")));
+		}
+	}
+	grid_print(&g);
+}
+
 /* What the helper dumps is its own business: a column for each scalar member of the first row. */
 static void show_dump(struct cli *cli, const json_t *items)
 {
@@ -123,9 +156,11 @@ static const struct {
 	const char *name;
 	void (*show)(struct cli *cli, const json_t *items);
 } parts[] = {
-	{ "listeners", show_listeners }, { "clusters", show_clusters }, { "endpoints", show_endpoints },
-	{ "secrets", show_dump },	 { "connections", show_dump },	{ "pools", show_dump },
-	{ "pods", show_dump },
+	{ "listeners", show_listeners }, { "clusters", show_clusters },
+	{ "endpoints", show_endpoints }, { "secrets", show_dump },
+	{ "connections", show_dump },	 { "pools", show_dump },
+	{ "pods", show_dump },		 { "upstreams", show_upstreams },
+	{ "http-pools", show_dump },	 { "http-connections", show_dump },
 };
 
 static void show_all(struct cli *cli, const json_t *answer)

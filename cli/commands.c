@@ -94,7 +94,7 @@ static const struct command commands[] = {
 	  "  meshctl authz check 203.0.113.9 shop/payments-1:7000\n"
 	  "  meshctl authz check shop/payments-1\n",
 	  explain_options, 1, 2, cmd_authz_check },
-	{ "proxy-config", "all|listeners|clusters|endpoints|secrets|connections|pools",
+	{ "proxy-config", "all|listeners|clusters|endpoints|upstreams|secrets|connections|pools|http-connections|http-pools",
 	  "What kernel and helper were given",
 	  "Examples:\n"
 	  "  meshctl proxy-config endpoints -n shop\n"

@@ -371,7 +371,8 @@ void handle_proxy_config(struct request *rq)
 	} else if (str_eq(what, "connections") || str_eq(what, "pools") || str_eq(what, "pods") ||
 		   str_eq(what, "http-connections") || str_eq(what, "http-pools")) {
 		reply_with_dump(rq, what, "items", json_object());
-	} else if (str_eq(what, "upstreams")) { /* clusters as the helper's workers see them: live requests, ejections */
+	} else if (str_eq(what,
+			  "upstreams")) { /* clusters as the helper's workers see them: live requests, ejections */
 		reply_with_dump(rq, "clusters", "items", json_object());
 	} else if (str_eq(what, "all")) {
 		json_t *o = json_object();

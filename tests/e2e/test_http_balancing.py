@@ -115,6 +115,7 @@ def test_an_endpoint_that_fails_is_left_out_and_returns(town):
         assert all(answer.status == 503 for answer in failed)
         assert {answer.name for answer in answers[-10:]} == {"catalog-1", "catalog-2"} - {name}
         assert health(town, name) == {"ejected"}
+        assert "EJECTED" in town.agent("node-a").meshctl("proxy-config", "upstreams").stdout
         assert town.agent("node-a").metric("weft_helper_outlier_ejected_endpoints") == 1
         web.serve(place)
         wait_for(f"{name} to be back", lambda: name in servers(town, 2), timeout=15)
