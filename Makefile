@@ -58,7 +58,7 @@ pkgs = $(sort $(foreach m,$(call closure,$(1)),$($(m)_PKGS)))
 libs = $(foreach m,$(filter $(PRESENT),$(call closure,$(1))),$(BUILD)/lib/$(m).a)
 ldlibs = $(call pkg,--libs,$(call pkgs,$(1))) $(foreach m,$(call closure,$(1)),$($(m)_LDLIBS))
 
-PROTO_SRC := $(wildcard agent/link/*.proto agent/helper/filter/*.proto)
+PROTO_SRC := $(wildcard agent/link/*.proto agent/helper/filter/*.proto agent/telemetry/*.proto)
 PROTO_C := $(PROTO_SRC:%.proto=$(BUILD)/gen/%.pb-c.c)
 proto := $(PROTO_C:.c=.h)
 BPF_SRC := $(wildcard bpf/*.bpf.c)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-base_PKGS := libuv libpcre2-8
+base_PKGS := libuv libpcre2-8 libcurl

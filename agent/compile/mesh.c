@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/str.h"
 #include "agent/compile/build.h"
+#include "agent/config/node.h"
 
 static int text_replace(char **to, const char *text)
 {
@@ -66,6 +68,35 @@ static int weft_apply(const struct weft_settings *from, struct mesh_settings *to
 	return text_replace(&to->cluster_domain, from->dns->cluster_domain);
 }
 
+static int trace_provider_add(struct mesh_settings *to, const struct node *provider)
+{
+	const struct node *otel = node_get(provider, "opentelemetry"), *zipkin = node_get(provider, "zipkin");
+	const struct node *of = otel ? otel : zipkin, *http = node_get(otel, "http"), *port = node_get(of, "port");
+	const char *host = node_get_text(of, "service"), *path = node_get_text(http ? http : zipkin, "path");
+	uint64_t number = port && port->type == NODE_INT && port->i > 0 ? (uint64_t)port->i : 0;
+
+	/* Also "namespace/host". */
+	if (host && strchr(host, '/'))
+		host = strchr(host, '/') + 1;
+	if (!host || !number || number > 65535 || !node_get_text(provider, "name"))
+		return 0;
+	struct trace_provider *more =
+		reallocarray(to->trace_providers, to->trace_provider_count + 1, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	to->trace_providers = more;
+	const struct trace_provider like = {
+		.name = (char *)(uintptr_t)node_get_text(provider, "name"),
+		.host = (char *)(uintptr_t)host,
+		.path = (char *)(uintptr_t)(path ? path : zipkin ? "/api/v2/spans" : "/v1/traces"),
+		.port = (uint16_t)number,
+		.kind = zipkin ? TRACE_ZIPKIN : http ? TRACE_OTLP_HTTP : TRACE_OTLP_GRPC,
+	};
+	int rc = trace_provider_copy(&more[to->trace_provider_count], &like);
+	to->trace_provider_count += rc == 0;
+	return rc;
+}
+
 int mesh_build(const struct mesh_config_spec *spec, struct mesh_settings *out)
 {
 	struct mesh_settings mesh;
@@ -92,6 +123,9 @@ int mesh_build(const struct mesh_config_spec *spec, struct mesh_settings *out)
 		if (spec->ca_certificates.v[i].pem)
 			rc = texts_add(&mesh.ca_certificates, &mesh.ca_certificate_count,
 				       spec->ca_certificates.v[i].pem);
+	const struct node *providers = spec->extension_providers;
+	for (const struct node *p = providers && providers->type == NODE_LIST ? providers->first : NULL; !rc && p; p = p->next)
+		rc = trace_provider_add(&mesh, p);
 	if (rc < 0) {
 		mesh_settings_done(&mesh);
 		return rc;

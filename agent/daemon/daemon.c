@@ -19,6 +19,7 @@
 #include "agent/source/dns.h"
 #include "agent/source/file.h"
 #include "agent/source/jwks.h"
+#include "agent/telemetry/exporters.h"
 #include "agent/source/store.h"
 #include "agent/telemetry/flowlog.h"
 
@@ -183,6 +184,7 @@ static int helper_start(struct daemon *d, const struct plan *plan, struct err *e
 		.on_dropped = daemon_on_dropped,
 		.on_endpoint_result = daemon_on_endpoint_result,
 		.on_log = daemon_on_helper_log,
+		.on_spans = daemon_on_spans,
 		.arg = d,
 	};
 
@@ -300,6 +302,8 @@ static int daemon_open(struct daemon *d, struct err *err)
 	if (rc == 0)
 		rc = kernel_start(d, plan, err);
 	if (rc == 0)
+		rc = daemon_traces_open(d, err);
+	if (rc == 0)
 		rc = helper_start(d, plan, err);
 	if (rc == 0)
 		rc = control_start(d, err);
@@ -326,6 +330,7 @@ static void daemon_close(struct daemon *d)
 	d->stopping = true;
 	control_free(d->control);
 	supervisor_free(d->supervisor);
+	exporters_free(d->exporters);
 	kernel_close(d->kernel);
 	file_source_free(d->files);
 	dns_source_free(d->dns);

@@ -22,6 +22,7 @@ struct control_revision;
 struct dns_source;
 struct file_source;
 struct flow;
+struct exporters;
 struct flowlog;
 struct http_cluster;
 struct jwks_source;
@@ -74,6 +75,7 @@ struct daemon {
 	struct loop_timer *outlier_timer;
 	struct table *pods;	  /* cookie -> struct daemon_pod */
 	struct table *pod_errors; /* uid -> why the kernel did not enrol it */
+	struct exporters *exporters;
 	struct table *logs; /* path with its NUL -> struct daemon_log */
 	struct loop_timer *pod_retry, *settle_timer, *log_timer;
 };
@@ -127,6 +129,10 @@ void daemon_outlier_schedule(struct daemon *d);
 /* logs.c */
 void daemon_logs_sync(struct daemon *d, const struct plan *plan); /* opens and gives up files of access logs */
 void daemon_on_log_timer(struct loop_timer *timer, void *arg);
+
+/* traces.c */
+int daemon_traces_open(struct daemon *d, struct err *err);
+void daemon_on_spans(const uint8_t *batch, size_t len, uint32_t count, void *arg);
 
 /* metrics.c */
 void daemon_metrics(bool openmetrics, struct sb *out, void *arg);

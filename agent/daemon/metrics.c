@@ -11,6 +11,7 @@
 #include "agent/link/supervisor.h"
 #include "agent/source/jwks.h"
 #include "agent/source/store.h"
+#include "agent/telemetry/exporters.h"
 #include "agent/telemetry/metrics.h"
 
 #include <stdlib.h>
@@ -144,6 +145,11 @@ void daemon_metrics(bool openmetrics, struct sb *out, void *arg)
 	struct metrics_certificate *certificates = certificates_collect(d, &s);
 	struct metrics_jwks *jwks = jwks_collect(d, &s);
 	struct request_totals *requests = requests_collect(d);
+	struct exporters_stats spans;
+	exporters_stats(d->exporters, &spans);
+	s.spans_exported = spans.exported;
+	s.spans_dropped = spans.dropped;
+	s.span_requests_failed = spans.failures;
 	s.requests = requests;
 	metrics_render(&s, openmetrics, out);
 	request_totals_free(requests);

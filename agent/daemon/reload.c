@@ -16,6 +16,7 @@
 #include "agent/source/file.h"
 #include "agent/source/jwks.h"
 #include "agent/source/store.h"
+#include "agent/telemetry/exporters.h"
 
 #include <errno.h>
 
@@ -103,6 +104,8 @@ int daemon_plan_apply(struct daemon *d, struct plan *plan, struct err *err)
 	 * plan is in force, so the helper must hear of it too. */
 	rc = kernel_apply(d->kernel, plan, err);
 	daemon_logs_sync(d, plan);
+	if (exporters_set(d->exporters, plan->mesh.trace_providers, plan->mesh.trace_provider_count) < 0)
+		log_error("out of memory: spans do not go where the MeshConfig says");
 	supervisor_refresh(d->supervisor);
 	plan_unref(old);
 	return rc;

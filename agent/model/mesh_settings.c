@@ -47,6 +47,41 @@ static char **texts_copy(char *const *texts, size_t count)
 	return copy;
 }
 
+void trace_provider_done(struct trace_provider *p)
+{
+	free(p->name);
+	free(p->host);
+	free(p->path);
+	*p = (struct trace_provider){ 0 };
+}
+
+int trace_provider_copy(struct trace_provider *to, const struct trace_provider *from)
+{
+	*to = (struct trace_provider){ .name = strdup(from->name),
+				       .host = strdup(from->host),
+				       .path = strdup(from->path),
+				       .port = from->port,
+				       .kind = from->kind };
+	if (to->name && to->host && to->path)
+		return 0;
+	trace_provider_done(to);
+	return -ENOMEM;
+}
+
+static int trace_providers_copy(struct mesh_settings *to, const struct mesh_settings *from)
+{
+	to->trace_provider_count = 0;
+	to->trace_providers = calloc(from->trace_provider_count + 1, sizeof(*to->trace_providers));
+	if (!to->trace_providers)
+		return -ENOMEM;
+	for (size_t i = 0; i < from->trace_provider_count; i++) {
+		if (trace_provider_copy(&to->trace_providers[i], &from->trace_providers[i]) < 0)
+			return -ENOMEM;
+		to->trace_provider_count++;
+	}
+	return 0;
+}
+
 int mesh_settings_copy(struct mesh_settings *to, const struct mesh_settings *from)
 {
 	struct mesh_settings copy = *from;
@@ -60,7 +95,8 @@ int mesh_settings_copy(struct mesh_settings *to, const struct mesh_settings *fro
 		copy.trust_domain_alias_count = 0;
 	if (!copy.ca_certificates)
 		copy.ca_certificate_count = 0;
-	if (!copy.trust_domain || !copy.cluster_domain || !copy.root_namespace || !copy.trust_domain_aliases ||
+	int providers = trace_providers_copy(&copy, from);
+	if (providers < 0 || !copy.trust_domain || !copy.cluster_domain || !copy.root_namespace || !copy.trust_domain_aliases ||
 	    !copy.ca_certificates) {
 		mesh_settings_done(&copy);
 		return -ENOMEM;
@@ -76,5 +112,8 @@ void mesh_settings_done(struct mesh_settings *mesh)
 	free(mesh->root_namespace);
 	texts_free(mesh->trust_domain_aliases, mesh->trust_domain_alias_count);
 	texts_free(mesh->ca_certificates, mesh->ca_certificate_count);
+	for (size_t i = 0; i < mesh->trace_provider_count; i++)
+		trace_provider_done(&mesh->trace_providers[i]);
+	free(mesh->trace_providers);
 	*mesh = (struct mesh_settings){ 0 };
 }

@@ -17,6 +17,16 @@
 enum same_node_mode { SAME_NODE_ATTEST, SAME_NODE_MTLS };
 enum outbound_policy { OUTBOUND_ALLOW_ANY, OUTBOUND_REGISTRY_ONLY };
 
+enum trace_kind { TRACE_ZIPKIN, TRACE_OTLP_HTTP, TRACE_OTLP_GRPC };
+
+/* Of extensionProviders: where spans go. */
+struct trace_provider {
+	char *name, *host;
+	char *path; /* of HTTP: "/api/v2/spans" */
+	uint16_t port;
+	enum trace_kind kind;
+};
+
 /* From MeshConfig (Istio's names), with Weft's own below `weft:`. Every field has a default. */
 struct mesh_settings {
 	char *trust_domain; /* "cluster.local" */
@@ -37,6 +47,8 @@ struct mesh_settings {
 	uint32_t map_services, map_endpoints, map_workloads, map_connections, map_flows; /* initial map sizes */
 	char **ca_certificates; /* PEM texts of further roots */
 	size_t ca_certificate_count;
+	struct trace_provider *trace_providers;
+	size_t trace_provider_count;
 };
 
 /* A DNS name that the mesh answers. Lower case, no final dot; a leading "*." is a wildcard. */
@@ -106,6 +118,8 @@ const struct dns_name *plan_dns_lookup_from(const struct plan *plan, const char 
 int mesh_settings_init(struct mesh_settings *mesh); /* the defaults; 0 or -ENOMEM */
 int mesh_settings_copy(struct mesh_settings *to, const struct mesh_settings *from);
 void mesh_settings_done(struct mesh_settings *mesh);
+int trace_provider_copy(struct trace_provider *to, const struct trace_provider *from); /* 0 or -ENOMEM */
+void trace_provider_done(struct trace_provider *p);
 
 /* Orders of the index entries, for those who merge them. */
 int plan_addr_cmp(const struct plan_addr *a, const struct plan_addr *b);

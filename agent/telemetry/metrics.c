@@ -177,6 +177,10 @@ static void render_helper(const struct metrics_snapshot *s, struct exposition *e
 	gauge(e, "weft_helper_up", "1 when a helper takes connections.", s->helper_ready);
 	counter(e, "weft_helper_restarts_total", "Times that the helper died and was started again.",
 		s->helper_restarts);
+	counter(e, "weft_spans_exported_total", "Spans that a collector took.", s->spans_exported);
+	counter(e, "weft_spans_dropped_total", "Spans that no collector took.", s->spans_dropped);
+	counter(e, "weft_span_requests_failed_total", "Batches of spans that a collector refused or did not get.",
+		s->span_requests_failed);
 	counter(e, "weft_helper_protocol_errors_total", "Messages of the helper that the agent refused.",
 		s->helper_protocol_errors);
 	counter(e, "weft_helper_rate_limited_total", "Messages of the helper beyond their rate.",

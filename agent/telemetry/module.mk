@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 telemetry_USES := link model base
+telemetry_PKGS := libprotobuf-c
+telemetry_GEN := proto

@@ -101,3 +101,73 @@ def test_promtool_finds_nothing_wrong(town):
     complaints = [line for line in (done.stdout + done.stderr).splitlines()
                   if "istio_" not in line]  # their names are Istio's
     assert not complaints, complaints
+
+
+# --- traces: the collector is a program on the node, which the agent calls ---
+
+def traced(town, name, provider, port):
+    """A collector on node-a and configuration that sends it every trace."""
+    path = os.path.join(town.net.directory, f"spans-{name}")
+    os.makedirs(path, exist_ok=True)
+    process = town.node_a.spawn(web.PYTHON, os.path.join(web.HERE, "collector.py"), port, path, name=f"collector-{name}")
+    wait_for("the collector to listen", lambda: "listening" in process.output())
+    town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\nextensionProviders:\n" + provider)
+    town.mesh.write("41-tracing.yaml", (
+        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: tracing, namespace: istio-system }\nspec:\n"
+        f"  tracing: [ {{ providers: [ {{ name: {name} }} ], randomSamplingPercentage: 100, "
+        "customTags: { cell: { literal: { value: a } }, tenant: { header: { name: x-tenant, defaultValue: none } } } } ]\n"))
+    town.mesh.settle()
+    return path
+
+
+def received(path):
+    out = []
+    for entry in sorted(os.listdir(path)):
+        if not entry.endswith(".part"):
+            with open(os.path.join(path, entry), "rb") as file:
+                out.append(file.read())
+    return out
+
+
+def test_traces_to_zipkin(town):
+    path = traced(town, "zip", f"- {{ name: zip, zipkin: {{ service: {town.node_a.ip4}, port: 9411 }} }}\n", 9411)
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    answer = get(town.frontend, PAYMENTS + "/traced", headers={
+        "traceparent": f"00-{trace}-b7ad6b7169203331-01", "X-Tenant": "gold"})
+    assert answer.status == 200
+    seen = answer.seen("traceparent")
+    assert seen.startswith(f"00-{trace}-") and not seen.startswith(f"00-{trace}-b7ad6b7169203331") and seen.endswith("-01")
+
+    def span():
+        return [span for body in received(path) for span in json.loads(body) if span["traceId"] == trace]
+    one = wait_for("the span", span)[0]
+    assert one["id"] == seen.split("-")[2] and one["parentId"] == "b7ad6b7169203331" and one["kind"] == "CLIENT"
+    assert one["localEndpoint"]["serviceName"] == "frontend.shop"
+    assert one["tags"]["cell"] == "a" and one["tags"]["tenant"] == "gold"
+    assert one["tags"]["http.response.status_code"] == "200" and one["tags"]["url.path"] == "/traced"
+    assert one["duration"] > 0
+
+
+def test_traces_by_b3_are_continued(town):
+    trace = "463ac35c9f6413ad48485a3953bb6124"
+    answer = get(town.frontend, PAYMENTS + "/", headers={
+        "X-B3-TraceId": trace, "X-B3-SpanId": "a2fb4a1d1a96d312", "X-B3-Sampled": "0"})
+    assert answer.seen("x-b3-traceid") == trace and answer.seen("x-b3-sampled") == "0"
+    assert answer.seen("traceparent").startswith(f"00-{trace}-") and answer.seen("traceparent").endswith("-00")
+
+
+def test_traces_by_otlp_over_http(town):
+    path = traced(town, "otlp", f"- {{ name: otlp, opentelemetry: {{ service: {town.node_a.ip4}, port: 4318, "
+                  "http: { path: /v1/traces } } }\n", 4318)
+    answer = get(town.frontend, PAYMENTS + "/otlp")
+    trace = bytes.fromhex(answer.seen("traceparent").split("-")[1])
+    wait_for("the span", lambda: [body for body in received(path) if trace in body and b"frontend.shop" in body])
+    wait_for("the counter", lambda: town.agent("node-a").metric("weft_spans_exported_total") > 0)
+
+
+def test_a_collector_that_is_away_costs_spans_alone(town):
+    town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\nextensionProviders:\n"
+                    f"- {{ name: otlp, opentelemetry: {{ service: {town.node_a.ip4}, port: 4999 }} }}\n")
+    town.mesh.settle()
+    assert all(get(town.frontend, PAYMENTS + "/").status == 200 for _ in range(5))
+    wait_for("the drops", lambda: town.agent("node-a").metric("weft_spans_dropped_total") >= 5)
