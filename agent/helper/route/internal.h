@@ -258,7 +258,7 @@ void mirrors_drop(struct exchange_private *e); /* the request did not end: neith
 /* --- local.c: the pod's own application */
 void local_open(struct exchange_private *e); /* calls attempt_got_stream() or attempt_no_stream(), perhaps at once */
 void local_cancel(struct exchange_private *e);
-void local_free(struct local_upstream *l);
+void local_close(struct local_upstream *l); /* its memory is the downstream's; NULL is fine */
 
 /* --- side_call.c */
 void side_calls_end(struct http_proxy *p, const struct worker_pod *pod); /* NULL: of all pods */

@@ -16,6 +16,7 @@ struct local_upstream {
 	struct downstream *d;
 	struct transport_connect *connecting;
 	struct http_conn *conn;
+	bool closed; /* with its downstream connection, with which it is freed */
 	struct exchange_list waiters; /* by local_link */
 };
 
@@ -99,7 +100,7 @@ static void on_connect(struct transport *t, int error, void *arg)
 
 static void local_connect(struct local_upstream *l)
 {
-	if (l->connecting)
+	if (l->connecting || l->closed)
 		return;
 	struct exchange_private *e, *next;
 	for (e = TAILQ_FIRST(&l->waiters); e; e = next) {
@@ -159,14 +160,14 @@ void local_cancel(struct exchange_private *e)
 	e->local_waits = false;
 }
 
-void local_free(struct local_upstream *l)
+void local_close(struct local_upstream *l)
 {
 	if (!l)
 		return;
+	l->closed = true;
 	transport_connect_cancel(TAKE(l->connecting));
 	struct http_conn *c = TAKE(l->conn);
 	if (c)
 		http_conn_close(c);
 	fail_waiters(l, UPSTREAM_CONNECT);
-	free(l);
 }

@@ -41,6 +41,7 @@ static void downstream_free(struct downstream *d)
 	identity_unref(d->peer);
 	worker_pod_unref(d->proxy->w, d->pod);
 	d->magic = 0;
+	free(d->local);
 	free(d);
 }
 
@@ -131,7 +132,7 @@ static void on_closed(struct http_conn *c, void *arg)
 	struct http_proxy *p = d->proxy;
 	(void)c;
 	d->conn = NULL;
-	local_free(TAKE(d->local));
+	local_close(d->local);
 	d->dead = true;
 	TAILQ_REMOVE(&p->conns, d, link);
 	p->conn_count--;

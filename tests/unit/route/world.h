@@ -12,7 +12,7 @@
 
 struct worker_pod;
 
-enum { ATTEMPTS = 16 };
+enum { ATTEMPTS = 128 };
 
 /* What an attempt meets, in order; the last one repeats. */
 struct script {
