@@ -164,14 +164,16 @@ static int cluster_answer(struct peer *peer, struct sent_cluster *c, const struc
 	return rc;
 }
 
-static void cluster_send(struct peer *peer, struct sent_cluster *c)
+/* later: an end is only noted. */
+static void cluster_send(struct peer *peer, struct sent_cluster *c, bool later)
 {
 	struct http_cluster *cluster = NULL;
 	if (peer->s->events.cluster)
 		peer->s->events.cluster(c->name, &cluster, peer->s->events.arg);
 	int what = cluster ? SENT_OBJECT : SENT_NONE;
 	uint64_t id = cluster ? cluster->id : 0;
-	if (sent_differs(&c->sent, what, id)) {
+	c->gone = later && !cluster;
+	if (!c->gone && sent_differs(&c->sent, what, id)) {
 		int rc = cluster_answer(peer, c, cluster);
 		if (rc == -EMSGSIZE || rc == -EINVAL) {
 			peer_log(peer->s, LOG_ERROR, "the endpoints and settings of %s %s: calls to it fail", c->name,
@@ -206,7 +208,7 @@ void peer_on_cluster_query(struct peer *peer, const Weft__Link__ClusterQuery *m)
 		memcpy(c->name, m->name, strlen(m->name) + 1);
 	}
 	c->sent = (struct sent_object){ 0 };
-	cluster_send(peer, c);
+	cluster_send(peer, c, false);
 }
 
 void peer_on_cluster_forget(struct peer *peer, const Weft__Link__ClusterForget *m)
@@ -216,10 +218,15 @@ void peer_on_cluster_forget(struct peer *peer, const Weft__Link__ClusterForget *
 
 void peer_targets_refresh(struct peer *peer)
 {
-	struct table_iter targets = { 0 }, clusters = { 0 };
-	/* Clusters first: routes that lead to new ones find them there. */
+	struct table_iter clusters = { 0 }, targets = { 0 }, gone = { 0 };
+	/* Clusters before the routes that lead to them, and their end after the routes that no longer do. */
 	while (peer->channel && table_next(peer->clusters, &clusters))
-		cluster_send(peer, clusters.value);
+		cluster_send(peer, clusters.value, true);
 	while (peer->channel && table_next(peer->targets, &targets))
 		target_send(peer, targets.value);
+	while (peer->channel && table_next(peer->clusters, &gone)) {
+		struct sent_cluster *c = gone.value;
+		if (c->gone)
+			cluster_send(peer, c, false);
+	}
 }

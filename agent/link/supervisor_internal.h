@@ -62,6 +62,7 @@ struct sent_target {
 
 struct sent_cluster {
 	struct sent_object sent;
+	bool gone; /* there is none any more, and that is still to be said */
 	char name[];
 };
 

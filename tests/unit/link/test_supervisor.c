@@ -415,7 +415,7 @@ static void on_cluster(const char *name, struct http_cluster **out, void *arg)
 {
 	struct fixture *f = arg;
 	f->clusters++;
-	if (strcmp(name, "none") == 0)
+	if (strcmp(name, "none") == 0 || !f->max_requests)
 		return;
 	*out = http_cluster_new();
 	(*out)->name = strdup(name);
@@ -735,6 +735,17 @@ static void test_supervisor_follows_targets_and_clusters(void **state)
 	assert_int_equal(times(f->heard, "cluster c"), 2);
 	assert_int_equal(times(f->heard, "cluster none"), 1);
 
+	/* A cluster ends after the routes that led to it; one that is new comes before. */
+	f->heard[0] = 0;
+	f->service = "elsewhere";
+	f->max_requests = 0;
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "target - elsewhere\ncluster c 0\n"));
+	f->service = "back";
+	f->max_requests = 7;
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "cluster c 7\ntarget - back\n"));
+
 	f->max_requests = 9; /* the helper forgets it then */
 	supervisor_refresh(f->s);
 	assert_true(hears(f, "cluster c 9\n"));
@@ -743,7 +754,7 @@ static void test_supervisor_follows_targets_and_clusters(void **state)
 	supervisor_refresh(f->s);
 	assert_true(hears(f, "target - three\n"));
 	assert_int_equal(status_of(f).clusters, 1);
-	assert_int_equal(times(f->heard, "cluster c"), 3);
+	assert_int_equal(times(f->heard, "cluster c"), 3); /* 0, 7, 9 */
 }
 
 static void test_supervisor_new_helper_gets_sinks_and_taps(void **state)
