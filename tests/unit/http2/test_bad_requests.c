@@ -371,6 +371,19 @@ static void test_frames_longer_than_allowed(void **state)
 	assert_true(raw_goaway(&server) == FRAME_SIZE_ERROR || raw_rst(&server, 1) == FRAME_SIZE_ERROR);
 }
 
+static void test_streams_that_were_skipped_are_closed(void **state)
+{
+	(void)state;
+	start(ANSWER_200);
+	raw_get(&server, 1, true);
+	raw_get(&server, 9, true);
+	raw_get(&server, 11, true);
+	assert_int_equal(server.count, 3);
+	raw_get(&server, 5, true);
+	assert_int_equal(raw_goaway(&server), PROTOCOL_ERROR);
+	assert_int_equal(server.count, 3);
+}
+
 static void test_header_block_that_is_interrupted(void **state)
 {
 	(void)state;
@@ -482,6 +495,34 @@ static void test_zero_window_with_a_kept_body(void **state)
 	assert_int_equal(http_conn_streams(server.c), 0);
 }
 
+/* What is copied of answers that can't be sent is bounded, for a stream and for all of them; all arrives in the end. */
+static void test_kept_answers_are_bounded(void **state)
+{
+	(void)state;
+	static char payload[16384];
+	bool end;
+	start(ANSWER_ECHO);
+	raw_frame(&server, F_SETTINGS, ACK, 0, NULL, 0); /* windows of 256 KiB */
+	raw_frame(&server, F_SETTINGS, 0, 0, "\0\4\0\0\0\0", 6);
+	size_t kept = 0;
+	for (uint32_t i = 0; i < 12; i++) {
+		raw_get(&server, 1 + 2 * i, false);
+		for (int k = 0; k < 5; k++)
+			raw_frame(&server, F_DATA, k == 4 ? END_STREAM : 0, 1 + 2 * i, payload, 16000);
+		assert_true(server.seen[i].body.len <= 64 << 10);
+		kept += server.seen[i].body.len;
+	}
+	assert_in_range(kept, 200 << 10, 256 << 10);
+	raw_u32(&server, F_WINDOW, 0, 1 << 20);
+	for (uint32_t i = 12; i-- > 0;)
+		raw_u32(&server, F_WINDOW, 1 + 2 * i, 1 << 20);
+	for (uint32_t i = 0; i < 12; i++) {
+		assert_int_equal(raw_data(&server, 1 + 2 * i, &end), 80000);
+		assert_true(end);
+	}
+	assert_int_equal(http_conn_streams(server.c), 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -498,6 +539,7 @@ int main(void)
 		TEST(test_streams_beyond_the_limit),
 		TEST(test_frames_that_end_the_connection),
 		TEST(test_frames_longer_than_allowed),
+		TEST(test_streams_that_were_skipped_are_closed),
 		TEST(test_header_block_that_is_interrupted),
 		TEST(test_bad_preface),
 		TEST(test_unknown_frames_and_settings_are_ignored),
@@ -505,6 +547,7 @@ int main(void)
 		TEST(test_window_overflow_of_a_stream),
 		TEST(test_answers_keep_to_the_windows),
 		TEST(test_zero_window_with_a_kept_body),
+		TEST(test_kept_answers_are_bounded),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

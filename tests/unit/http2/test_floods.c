@@ -252,6 +252,18 @@ static void test_timeouts_are_no_flood(void **state)
 	assert_non_null(server.c);
 }
 
+/* What the server's own user resets is no fault of the peer's. */
+static void test_own_resets_are_no_flood(void **state)
+{
+	(void)state;
+	server.reset_in_head = true;
+	start(ANSWER_NONE);
+	for (uint32_t id = 1; id < 1000; id += 2)
+		raw_get(&server, id, true);
+	assert_int_equal(server.count, 500);
+	assert_non_null(server.c);
+}
+
 static void test_rations_fill_again(void **state)
 {
 	(void)state;
@@ -281,6 +293,7 @@ int main(void)
 		TEST(test_output_that_is_not_read_is_bounded),
 		TEST(test_a_busy_client_is_no_flood),
 		TEST(test_timeouts_are_no_flood),
+		TEST(test_own_resets_are_no_flood),
 		TEST(test_rations_fill_again),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

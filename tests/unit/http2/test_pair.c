@@ -263,6 +263,28 @@ static void test_slow_stream_leaves_others_alone(void **state)
 	free(bytes);
 }
 
+/* Bytes that were kept for a user who went away must not stay counted against the connection. */
+static void test_windows_return_from_streams_that_are_reset(void **state)
+{
+	(void)state;
+	start();
+	char *bytes = noise(1 << 20);
+	server.take = 1;
+	for (size_t i = 0; i < 10; i++) {
+		struct seen *x = side_request(&client, "POST", "/", false);
+		seen_send(x, bytes, 1 << 20, true);
+		side_pump(&client, &server);
+		assert_true(x->out_sent >= server.limits.stream_window);
+		stream_reset(i % 2 ? server.seen[i].s : x->s, HTTP_RESET_CANCEL);
+		if (i % 2)
+			server.seen[i].s = NULL;
+		else
+			x->s = NULL;
+		side_pump(&client, &server);
+	}
+	free(bytes);
+}
+
 /* The transport takes little: what it does not take is bounded, and goes on. */
 static void test_transport_that_takes_little(void **state)
 {
@@ -357,6 +379,27 @@ static void test_early_answer_then_no_error(void **state)
 	assert_int_equal(x->reset, HTTP_RESET_NO_ERROR);
 	assert_int_equal(http_conn_streams(client.c) + http_conn_streams(server.c), 0);
 	free(bytes);
+}
+
+/* The same when nothing of the answer has left yet. */
+static void test_no_error_does_not_overtake_the_answer(void **state)
+{
+	(void)state;
+	start();
+	struct seen *x = side_request(&client, "POST", "/", false);
+	side_pump(&client, &server);
+	struct seen *y = &server.seen[0];
+	struct http_head *h = response_head(403);
+	stream_send_head(y->s, h, true);
+	http_head_free(h);
+	stream_reset(y->s, HTTP_RESET_NO_ERROR);
+	y->s = NULL;
+	side_pump(&client, &server);
+	assert_non_null(x->head);
+	assert_int_equal(x->head->status, 403);
+	assert_true(x->end);
+	assert_int_equal(x->reset, HTTP_RESET_NO_ERROR);
+	assert_int_equal(http_conn_streams(client.c) + http_conn_streams(server.c), 0);
 }
 
 static void test_extended_connect(void **state)
@@ -625,11 +668,13 @@ int main(void)
 		TEST(test_hundred_streams_at_once),
 		TEST(test_back_pressure_of_a_slow_reader),
 		TEST(test_slow_stream_leaves_others_alone),
+		TEST(test_windows_return_from_streams_that_are_reset),
 		TEST(test_transport_that_takes_little),
 		TEST(test_reset_by_client),
 		TEST(test_reset_by_server),
 		TEST(test_reset_before_the_head_was_sent),
 		TEST(test_early_answer_then_no_error),
+		TEST(test_no_error_does_not_overtake_the_answer),
 		TEST(test_extended_connect),
 		TEST(test_extended_connect_on_a_new_connection),
 		TEST(test_connect),
