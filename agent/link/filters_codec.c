@@ -89,6 +89,8 @@ static const struct shape shape_limit_action = { SHAPE_OF(limit_action), .check 
 
 static const struct shape_field limit_actions_fields[] = {
 	SHAPE_LIST(limit_actions, v, n, &shape_limit_action),
+	SHAPE_TEXT(limit_actions, route),
+	SHAPE_U16(limit_actions, port),
 };
 static const struct shape shape_limit_actions = { SHAPE_OF(limit_actions) };
 
@@ -111,6 +113,9 @@ static const struct shape_field rate_limit_fields[] = {
 	SHAPE_U32(rate_limit, timeout_ms),
 	SHAPE_BOOL(rate_limit, failure_deny),
 	SHAPE_LIST(rate_limit, actions, action_count, &shape_limit_actions),
+	SHAPE_BOOL(rate_limit, per_route),
+	SHAPE_BOOL(rate_limit, grpc_exhausted),
+	SHAPE_BOOL(rate_limit, spare_bucket),
 };
 
 static int limit_check(const void *model)

@@ -50,7 +50,11 @@ enum { LINK_SHARDS_MAX = 16, LINK_HANDSHAKE_BUCKETS = 10 }; /* us: 250 500 1k 2.
 	X(spans_sent, counter, "spans_sent_total", "Spans handed to the agent")                                        \
 	X(spans_dropped, counter, "spans_dropped_total", "Spans dropped: the agent takes them too slowly, or is away") \
 	X(taps_dropped, counter, "tap_records_dropped_total", "Requests that a tap did not show for its rate")          \
-	X(outlier_ejected, gauge, "outlier_ejected_endpoints", "Endpoints that are ejected now")
+	X(outlier_ejected, gauge, "outlier_ejected_endpoints", "Endpoints that are ejected now")                       \
+	X(limits_unenforced, counter, "rate_limit_unenforced_total", "Requests over a limit that is not enforced")     \
+	X(limits_full, counter, "rate_limit_table_full_total", "Requests refused: no room for another token bucket")   \
+	X(limits_failed, counter, "rate_limit_service_failures_total", "Questions that a rate limit service left")     \
+	X(lua_errors, counter, "lua_errors_total", "Lua scripts that ended with an error")
 
 struct link_shard {
 #define LINK_METRIC_FIELD(field, kind, suffix, help) uint64_t field;

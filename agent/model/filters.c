@@ -109,6 +109,7 @@ static void limit_done(struct rate_limit *l)
 		for (size_t a = 0; a < l->actions[i].n; a++)
 			action_done(&l->actions[i].v[a]);
 		free(l->actions[i].v);
+		free(l->actions[i].route);
 	}
 	free(l->actions);
 }
@@ -242,10 +243,12 @@ static uint64_t descriptor_digest(uint64_t id, const struct limit_descriptor *d)
 static uint64_t limit_digest(uint64_t id, const struct rate_limit *l)
 {
 	id = digest_text(id, l->name);
-	id = digest_text(id, l->origin);
 	id = digest_text(id, l->route);
 	id = digest_number(id, l->port);
+	id = digest_number(id, l->per_route);
 	id = digest_number(id, l->global);
+	id = digest_number(id, l->grpc_exhausted);
+	id = digest_number(id, l->spare_bucket);
 	id = bucket_digest(id, &l->bucket);
 	id = digest_number(id, l->has_bucket);
 	id = digest_number(id, l->descriptor_count);
@@ -263,6 +266,8 @@ static uint64_t limit_digest(uint64_t id, const struct rate_limit *l)
 	id = digest_number(id, l->action_count);
 	for (size_t i = 0; i < l->action_count; i++) {
 		id = digest_number(id, l->actions[i].n);
+		id = digest_text(id, l->actions[i].route);
+		id = digest_number(id, l->actions[i].port);
 		for (size_t a = 0; a < l->actions[i].n; a++)
 			id = action_digest(id, &l->actions[i].v[a]);
 	}
@@ -318,8 +323,10 @@ void http_filters_seal(struct http_filters *f)
 	for (size_t i = 0; i < f->jwt_count; i++)
 		id = jwt_digest(id, &f->jwt[i]);
 	id = digest_number(id, f->limit_count);
-	for (size_t i = 0; i < f->limit_count; i++)
-		id = limit_digest(id, &f->limits[i]);
+	for (size_t i = 0; i < f->limit_count; i++) {
+		f->limits[i].id = limit_digest(HASH64_INIT, &f->limits[i]);
+		id = digest_text(digest_number(id, f->limits[i].id), f->limits[i].origin);
+	}
 	id = digest_number(id, f->script_count);
 	for (size_t i = 0; i < f->script_count; i++)
 		id = script_digest(id, &f->scripts[i]);

@@ -83,21 +83,27 @@ struct limit_action {
 struct limit_actions { /* one descriptor */
 	struct limit_action *v;
 	size_t n;
+	char *route;   /* only of this route's requests; NULL: of all */
+	uint16_t port; /* 0: all */
 };
 
 struct rate_limit {
+	uint64_t id; /* by http_filters_seal(): of all but the origin, so that buckets outlive edits elsewhere */
 	char *name, *origin;
 	char *route;  /* only on this route's name; NULL: all */
 	uint16_t port; /* 0: all */
+	bool per_route; /* where it applies, local limits that are not don't */
 	bool global;
+	bool grpc_exhausted; /* RESOURCE_EXHAUSTED instead of UNAVAILABLE */
 	/* local */
 	struct token_bucket bucket;
 	bool has_bucket;
-	struct limit_descriptor *descriptors;
+	bool spare_bucket; /* a request that has a descriptor's bucket does not take from `bucket` too */
+	struct limit_descriptor *descriptors; /* each combination once */
 	size_t descriptor_count;
 	struct http_fraction enabled, enforced;
 	uint32_t status; /* 429 */
-	struct http_header_ops response;
+	struct http_header_ops response; /* of refusals; no %operators% */
 	bool x_ratelimit_headers;
 	/* global: the service and what to ask */
 	char *cluster, *domain;

@@ -479,7 +479,10 @@ static void walk_limit(struct walk *w, struct rate_limit *l)
 	TEXT(l, origin);
 	TEXT(l, route);
 	NUMBER(l, port, 65535);
+	BOOL(l, per_route);
 	BOOL(l, global);
+	BOOL(l, grpc_exhausted);
+	BOOL(l, spare_bucket);
 	walk_bucket(w, &l->bucket);
 	BOOL(l, has_bucket);
 	for LIST (l, descriptors, descriptor_count) {
@@ -504,6 +507,8 @@ static void walk_limit(struct walk *w, struct rate_limit *l)
 		size_t actions = list(w, &l->actions[i].v, &l->actions[i].n, sizeof(*l->actions[i].v));
 		for (size_t a = 0; a < actions; a++)
 			walk_action(w, &l->actions[i].v[a]);
+		TEXT(&l->actions[i], route);
+		NUMBER(&l->actions[i], port, 65535);
 	}
 }
 
