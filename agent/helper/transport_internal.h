@@ -27,6 +27,7 @@ struct transports {
 	struct loop *loop;
 	struct worker *w;
 	uint8_t *scratch;
+	int pipe[2]; /* for bytes on their way from socket to socket; -1: not made */
 	size_t sockets;
 	uint8_t *chunks[TRANSPORT_CHUNKS];
 	size_t chunk_count;
@@ -45,6 +46,10 @@ void transports_release(struct transports *ts, struct buffer *b); /* empties it 
 void transport_socket_charge(struct transport *t, struct worker_pod *pod);
 /* Its peer: takes the identity, which lives as long as the transport. */
 void transport_socket_identify(struct transport *t, struct identity *peer);
+
+/* The users of these two write all that comes from one to the other: when there is much, and both are sockets, it may go
+ * there without being seen, and is counted in *moved, which lives until one of them is closed. */
+void transport_socket_join(struct transport *a, struct transport *b, uint64_t *a_moved, uint64_t *b_moved);
 
 /* A transport that is being made is told once, never from inside the call: NULL and -errno, or it. */
 typedef void (*transport_opened_fn)(struct transport *t, int error, void *arg);

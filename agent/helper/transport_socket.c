@@ -16,7 +16,7 @@
 #include "agent/model/identity.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,6 +27,7 @@ enum {
 	READS_PER_WAKE = 4,
 	DIRECT_BYTES = 8 << 10, /* from here on copying costs more than a system call of its own */
 	FLUSH_BYTES = 64 << 10,
+	SPLICE_MIN = 16 << 10,
 	DISCARD_MAX = 1 << 20, /* of a peer that goes on sending after we closed */
 	IOV_AT_ONCE = 16,
 };
@@ -39,6 +40,8 @@ struct transport_socket {
 	struct loop_io *io;
 	struct worker_pod *pod;	   /* it counts against; or NULL */
 	struct identity *identity; /* t.peer, when it is ours */
+	struct transport_socket *joined; /* what is read here is written there */
+	uint64_t *moved;		 /* bytes that went there uncopied */
 	struct buffer kept, out;
 	uint32_t counted;    /* of kept and out, in the metrics */
 	uint32_t discarded;
@@ -53,6 +56,7 @@ struct transport_socket {
 	bool delivering;     /* inside on_data */
 	bool resumed;	     /* transport_resume() at the end of the tick */
 	bool lingers;
+	bool bulk; /* there is as much to read as we take at a time */
 	bool closed, gone;   /* by its owner; and from the loop */
 	uint64_t deadline_ns; /* of lingering */
 	TAILQ_ENTRY(transport_socket) all, by_age;
@@ -70,6 +74,8 @@ static struct transport_socket *socket_of(const struct transport *t)
 
 static void transports_trim(struct transports *ts)
 {
+	fd_closep(&ts->pipe[0]);
+	fd_closep(&ts->pipe[1]);
 	while (ts->chunk_count)
 		free(ts->chunks[--ts->chunk_count]);
 	free(TAKE(ts->scratch));
@@ -124,6 +130,7 @@ static void socket_arm(struct transport_socket *s, int events)
 }
 
 static void on_tick_end(void *arg);
+static const struct transport_ops socket_ops;
 
 static void socket_defer(struct transport_socket *s)
 {
@@ -151,6 +158,9 @@ static void socket_remove(struct transport_socket *s, bool abort_it)
 	transports_release(s->ts, &s->out);
 	buffer_done(&s->kept);
 	socket_count(s);
+	if (s->joined)
+		s->joined->joined = NULL;
+	s->joined = NULL;
 	TAILQ_REMOVE(&s->ts->all, s, all);
 	if (--s->ts->sockets == 0)
 		transports_trim(s->ts);
@@ -384,7 +394,87 @@ static bool socket_read(struct transport_socket *s)
 		socket_discard(s, (size_t)n);
 		return false;
 	}
-	return socket_deliver(s, ts->scratch, (size_t)n) && n == TRANSPORT_SCRATCH;
+	s->bulk = n == TRANSPORT_SCRATCH;
+	return socket_deliver(s, ts->scratch, (size_t)n) && s->bulk;
+}
+
+/* --- from socket to socket: while there is much, the bytes stay in the kernel (a third less work than copying them out
+ * and in). The worker's one pipe is empty outside of socket_splice(). --- */
+
+static bool can_splice(struct transport_socket *s)
+{
+	const struct transport_socket *to = s->joined;
+	if (!to || !s->bulk || s->closed || to->closed || to->error || to->ending || to->full || to->out.len)
+		return false;
+	struct transports *ts = s->ts;
+	if (ts->pipe[0] < 0 && pipe2(ts->pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
+		ts->pipe[0] = ts->pipe[1] = -1;
+		s->joined = NULL; /* copying always works */
+	}
+	return s->joined != NULL;
+}
+
+/* What the socket did not take leaves the pipe again. */
+static void splice_rest(struct transport_socket *s, size_t len)
+{
+	struct transport_socket *to = s->joined;
+	struct transports *ts = s->ts;
+	if (!ts->scratch && !(ts->scratch = malloc(TRANSPORT_SCRATCH)))
+		abort(); /* bytes that were acknowledged would be lost, or another's connection get them */
+	while (len) {
+		ssize_t n = read(ts->pipe[0], ts->scratch, len < TRANSPORT_SCRATCH ? len : TRANSPORT_SCRATCH);
+		if (n <= 0)
+			abort();
+		len -= (size_t)n;
+		if (!to->error && transports_append(ts, &to->out, ts->scratch, (size_t)n) < 0)
+			socket_fail(to, -ENOMEM);
+	}
+	if (to->error)
+		return;
+	to->full = true;
+	socket_arm(to, to->events | LOOP_WRITE);
+	socket_count(to);
+}
+
+/* Moves bytes once. True: there may be more. */
+static bool socket_splice(struct transport_socket *s)
+{
+	struct transport_socket *to = s->joined;
+	struct transports *ts = s->ts;
+	ssize_t n = splice(s->fd, NULL, ts->pipe[1], NULL, TRANSPORT_SCRATCH, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (n == 0)
+		socket_eof(s);
+	if (n < 0) {
+		s->bulk = false; /* nothing there; or an error, which the next read meets */
+		return errno != EAGAIN && errno != EINTR;
+	}
+	size_t done = 0, len = (size_t)n;
+	while (done < len) {
+		ssize_t m = splice(ts->pipe[0], NULL, to->fd, NULL, len - done, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+		if (m < 0 && errno != EAGAIN && errno != EINTR)
+			socket_fail(to, -errno);
+		if (m <= 0)
+			break;
+		done += (size_t)m;
+	}
+	*s->moved += len;
+	if (done < len)
+		splice_rest(s, len - done);
+	s->bulk = len >= SPLICE_MIN;
+	return s->bulk && !to->error;
+}
+
+void transport_socket_join(struct transport *a, struct transport *b, uint64_t *a_moved, uint64_t *b_moved)
+{
+	if (a->ops != &socket_ops || b->ops != &socket_ops)
+		return;
+	struct transport_socket *x = socket_of(a), *y = socket_of(b);
+	if (x->gone || y->gone)
+		return;
+	x->joined = y;
+	y->joined = x;
+	x->moved = a_moved;
+	y->moved = b_moved;
 }
 
 static void on_hangup(struct transport_socket *s)
@@ -421,8 +511,9 @@ static void on_socket(struct loop_io *io, int events, void *arg)
 		return;
 	}
 	if (events & (LOOP_READ | LOOP_HANGUP))
-		for (int i = 0; i < READS_PER_WAKE && !s->gone && !s->error && socket_read(s); i++)
-			;
+		for (int i = 0; i < READS_PER_WAKE && !s->gone && !s->error; i++)
+			if (!(can_splice(s) ? socket_splice(s) : socket_read(s)))
+				break;
 }
 
 /* Delivers what was kept, then lets reading go on. */
@@ -617,6 +708,7 @@ int transports_new(struct worker *w, struct transports **out)
 	if (!ts)
 		return -ENOMEM;
 	ts->w = w;
+	ts->pipe[0] = ts->pipe[1] = -1;
 	ts->loop = worker_loop(w);
 	TAILQ_INIT(&ts->all);
 	TAILQ_INIT(&ts->lingering);

@@ -57,7 +57,7 @@ struct tcp_relay {
 	struct addr_port peer, local; /* of the accepted one, as the application's peer sees them */
 	struct addr_port endpoint;
 	char *name;
-	uint64_t began_ms, active_ms;
+	uint64_t began_ms, active_ms, bytes; /* active: when it was last seen that `bytes` had grown */
 	uint32_t idle_ms, max_ms;
 	TAILQ_ENTRY(tcp_relay) all;
 };
@@ -217,10 +217,8 @@ static void relay_count(struct tcp_relay *r)
 static size_t on_data(struct transport *t, const uint8_t *bytes, size_t len, void *arg)
 {
 	struct relay_side *side = arg;
-	struct tcp_relay *r = side->relay;
 	struct iovec iov = { (void *)(uintptr_t)bytes, len };
 	(void)t;
-	r->active_ms = now_ms(r->p);
 	size_t took = transport_write(side->other->t, &iov, 1);
 	side->bytes += took;
 	return took;
@@ -270,6 +268,7 @@ static void relay_begin(struct tcp_relay *r, struct transport *far)
 	r->near.t->local = r->local;
 	transport_on(r->near.t, &relay_events, &r->near);
 	transport_on(far, &relay_events, &r->far);
+	transport_socket_join(r->near.t, far, &r->near.bytes, &r->far.bytes);
 	r->active_ms = now_ms(p);
 }
 
@@ -435,6 +434,10 @@ static void on_tick(struct loop_timer *timer, void *arg)
 	(void)timer;
 	for (r = TAILQ_FIRST(&p->relays); r; r = next) {
 		next = TAILQ_NEXT(r, all);
+		uint64_t bytes = r->near.bytes + r->far.bytes;
+		if (bytes != r->bytes)
+			r->active_ms = now;
+		r->bytes = bytes;
 		if (now - r->active_ms >= r->idle_ms || (r->max_ms && now - r->began_ms >= r->max_ms))
 			relay_over(r, true);
 	}
