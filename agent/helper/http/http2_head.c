@@ -27,7 +27,7 @@ static struct http_string *pseudo_of(struct http_head *h, const char *name)
 	case 'a':
 		return &h->authority;
 	case 's':
-		return name[2] == 'c' ? &h->scheme : NULL;
+		return &h->scheme;
 	default:
 		return name[2] == 'a' ? &h->path : &h->protocol;
 	}
@@ -35,12 +35,12 @@ static struct http_string *pseudo_of(struct http_head *h, const char *name)
 
 static int pseudo_add(struct http_head *h, const struct http2_field *f)
 {
-	struct http_string *to = pseudo_of(h, f->name);
-	if (!to) { /* :status, three digits */
+	if (f->name[1] == 's' && f->name[2] == 't') { /* :status, three digits */
 		for (size_t i = 0; i < f->value_len && i < 3; i++)
 			h->status = (uint16_t)(h->status * 10 + (f->value[i] - '0'));
 		return 0;
 	}
+	struct http_string *to = pseudo_of(h, f->name);
 	*to = text_of(h, f);
 	h->text_bytes += f->value_len;
 	return to->p ? 0 : -1;
