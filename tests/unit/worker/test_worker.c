@@ -137,6 +137,46 @@ static void test_worker_outbound_without_note_is_refused(void **state)
 	close(client);
 }
 
+static bool refused_not_ready(struct worker_fixture *f)
+{
+	return f->shard.drops[DROP_NOT_READY] > 0;
+}
+
+static bool asked_for_caller(struct worker_fixture *f)
+{
+	return worker_fixture_count(f, REPORT_ENDPOINT_QUERY, NULL) > 0;
+}
+
+/* The pod has no policy yet, so nobody comes in. */
+static void test_worker_inbound_listeners_are_served(void **state)
+{
+	struct worker_fixture *f = *state;
+	int fds[POD_LISTENERS];
+	uint16_t attested, anonymous;
+	char byte;
+	memcpy(fds, no_listeners, sizeof(fds));
+	fds[POD_LISTEN_ATTESTED] = worker_fixture_listen(&attested);
+	fds[POD_LISTEN_ANONYMOUS] = worker_fixture_listen(&anonymous);
+	worker_fixture_pod(f, COOKIE, fds);
+	int client = dial(anonymous);
+	assert_true(worker_fixture_until(f, refused_not_ready));
+	worker_fixture_run(f);
+	assert_int_equal(recv(client, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, ECONNRESET);
+	close(client);
+	assert_false(asked_for_caller(f));
+
+	client = dial(attested);
+	assert_true(worker_fixture_until(f, asked_for_caller));
+	const struct report *query;
+	worker_fixture_count(f, REPORT_ENDPOINT_QUERY, &query);
+	assert_true(addr_is_loopback(&query->destination.addr));
+	assert_int_equal(query->destination.port, 0); /* the workload, whatever its port */
+	assert_int_equal(pod_of(f)->connections, 1);
+	close(client);
+	worker_pod_remove(f->w, COOKIE);
+}
+
 static void test_worker_pod_removed_closes_listener(void **state)
 {
 	struct worker_fixture *f = *state;
@@ -532,6 +572,7 @@ int main(void)
 		T(test_worker_pod_without_certificate_waits_in_queue),
 		T(test_worker_pod_without_certificate_does_not_wait_for_ever),
 		T(test_worker_outbound_without_note_is_refused),
+		T(test_worker_inbound_listeners_are_served),
 		T(test_worker_pod_removed_closes_listener),
 		T(test_worker_pod_kept_by_reference_outlives_removal),
 		T(test_worker_pod_set_again_keeps_listener_and_tells_policy),
