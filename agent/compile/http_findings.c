@@ -62,6 +62,13 @@ static int virtual_service_look(struct compiler *c, const struct resource *r, st
 		const struct service_node *node = http_service_find(&scope, host, 0);
 		const struct service *s = node ? node->object : NULL;
 		const struct resource *routes[1];
+		if (!s && host[0] != '*')
+			NOTE(notes, FINDING_WARNING, r,
+			     "host %s: no Service or ServiceEntry has it%s: the routes hold only for requests that "
+			     "name it at the "
+			     "address of another service",
+			     host,
+			     strchr(spec->hosts.v[i], '.') ? "" : " (a short name means the document's own namespace)");
 		if (s && spec->http.n && !has_http_port(s))
 			NOTE(notes, FINDING_WARNING, r,
 			     "host %s: none of its ports is HTTP by appProtocol or name (or weft.dev/l7 is disabled): "

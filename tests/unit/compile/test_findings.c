@@ -97,6 +97,9 @@ static void test_odd_documents_are_found(void **state)
 		  "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop }\n"
 		  "spec: { hosts: [ s ], http: [ { route: [ { destination: { host: s } } ] } ] }\n",
 		  "VirtualService/shop/v", "none of its ports is HTTP" },
+		{ "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop }\n"
+		  "spec: { hosts: [ a.shop ], http: [ { redirect: { uri: / } } ] }\n",
+		  "VirtualService/shop/v", "host a.shop: no Service or ServiceEntry has it: the routes" },
 		{ "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: e, namespace: shop }\n"
 		  "spec: { hosts: [ a.example ], subjectAltNames: [ x ], exportTo: [ . ], ports: [ { number: 80, name: tcp } ] }\n",
 		  "ServiceEntry/shop/e", "subjectAltNames are looked at where" },
