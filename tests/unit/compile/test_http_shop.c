@@ -198,8 +198,13 @@ static void test_nothing_is_odd_about_routes(void **state)
 {
 	(void)state;
 	static const struct compile_jwks fetched = { "https://login.shop.example/.well-known/jwks.json", "{\"keys\":[]}" };
+	struct addr a;
+	struct compile_host host = { "api.cards.example", &a, 1 };
 	struct findings f;
 
+	assert_int_equal(addr_parse("192.0.2.7", &a), 0);
+	w.in.hosts = &host;
+	w.in.host_count = 1;
 	w.in.jwks = &fetched;
 	w.in.jwks_count = 1;
 	world_compile(&w);
