@@ -11,6 +11,7 @@ static const struct {
 } parts[] = {
 	{ request_authn_add, NULL },
 	{ ext_authz_add, NULL },
+	{ envoy_filter_inbound, envoy_filter_outbound },
 };
 
 static bool is_empty(const struct http_filters *f)

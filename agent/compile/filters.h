@@ -14,6 +14,7 @@ struct filters_of {
 	size_t label_count;
 	const struct policy *policy;
 	struct notes *notes;
+	const struct resource *r; /* the workload's own */
 };
 
 /* *inbound, *outbound: NULL when there are none. 0 or -ENOMEM. */
@@ -25,6 +26,9 @@ void filters_keep(struct http_filters **fresh, struct http_filters *old);
 /* --- the parts: each 0 or -ENOMEM */
 int request_authn_add(const struct filters_of *of, struct http_filters *inbound); /* RequestAuthentication */
 int ext_authz_add(const struct filters_of *of, struct http_filters *inbound);	  /* providers of CUSTOM rules */
+
+int envoy_filter_inbound(const struct filters_of *of, struct http_filters *inbound); /* EnvoyFilters, the annotation */
+int envoy_filter_outbound(const struct filters_of *of, struct http_filters *outbound);
 
 /* Notes about a CUSTOM policy whose provider can't be asked. */
 void ext_authz_look(const struct compiler *c, const struct resource *r, struct notes *notes);

@@ -362,7 +362,7 @@ int workload_build(struct compiler *c, const struct resource *r, struct workload
 	if (w->enrolled && workload_is_local(w) &&
 	    policy_build(c, w->ns, w->labels, w->label_count, &w->policy, notes) < 0)
 		return -ENOMEM;
-	const struct filters_of of = { c, w->ns, w->labels, w->label_count, w->policy, notes };
+	const struct filters_of of = { c, w->ns, w->labels, w->label_count, w->policy, notes, r };
 	if (w->policy && (filters_build(&of, &w->inbound, &w->outbound) < 0 ||
 			  telemetry_build(c, w->ns, w->labels, w->label_count, &w->telemetry, notes) < 0))
 		return -ENOMEM;

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/config/envoy_patch.h"
 
+#include "agent/base/err.h"
+#include "agent/base/mem.h"
+#include "agent/base/regex.h"
 #include "agent/base/str.h"
 #include "agent/config/node.h"
 
@@ -50,6 +53,46 @@ bool envoy_duration_ms(const struct node *n, uint64_t *ms)
 		return false;
 	*ms = ns / 1000000;
 	return true;
+}
+
+uint32_t envoy_status(const struct node *code)
+{
+	static const struct {
+		const char *name;
+		uint32_t status;
+	} names[] = { { "BadRequest", 400 },	      { "Unauthorized", 401 },	      { "PaymentRequired", 402 },
+		      { "Forbidden", 403 },	      { "NotFound", 404 },	      { "MethodNotAllowed", 405 },
+		      { "Conflict", 409 },	      { "PreconditionFailed", 412 }, { "MisdirectedRequest", 421 },
+		      { "TooManyRequests", 429 },     { "InternalServerError", 500 }, { "NotImplemented", 501 },
+		      { "BadGateway", 502 },	      { "ServiceUnavailable", 503 },  { "GatewayTimeout", 504 } };
+	uint64_t number;
+	if (envoy_number(code, &number))
+		return number >= 100 && number <= 599 ? (uint32_t)number : 0;
+	for (size_t i = 0; code && code->type == NODE_STRING && i < ARRAY_SIZE(names); i++)
+		if (str_eq(code->text, names[i].name))
+			return names[i].status;
+	return 0;
+}
+
+/* "maxTokens" is "max_tokens". */
+static bool is_camel(const char *key, const char *snake)
+{
+	for (; *snake; key++, snake++) {
+		bool up = *snake == '_' && snake[1] >= 'a' && snake[1] <= 'z';
+		snake += up;
+		if (*key != (up ? *snake - 'a' + 'A' : *snake))
+			return false;
+	}
+	return !*key;
+}
+
+const struct node *envoy_get(const struct node *map, const char *name)
+{
+	const struct node *found = node_get(map, name);
+	for (const struct node *n = !found && map && map->type == NODE_MAP ? map->first : NULL; n && !found; n = n->next)
+		if (is_camel(n->key, name))
+			found = n;
+	return found;
 }
 
 /* The member by either of its two JSON names. */
@@ -133,9 +176,76 @@ static int descriptors_check(const struct reading *r, const struct node *list)
 	return 0;
 }
 
+static int regex_check(const struct reading *r, const struct node *safe_regex, const char *what)
+{
+	const char *text = node_get_text(safe_regex, "regex");
+	struct err err = ERR_INIT;
+	struct regex *regex = NULL;
+	if (!text)
+		return refuse(r, "%s: regex is missing", what);
+	if (regex_new(text, false, &regex, &err) < 0)
+		return refuse(r, "%s: %.120s", what, err.text);
+	regex_free(regex);
+	return 0;
+}
+
+static int header_check(const struct reading *r, const struct node *header)
+{
+	static const char *const known[] = { "name", "exact_match", "prefix_match", "suffix_match", "present_match",
+					     "safe_regex_match", "string_match", "invert_match", NULL };
+	static const char *const text_known[] = { "exact", "prefix", "suffix", "safe_regex", "ignore_case", NULL };
+	static const char what[] = "header_value_match.headers[]";
+	const struct node *text = envoy_get(header, "string_match");
+	const struct node *regex = text ? envoy_get(text, "safe_regex") : envoy_get(header, "safe_regex_match");
+	const struct node *present = envoy_get(header, "present_match");
+	int rc = known_only(r, header, what, known);
+	if (rc == 0 && text)
+		rc = known_only(r, text, "header_value_match.headers[].string_match", text_known);
+	if (rc == 0 && !node_get_text(header, "name"))
+		rc = refuse(r, "%s: name is missing", what);
+	if (rc == 0 && present && (present->type != NODE_BOOL || !present->b))
+		rc = refuse(r, "%s: present_match other than true is not supported: use invert_match", what);
+	return rc == 0 && regex ? regex_check(r, regex, what) : rc;
+}
+
+/* What each kind of action may and must say. */
+static int action_check(const struct reading *r, const struct node *action)
+{
+	static const struct {
+		const char *kind, *known[6], *needed[2];
+	} kinds[] = {
+		{ "request_headers", { "header_name", "descriptor_key", "skip_if_absent" }, { "header_name", "descriptor_key" } },
+		{ "generic_key", { "descriptor_key", "descriptor_value" }, { "descriptor_value" } },
+		{ "header_value_match",
+		  { "descriptor_key", "descriptor_value", "expect_match", "headers" },
+		  { "descriptor_value" } },
+		{ "remote_address", { NULL }, { NULL } },
+		{ "destination_cluster", { NULL }, { NULL } },
+		{ "source_cluster", { NULL }, { NULL } },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		if (!str_eq(action->key, kinds[i].kind) && !is_camel(action->key, kinds[i].kind))
+			continue;
+		int rc = known_only(r, action, kinds[i].kind, kinds[i].known);
+		for (size_t k = 0; k < ARRAY_SIZE(kinds[i].needed) && kinds[i].needed[k] && rc == 0; k++) {
+			const struct node *n = envoy_get(action, kinds[i].needed[k]);
+			if (!n || n->type != NODE_STRING || !*n->text)
+				rc = refuse(r, "%s: %s is missing", kinds[i].kind, kinds[i].needed[k]);
+		}
+		const struct node *headers = node_get(action, "headers");
+		if (rc == 0 && str_starts(kinds[i].kind, "header_value") &&
+		    (!headers || headers->type != NODE_LIST || !headers->count))
+			rc = refuse(r, "%s: headers is missing", kinds[i].kind);
+		for (const struct node *h = rc == 0 && headers ? headers->first : NULL; h && rc == 0; h = h->next)
+			rc = header_check(r, h);
+		return rc;
+	}
+	return 0;
+}
+
 static int actions_check(const struct reading *r, const struct node *list)
 {
-	static const char *const known[] = { "actions", "stage", "disable_key", NULL };
+	static const char *const known[] = { "actions", "stage", NULL };
 	static const char *const kinds[] = { "request_headers", "remote_address", "generic_key", "header_value_match",
 					     "destination_cluster", "source_cluster", NULL };
 	if (list && list->type != NODE_LIST)
@@ -152,11 +262,39 @@ static int actions_check(const struct reading *r, const struct node *list)
 			rc = known_only(r, a, "rate_limits[].actions[]", kinds);
 			if (rc == 0 && (a->count != 1 || a->first->type != NODE_MAP))
 				rc = refuse(r, "rate_limits[].actions[] must have one action each");
+			if (rc == 0)
+				rc = action_check(r, a->first);
 		}
 		if (rc < 0)
 			return rc;
 	}
 	return 0;
+}
+
+/* Of refusals. */
+static int response_check(const struct reading *r, const struct node *config)
+{
+	static const char *const known[] = { "header", "append", "append_action", "keep_empty_value", NULL };
+	static const char *const header_known[] = { "key", "value", NULL };
+	static const char *const status_known[] = { "code", NULL };
+	const struct node *list = envoy_get(config, "response_headers_to_add"), *status = node_get(config, "status");
+	int rc = status ? known_only(r, status, "status", status_known) : 0;
+	if (rc == 0 && status && !envoy_status(node_get(status, "code")))
+		rc = refuse(r, "status.code is neither a number nor a name of an HTTP status that is known here");
+	if (rc == 0 && list && list->type != NODE_LIST)
+		rc = refuse(r, "response_headers_to_add is not a list");
+	for (const struct node *n = rc == 0 && list ? list->first : NULL; n && rc == 0; n = n->next) {
+		const struct node *header = node_get(n, "header");
+		const char *value = node_get_text(header, "value");
+		rc = known_only(r, n, "response_headers_to_add[]", known);
+		if (rc == 0)
+			rc = known_only(r, header, "response_headers_to_add[].header", header_known);
+		if (rc == 0 && (!node_get_text(header, "key") || !value))
+			rc = refuse(r, "response_headers_to_add[]: header needs key and value, as text");
+		if (rc == 0 && strchr(value, '%'))
+			rc = refuse(r, "response_headers_to_add[]: %%operators%% are not supported");
+	}
+	return rc;
 }
 
 static int local_limit_check(const struct reading *r, const struct node *config)
@@ -176,6 +314,8 @@ static int local_limit_check(const struct reading *r, const struct node *config)
 		rc = bucket_check(r, bucket, "token_bucket");
 	if (rc == 0)
 		rc = descriptors_check(r, node_get(config, "descriptors"));
+	if (rc == 0)
+		rc = response_check(r, config);
 	return rc == 0 ? actions_check(r, get2(config, "rate_limits", "rateLimits")) : rc;
 }
 
@@ -281,6 +421,7 @@ static int route_read(const struct reading *r, const struct node *value)
 		return r->out->rate_limits ? 0 : refuse(r, "patch.value has nothing that is supported");
 	r->out->config = config_unwrap(per_filter->first, &type);
 	r->out->kind = ENVOY_LOCAL_LIMIT;
+	r->out->per_route = true;
 	return local_limit_check(r, r->out->config);
 }
 

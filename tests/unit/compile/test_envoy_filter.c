@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* EnvoyFilters and the annotation for limits -> a workload's limits and scripts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/base/mem.h"
+#include "agent/model/filters.h"
+#include "tests/unit/compile/world.h"
+
+static struct world w;
+
+static int on_setup(void **state)
+{
+	(void)state;
+	world_init(&w, "n1");
+	return 0;
+}
+
+static int on_teardown(void **state)
+{
+	(void)state;
+	world_done(&w);
+	return 0;
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+
+#define WORKLOAD(more)                                                                                                 \
+	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"                                                    \
+	"metadata: { name: a, namespace: shop, annotations: { weft.dev/netns: x" more " } }\n"                         \
+	"spec: { address: 10.0.0.1, labels: { app: frontend } }\n---\n"
+static const char base[] =
+	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n" WORKLOAD(
+		"");
+
+#define FILTER(name, ns, spec)                                                                                         \
+	"apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: { name: " name ", namespace: " ns      \
+	" }\nspec: { " spec " }\n---\n"
+#define HTTP_FILTER(context, type, config)                                                                             \
+	"{ applyTo: HTTP_FILTER, match: { context: " context " }, patch: { operation: INSERT_BEFORE, value: { name: x, "    \
+	"typed_config: { \"@type\": type.googleapis.com/envoy.x.v3." type ", " config " } } } }"
+#define ON                                                                                                             \
+	"filter_enabled: { default_value: { numerator: 100, denominator: HUNDRED } }, "                                \
+	"filter_enforced: { default_value: { numerator: 100, denominator: HUNDRED } }"
+#define BUCKET(max, fill, interval)                                                                                    \
+	"token_bucket: { max_tokens: " max ", tokens_per_fill: " fill ", fill_interval: " interval " }"
+
+static const struct http_filters *inbound(void)
+{
+	return world_workload(&w, "shop/a")->inbound;
+}
+
+static const struct http_filters *outbound(void)
+{
+	return world_workload(&w, "shop/a")->outbound;
+}
+
+static void test_shop_example_as_written(void **state)
+{
+	(void)state;
+	world_set(&w, base);
+	world_set(&w, "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"
+		      "metadata: { name: p, namespace: shop, annotations: { weft.dev/netns: z } }\n"
+		      "spec: { address: 10.0.0.2, labels: { app: payments } }\n");
+	world_load(&w, "tests/data/shop/40-filters-telemetry.yaml");
+	world_compile(&w);
+	const struct http_filters *f = inbound(), *p = world_workload(&w, "shop/p")->inbound;
+	assert_int_equal(f->limit_count, 1);
+	assert_int_equal(f->script_count, 0);
+	const struct rate_limit *l = &f->limits[0];
+	assert_true(l->has_bucket);
+	assert_int_equal(l->bucket.max_tokens, 1000);
+	assert_int_equal(l->bucket.tokens_per_fill, 100);
+	assert_int_equal(l->bucket.fill_interval_ms, 60000);
+	assert_int_equal(l->enabled.ppm, 1000000);
+	assert_int_equal(l->enforced.ppm, 1000000);
+	assert_int_equal(l->status, 429);
+	assert_string_equal(l->name, "EnvoyFilter/shop/frontend-limit[0]");
+	assert_int_equal(p->script_count, 1);
+	assert_int_equal(p->limit_count, 0);
+	assert_non_null(strstr(p->scripts[0].code, "function envoy_on_request(handle)"));
+	assert_string_equal(p->scripts[0].name, "EnvoyFilter/shop/tenant-required[0]");
+	assert_null(outbound());
+}
+
+static void test_sides_namespaces_and_selectors(void **state)
+{
+	(void)state;
+	world_set(&w, base);
+	world_with(&w,
+		   FILTER("b", "shop", "configPatches: [ " HTTP_FILTER("ANY", "Lua", "inlineCode: both") " ]")
+		   FILTER("a", "istio-system", "configPatches: [ " HTTP_FILTER("SIDECAR_OUTBOUND", "Lua", "inlineCode: out") " ]")
+		   FILTER("c", "elsewhere", "configPatches: [ " HTTP_FILTER("ANY", "Lua", "inlineCode: none") " ]")
+		   FILTER("d", "shop", "workloadSelector: { labels: { app: other } }, configPatches: [ " HTTP_FILTER(
+				  "ANY", "Lua", "inlineCode: none") " ]")
+		   FILTER("e", "shop", "targetRefs: [ { kind: Gateway, name: g } ], configPatches: [ " HTTP_FILTER(
+				  "ANY", "Lua", "inlineCode: none") " ]"));
+	assert_int_equal(inbound()->script_count, 1);
+	assert_string_equal(inbound()->scripts[0].code, "both");
+	assert_int_equal(outbound()->script_count, 2);
+	assert_string_equal(outbound()->scripts[0].code, "out");
+	assert_string_equal(outbound()->scripts[1].code, "both");
+	assert_true(world_finds(&w, "EnvoyFilter/shop/e", "targetRefs"));
+	world_delete(&w, "EnvoyFilter/shop/b");
+	world_compile(&w);
+	assert_null(inbound());
+}
+
+static void test_shares_and_what_is_absent(void **state)
+{
+	(void)state;
+	world_set(&w, base);
+	world_with(&w, FILTER("a", "shop", "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "1", "1s"))
+				      ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "2", "0.5s")
+		", filter_enabled: { default_value: { numerator: 5, denominator: TEN_THOUSAND } }"
+		", filter_enforced: { default_value: { numerator: 250, denominator: MILLION } }, status: { code: ServiceUnavailable }"
+		", rate_limited_as_resource_exhausted: true, enable_x_ratelimit_headers: DRAFT_VERSION_03"
+		", always_consume_default_token_bucket: false, response_headers_to_add: [ { append: false, header: { key: X-L, value: a } },"
+		" { header: { key: x-m, value: b } } ]") " ]"));
+	const struct rate_limit *l = inbound()->limits;
+	assert_int_equal(l[0].enabled.ppm, 0);
+	assert_int_equal(l[0].enforced.ppm, 0);
+	assert_true(world_finds(&w, "EnvoyFilter/shop/a", "configPatches[0]: filter_enabled is not set"));
+	assert_true(world_finds(&w, "EnvoyFilter/shop/a", "configPatches[0]: filter_enforced is not set"));
+	assert_int_equal(l[1].enabled.ppm, 500);
+	assert_int_equal(l[1].enforced.ppm, 250);
+	assert_int_equal(l[1].status, 503);
+	assert_int_equal(l[1].bucket.fill_interval_ms, 500);
+	assert_true(l[1].grpc_exhausted && l[1].x_ratelimit_headers && l[1].spare_bucket);
+	assert_false(l[0].grpc_exhausted || l[0].x_ratelimit_headers || l[0].spare_bucket);
+	assert_string_equal(l[1].response.set[0].name, "x-l");
+	assert_string_equal(l[1].response.add[0].value, "b");
+	assert_true(l[0].id != l[1].id);
+}
+
+#define DESCRIPTORS                                                                                                    \
+	"descriptors: [ { entries: [ { key: who, value: me }, { key: way } ], " BUCKET("1", "1", "1s") " } ]"
+
+static void test_actions_of_routes_go_to_limits_without_their_own(void **state)
+{
+	(void)state;
+	world_set(&w, base);
+	world_with(&w,
+		   FILTER("a", "shop", "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "1", "1s") ", " ON ", " DESCRIPTORS)
+			  ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("6", "1", "1s") ", " ON ", " DESCRIPTORS
+			  ", rate_limits: [ { actions: [ { remote_address: {} } ] } ]")
+			  ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("7", "1", "1s") ", " ON)
+			  ", " HTTP_FILTER("SIDECAR_INBOUND", "RateLimit", "domain: d, failure_mode_deny: true, timeout: 0.25s, rate_limit_service: "
+			  "{ grpc_service: { envoy_grpc: { cluster_name: outbound|8081||rl.shop.svc.cluster.local } } }") " ]")
+		   FILTER("b", "shop", "configPatches: [ { applyTo: VIRTUAL_HOST, match: { context: SIDECAR_INBOUND, routeConfiguration: "
+			  "{ vhost: { name: inbound|http|8080, route: { action: ANY } } } }, patch: { operation: MERGE, value: { rate_limits: "
+			  "[ { actions: [ { request_headers: { header_name: X-Who, descriptor_key: who, skip_if_absent: true } }, "
+			  "{ header_value_match: { descriptor_value: w, expect_match: false, headers: [ { name: X-A, string_match: "
+			  "{ prefix: p, ignore_case: true } }, { name: b, safe_regex_match: { regex: 'a+' }, invert_match: true }, { name: c } ] } } ] }, "
+			  "{ actions: [ { generic_key: { descriptor_value: g } } ] } ] } } } ]"));
+	const struct rate_limit *l = inbound()->limits;
+	assert_int_equal(inbound()->limit_count, 4);
+	assert_int_equal(l[0].action_count, 2);
+	assert_int_equal(l[0].actions[0].port, 8080);
+	const struct limit_action *a = l[0].actions[0].v;
+	assert_int_equal(l[0].actions[0].n, 2);
+	assert_int_equal(a[0].kind, LIMIT_REQUEST_HEADER);
+	assert_string_equal(a[0].header, "x-who");
+	assert_string_equal(a[0].key, "who");
+	assert_true(a[0].skip_if_absent);
+	assert_int_equal(a[1].kind, LIMIT_HEADER_VALUE_MATCH);
+	assert_string_equal(a[1].key, "header_match");
+	assert_false(a[1].expect_match);
+	assert_int_equal(a[1].match_count, 3);
+	assert_string_equal(a[1].matches[0].name, "x-a");
+	assert_int_equal(a[1].matches[0].value.kind, HTTP_TEXT_PREFIX);
+	assert_true(a[1].matches[0].value.ignore_case);
+	assert_int_equal(a[1].matches[1].value.kind, HTTP_TEXT_REGEX);
+	assert_true(a[1].matches[1].invert);
+	assert_non_null(a[1].matches[1].value.regex);
+	assert_int_equal(a[1].matches[2].value.kind, HTTP_TEXT_PRESENT);
+	assert_int_equal(l[0].actions[1].v[0].kind, LIMIT_GENERIC_KEY);
+	assert_string_equal(l[0].actions[1].v[0].key, "generic_key");
+	assert_int_equal(l[1].action_count, 1);
+	assert_int_equal(l[1].actions[0].v[0].kind, LIMIT_REMOTE_ADDRESS);
+	assert_int_equal(l[2].action_count, 0);
+	assert_true(l[3].global && l[3].failure_deny);
+	assert_string_equal(l[3].domain, "d");
+	assert_string_equal(l[3].cluster, "outbound|8081||rl.shop.svc.cluster.local");
+	assert_int_equal(l[3].timeout_ms, 250);
+	assert_int_equal(l[3].action_count, 2);
+	assert_string_equal(l[0].descriptors[0].entries[0].value, "me");
+	assert_null(l[0].descriptors[0].entries[1].value);
+	world_delete(&w, "EnvoyFilter/shop/b");
+	world_compile(&w);
+	assert_int_equal(inbound()->limits[0].action_count, 0);
+	assert_true(world_finds(&w, "EnvoyFilter/shop/a", "configPatches[0]: nothing makes descriptors"));
+	assert_true(world_finds(&w, "EnvoyFilter/shop/a", "configPatches[3]: nothing makes descriptors"));
+}
+
+static void test_a_limit_of_one_route(void **state)
+{
+	(void)state;
+	world_set(&w, base);
+	world_with(&w, FILTER("a", "shop", "configPatches: [ " HTTP_FILTER("SIDECAR_OUTBOUND", "LocalRateLimit", "stat_prefix: x")
+		", { applyTo: HTTP_ROUTE, match: { context: SIDECAR_OUTBOUND, routeConfiguration: { vhost: { name: \"c.shop.svc:8000\", "
+		"route: { name: slow } } } }, patch: { operation: MERGE, value: { typed_per_filter_config: { envoy.filters.http.local_ratelimit: "
+		"{ \"@type\": type.googleapis.com/udpa.type.v1.TypedStruct, type_url: type.googleapis.com/envoy.x.LocalRateLimit, value: { "
+		BUCKET("3", "3", "1s") ", " ON " } } } } } } ]"));
+	const struct rate_limit *l = outbound()->limits;
+	assert_int_equal(outbound()->limit_count, 2);
+	assert_false(l[0].has_bucket || l[0].per_route);
+	assert_true(l[1].has_bucket && l[1].per_route);
+	assert_string_equal(l[1].route, "slow");
+	assert_int_equal(l[1].port, 8000);
+	assert_int_equal(l[1].bucket.max_tokens, 3);
+	assert_null(inbound());
+}
+
+static void test_a_limit_keeps_its_id_when_the_file_moves(void **state)
+{
+	(void)state;
+#define LIMIT FILTER("a", "shop", "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "1", "1s") ", " ON) " ]")
+	world_set(&w, base);
+	world_with(&w, LIMIT);
+	uint64_t id = inbound()->limits[0].id;
+	world_with(&w, "# one\n# more\n" LIMIT FILTER("b", "shop", "configPatches: [ " HTTP_FILTER("ANY", "Lua", "inlineCode: x") " ]"));
+	assert_int_equal(inbound()->script_count, 1);
+	assert_true(inbound()->limits[0].id == id);
+}
+
+static void test_annotation(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *document;
+		uint32_t max, fill;
+		uint64_t interval_ms;
+		bool bad;
+	} rows[] = {
+		{ WORKLOAD(", weft.dev/local-rate-limit: 100/60s"), 100, 100, 60000, false },
+		{ WORKLOAD(", weft.dev/local-rate-limit: \"1000 burst, 100/60s\""), 1000, 100, 60000, false },
+		{ WORKLOAD(", weft.dev/local-rate-limit: 1/50ms"), 1, 1, 50, false },
+		{ WORKLOAD(", weft.dev/local-rate-limit: 1/49ms"), 0, 0, 1000, true },
+		{ WORKLOAD(", weft.dev/local-rate-limit: \"100\""), 0, 0, 1000, true },
+		{ WORKLOAD(", weft.dev/local-rate-limit: 0/1s"), 0, 0, 1000, true },
+		{ WORKLOAD(", weft.dev/local-rate-limit: \"9 burst 1/1s\""), 0, 0, 1000, true },
+		{ WORKLOAD(", weft.dev/local-rate-limit: \"9, 1/1s\""), 0, 0, 1000, true },
+		{ WORKLOAD(", weft.dev/local-rate-limit: 100/minute"), 0, 0, 1000, true },
+	};
+	world_set(&w, base);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		world_with(&w, rows[i].document);
+		const struct rate_limit *l = inbound()->limits;
+		assert_int_equal(inbound()->limit_count, 1);
+		assert_true(l->has_bucket);
+		assert_int_equal(l->bucket.max_tokens, rows[i].max);
+		assert_int_equal(l->bucket.tokens_per_fill, rows[i].fill);
+		assert_int_equal(l->bucket.fill_interval_ms, rows[i].interval_ms);
+		assert_int_equal(l->enforced.ppm, 1000000);
+		if (rows[i].bad)
+			assert_true(world_finds(&w, "WorkloadEntry/shop/a", "weft.dev/local-rate-limit"));
+		assert_null(outbound());
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_shop_example_as_written),
+		CASE(test_sides_namespaces_and_selectors),
+		CASE(test_shares_and_what_is_absent),
+		CASE(test_actions_of_routes_go_to_limits_without_their_own),
+		CASE(test_a_limit_of_one_route),
+		CASE(test_a_limit_keeps_its_id_when_the_file_moves),
+		CASE(test_annotation),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
