@@ -26,12 +26,15 @@ struct caller *caller_get(struct entry *e, struct worker_pod *pod)
 	struct caller *c;
 	LIST_FOREACH(c, &e->callers, link)
 	{
-		if (c->pod == pod)
+		if (c->pod == pod) {
+			c->refs++;
 			return c;
+		}
 	}
 	c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
+	c->refs = 1;
 	c->entry = e;
 	c->pod = worker_pod_ref(pod);
 	LIST_INSERT_HEAD(&e->callers, c, link);

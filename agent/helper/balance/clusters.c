@@ -83,8 +83,8 @@ static int entry_install(struct entry *e, struct http_cluster *c)
 
 	struct version *old = e->version;
 	e->version = v;
+	ad_hoc_keep(e, by_addr); /* looks at all of the old table: before any of them may be freed */
 	hosts_retire_old(e);
-	ad_hoc_keep(e, by_addr);
 	for (size_t i = 0; i < c->endpoint_count; i++) {
 		host_set(hosts[i], v, &c->endpoints[i], !hosts[i]->version, first, now_ns);
 		hosts[i]->seen = false;

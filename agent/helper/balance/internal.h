@@ -185,7 +185,7 @@ struct caller {
 	struct shared_limits *shared; /* NULL: there is no limit */
 };
 
-struct caller *caller_get(struct entry *e, struct worker_pod *pod); /* no reference; NULL: no memory */
+struct caller *caller_get(struct entry *e, struct worker_pod *pod); /* a reference; NULL: no memory */
 void caller_ref(struct caller *c);
 void caller_unref(struct caller *c);
 void caller_add(struct caller *c, enum limit limit, int n);

@@ -47,9 +47,9 @@ static struct pool *pool_new(struct upstreams *u, struct host *h, struct worker_
 		return NULL;
 	struct caller *caller = caller_get(h->entry, pod);
 	struct pool *p = caller ? calloc(1, sizeof(*p)) : NULL;
-	if (!p)
-		return NULL;
-	if (sni && !(p->sni = strdup(sni))) {
+	if (!p || (sni && !(p->sni = strdup(sni)))) {
+		if (caller)
+			caller_unref(caller);
 		free(p);
 		return NULL;
 	}
@@ -57,7 +57,6 @@ static struct pool *pool_new(struct upstreams *u, struct host *h, struct worker_
 	p->host = h;
 	h->refs++;
 	p->caller = caller;
-	caller_ref(caller);
 	p->protocol = protocol;
 	TAILQ_INIT(&p->ready);
 	TAILQ_INIT(&p->busy);

@@ -170,7 +170,10 @@ static enum step way_go(struct upstreams *u, struct entry *e, struct attempt *a,
 	const struct http_cluster *c = way->cluster = e->version->cluster;
 	if (a->q.retry && (c->max_retries || c->retry_budget_percent)) {
 		struct caller *caller = caller_get(e, a->q.pod);
-		if (!caller || caller_retry_over(caller, c))
+		bool over = !caller || caller_retry_over(caller, c);
+		if (caller)
+			caller_unref(caller);
+		if (over)
 			return failed(way, UPSTREAM_RETRY_OVERFLOW);
 	}
 	struct host *h = host_choose(u, e, a, way);

@@ -81,6 +81,10 @@ enum upstream_outcome {
 void upstream_done(struct upstreams *u, struct upstream *up, enum upstream_outcome outcome, uint16_t status,
 		   uint64_t latency_ns);
 
+/* What is known of a cluster that was asked for: for the record of a request that found no endpoint. NULL: nothing. Valid
+ * until the loop turns. */
+const struct http_cluster *upstream_cluster(struct upstreams *u, const char *name);
+
 /* For connections that turn out not to be HTTP: the endpoint that the cluster's balancing chooses, by callback as above,
  * without a connection. Its live count is not kept. */
 typedef void (*upstream_pick_fn)(const struct http_cluster *cluster, const struct cluster_endpoint *endpoint,

@@ -607,14 +607,14 @@ int fake_teardown(void **state)
 {
 	(void)state;
 	struct table_iter it = { 0 };
-	upstreams_free(fake.u);
+	upstreams_free(TAKE(fake.u));
 	fake_turn();
-	while (table_next(clusters, &it))
+	while (clusters && table_next(clusters, &it))
 		if (it.value != &nothing) {
 			assert_int_equal(((struct http_cluster *)it.value)->refs, 1);
 			http_cluster_unref(it.value);
 		}
-	table_free(clusters);
+	table_free(TAKE(clusters));
 	assert_int_equal(fake_open_conns(), 0);
 	assert_int_equal(fake_connecting(), 0);
 	assert_int_equal(fake.watches, 0);
@@ -622,6 +622,7 @@ int fake_teardown(void **state)
 		free(fake.connects[i]);
 	for (size_t i = 0; i < fake.conn_count; i++)
 		free(fake.conns[i]);
+	fake.connect_count = fake.conn_count = 0;
 	assert_int_equal(fake.pods[0].refs + fake.pods[1].refs, 2);
 	assert_null(timers);
 	for (size_t i = 0; i < 2; i++) {
