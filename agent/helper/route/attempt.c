@@ -19,6 +19,8 @@ static uint64_t now_ns(const struct exchange_private *e)
 
 static void timed_out(struct exchange_private *e, const char *details)
 {
+	if (!e->upstream && e->destination)
+		e->x.record.cluster = upstream_cluster(e->x.proxy->upstreams, e->destination->cluster);
 	if (e->head_sent) {
 		exchange_abort(e, FLAG(UT), details, HTTP_RESET_INTERNAL);
 		return;
@@ -26,6 +28,8 @@ static void timed_out(struct exchange_private *e, const char *details)
 	if (e->up.s || e->upstream)
 		attempt_end(e, OUTCOME_TIMEOUT, 504);
 	exchange_respond(&e->x, 504, FLAG(UT), details, "upstream request timeout", NULL);
+	if (!e->upstream)
+		e->x.record.cluster = NULL;
 }
 
 static void on_total(struct deadline *d)
@@ -124,7 +128,8 @@ static void on_upstream(struct upstream *up, enum upstream_failure why, const st
 	e->outcome_known = false;
 	r->cluster = up->cluster;
 	r->endpoint = up->endpoint;
-	r->upstream_local = &up->conn->transport->local;
+	e->upstream_local = up->conn->transport->local;
+	r->upstream_local = &e->upstream_local;
 	r->upstream_tls = up->conn->transport->tls;
 	r->mutual = up->conn->transport->peer != NULL;
 	attempt_got_stream(e, up->stream);
@@ -259,10 +264,15 @@ static void no_stream(struct exchange_private *e, enum upstream_failure why)
 void attempt_no_stream(struct exchange_private *e, enum upstream_failure why, const struct cluster_endpoint *endpoint)
 {
 	struct request_record *r = &e->x.record;
-	r->endpoint = endpoint; /* valid for now */
+	/* Valid for now, which is when the record is written, unless the client is slow to take our answer. */
+	r->endpoint = endpoint;
+	if (e->destination)
+		r->cluster = upstream_cluster(e->x.proxy->upstreams, e->destination->cluster);
 	no_stream(e, why);
-	if (!e->upstream)
+	if (!e->upstream) {
 		r->endpoint = NULL;
+		r->cluster = NULL;
+	}
 }
 
 /* --- the endpoint's stream --- */

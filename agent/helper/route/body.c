@@ -41,7 +41,7 @@ static size_t body_for_stage(struct exchange_private *e, const uint8_t *bytes, s
 	size_t n = len < room ? len : room;
 	if (body_keep(e, bytes, n) == 0)
 		return n;
-	exchange_respond(&e->x, 503, FLAG(LR), "out_of_memory", NULL, NULL);
+	exchange_abort(e, FLAG(LR), "out_of_memory", HTTP_RESET_INTERNAL); /* the stage is told to forget it */
 	return 0;
 }
 

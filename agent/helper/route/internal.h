@@ -105,6 +105,7 @@ struct exchange_private {
 
 	const struct http_destination *destination;
 	struct addr_port target; /* for PASSTHROUGH: original */
+	struct addr_port upstream_local; /* of the present or last attempt; the connection may be gone */
 	struct upstream_wait *wait;
 	struct upstream *upstream;
 	enum upstream_outcome outcome; /* of the attempt that is over, for attempt_settle() */

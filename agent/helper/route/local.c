@@ -47,7 +47,8 @@ static void give_stream(struct local_upstream *l, struct exchange_private *e)
 		return;
 	}
 	struct request_record *r = &e->x.record;
-	r->upstream_local = &l->conn->transport->local;
+	e->upstream_local = l->conn->transport->local;
+	r->upstream_local = &e->upstream_local;
 	attempt_got_stream(e, s);
 }
 

@@ -328,6 +328,7 @@ static void test_failures_before_an_endpoint(void **state)
 		assert_received(w, cases[i].body);
 		assert_string_equal(w->details, cases[i].details);
 		assert_int_equal(w->flags, cases[i].flags);
+		assert_string_equal(w->cluster, "c"); /* whose it was is known, for metrics */
 		if (cases[i].why == UPSTREAM_OVERFLOW)
 			assert_received(w, "x-envoy-overloaded: true\r\n");
 		if (cases[i].why == UPSTREAM_CONNECT)

@@ -145,6 +145,7 @@ void record_finish(struct observe *o, const struct request_record *r)
 	w->response_messages = r->grpc_response_messages;
 	str_copy(w->details, sizeof(w->details), r->details);
 	w->endpoint[0] = '\0';
+	str_copy(w->cluster, sizeof(w->cluster), r->cluster ? r->cluster->name : "");
 	if (r->endpoint)
 		addr_port_text(&r->endpoint->addr, w->endpoint);
 	assert_true(r->began_ns && r->start_ns && r->end_ns >= r->began_ns);
@@ -287,6 +288,11 @@ struct upstream_wait *upstream_get(struct upstreams *u, const struct upstream_qu
 	}
 	attempt_give(w, a, s.failure);
 	return NULL;
+}
+
+const struct http_cluster *upstream_cluster(struct upstreams *u, const char *name)
+{
+	return str_eq(name, "c") ? u->w->cluster : NULL;
 }
 
 void upstream_cancel(struct upstream_wait *wait)
