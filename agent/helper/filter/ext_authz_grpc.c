@@ -7,11 +7,12 @@
 #include "agent/base/mem.h"
 #include "agent/helper/filter/ext_authz.pb-c.h"
 #include "agent/helper/filter/ext_authz_internal.h"
-#include "agent/helper/route/grpc.h"
+#include "agent/helper/filter/fields.h"
+#include "agent/helper/filter/grpc_call.h"
 #include "agent/helper/worker.h"
 #include "agent/model/identity.h"
 
-enum { FRAME_PREFIX = 5, ADD_IF_ABSENT = 1 };
+enum { ADD_IF_ABSENT = 1 };
 
 /* --- asking: all text lies in a head that is freed when the message is packed */
 
@@ -22,18 +23,11 @@ struct check {
 	size_t pair_count;
 };
 
-/* NUL-terminated; what is not ASCII becomes "?", because a string of protobuf must be UTF-8. */
 static char *text_of(struct check *c, struct http_string s)
 {
-	char *p = http_head_room(c->text, (size_t)s.n + 1);
-	if (!p) {
-		c->failed = true;
-		return (char *)"";
-	}
-	for (uint32_t i = 0; i < s.n; i++)
-		p[i] = (unsigned char)s.p[i] < 0x80 ? s.p[i] : '?';
-	p[s.n] = '\0';
-	return p;
+	char *p = field_text(c->text, s);
+	c->failed |= !p;
+	return p ? p : (char *)"";
 }
 
 static void pair_add(struct check *c, const char *key, char *value)
@@ -140,39 +134,19 @@ static int check_pack(struct check *c, struct exchange *x, const struct ext_auth
 	m.attributes = &attributes;
 
 	size_t n = weft__authz__check_request__get_packed_size(&m);
-	uint8_t *out = c->failed ? NULL : malloc(FRAME_PREFIX + n);
+	uint8_t *out = c->failed ? NULL : malloc(GRPC_FRAME + n);
 	if (!out)
 		return -1;
-	out[0] = 0; /* not compressed */
-	for (size_t i = 0; i < 4; i++)
-		out[1 + i] = (uint8_t)(n >> (24 - 8 * i));
-	weft__authz__check_request__pack(&m, out + FRAME_PREFIX);
+	grpc_frame_write(out, n);
+	weft__authz__check_request__pack(&m, out + GRPC_FRAME);
 	*bytes = out;
-	*len = FRAME_PREFIX + n;
+	*len = GRPC_FRAME + n;
 	return 0;
 }
 
-static struct http_head *call_head(const struct ext_authz *p, size_t len)
+const char *ext_authz_host(const struct ext_authz *p)
 {
-	static const char path[] = "/envoy.service.auth.v3.Authorization/Check";
-	const char *host = ext_authz_host(p);
-	struct http_head *h = http_head_new();
-	if (!h)
-		return NULL;
-	h->version = HTTP_2;
-	h->method = http_head_text(h, "POST", 4);
-	h->scheme = http_head_text(h, "http", 4);
-	h->path = http_head_text(h, path, sizeof(path) - 1);
-	h->authority = http_head_text(h, host, strlen(host));
-	h->content_length = (int64_t)len;
-	struct http_string timeout = http_head_textf(h, "%um", p->timeout_ms ? p->timeout_ms : 600);
-	if (!h->authority.p || !timeout.p || http_add(h, "content-type", "application/grpc") < 0 ||
-	    http_add(h, "te", "trailers") < 0 ||
-	    http_add_id(h, http_name_id("grpc-timeout", 12), timeout.p, timeout.n) < 0) {
-		http_head_free(h);
-		return NULL;
-	}
-	return h;
+	return cluster_host(p->cluster);
 }
 
 struct http_head *ext_authz_grpc_request(struct exchange *x, const struct ext_authz *p, const struct ext_body *body,
@@ -189,7 +163,8 @@ struct http_head *ext_authz_grpc_request(struct exchange *x, const struct ext_au
 	free(c.pair_list);
 	if (rc < 0)
 		return NULL;
-	struct http_head *h = call_head(p, *len);
+	struct http_head *h = grpc_call_head(p->cluster, "/envoy.service.auth.v3.Authorization/Check",
+					     p->timeout_ms ? p->timeout_ms : 600, *len);
 	if (!h) {
 		free(*bytes);
 		*bytes = NULL;
@@ -213,7 +188,7 @@ static int head_apply(struct http_head *to, const Weft__Authz__HeaderValueOption
 	char *lower = (char *)(uintptr_t)name.p;
 	for (uint32_t i = 0; i < name.n; i++)
 		lower[i] = lower[i] >= 'A' && lower[i] <= 'Z' ? (char)(lower[i] + 32) : lower[i];
-	if (!ext_authz_field_ok(name, value))
+	if (!field_ok(name, value))
 		return 0;
 	bool there = http_get(to, h->key).p != NULL;
 	if (option->append_action == ADD_IF_ABSENT && there)
@@ -245,7 +220,7 @@ static enum ext_outcome allow(struct exchange *x, const Weft__Authz__OkHttpRespo
 	for (size_t i = 0; i < ok->n_headers_to_remove; i++) {
 		const char *name = ok->headers_to_remove[i];
 		struct http_string text = { name, (uint32_t)strlen(name) };
-		if (ext_authz_field_ok(text, (struct http_string){ "", 0 }))
+		if (field_ok(text, (struct http_string){ "", 0 }))
 			http_remove(x->head, name);
 	}
 	if (heads_apply(&x->head, ok->n_headers, ok->headers) < 0 ||
@@ -269,13 +244,9 @@ static enum ext_outcome deny(const Weft__Authz__DeniedHttpResponse *d, struct ex
 enum ext_outcome ext_authz_grpc_response(struct exchange *x, const struct http_head *response, const uint8_t *body,
 					 size_t len, const struct http_head *trailers, struct ext_denial *denial)
 {
-	if (response->status != 200 || grpc_status(trailers ? trailers : response) != GRPC_OK || len < FRAME_PREFIX ||
-	    body[0])
-		return EXT_ERROR;
-	size_t n = (size_t)body[1] << 24 | (size_t)body[2] << 16 | (size_t)body[3] << 8 | body[4];
-	if (n != len - FRAME_PREFIX)
-		return EXT_ERROR;
-	Weft__Authz__CheckResponse *m = weft__authz__check_response__unpack(NULL, n, body + FRAME_PREFIX);
+	size_t n = 0;
+	const uint8_t *message = grpc_call_message(response, trailers, body, len, &n);
+	Weft__Authz__CheckResponse *m = message ? weft__authz__check_response__unpack(NULL, n, message) : NULL;
 	if (!m)
 		return EXT_ERROR;
 	/* No status is OK, as a message of zeros would be: Envoy reads it so. */

@@ -6,6 +6,7 @@
 
 #include "agent/base/mem.h"
 #include "agent/helper/filter/ext_authz_internal.h"
+#include "agent/helper/filter/fields.h"
 
 static bool pattern_matches(const char *pattern, struct http_string name)
 {
@@ -26,26 +27,6 @@ static bool is_listed(char *const *patterns, size_t count, struct http_string na
 	return false;
 }
 
-bool ext_authz_field_ok(struct http_string name, struct http_string value)
-{
-	static const char *const framing[] = { "connection", "content-length",	  "host",
-					       "keep-alive", "proxy-connection",  "te",
-					       "trailer",    "transfer-encoding", "upgrade" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(framing); i++)
-		if (http_is_nocase(name, framing[i]))
-			return false;
-	return http_name_valid(name.p, name.n) && http_value_valid(value.p, value.n);
-}
-
-/* "outbound|9000||authz.shop.svc.cluster.local": the host is the last part. */
-const char *ext_authz_host(const struct ext_authz *p)
-{
-	const char *bar = strrchr(p->cluster, '|');
-
-	return bar ? bar + 1 : p->cluster;
-}
-
 /* --- asking */
 
 static struct http_string copy(struct http_head *h, struct http_string s)
@@ -60,7 +41,7 @@ static int fields_copy(struct http_head *to, const struct http_head *from, const
 		if (f->id != HTTP_AUTHORIZATION &&
 		    !is_listed(p->include_request_headers, p->include_request_header_count, f->name))
 			continue;
-		if (!ext_authz_field_ok(f->name, f->value))
+		if (!field_ok(f->name, f->value))
 			continue;
 		struct http_string name = copy(to, f->name), value = copy(to, f->value);
 		if (!name.p || !value.p || http_add_ref(to, name, value) < 0)
@@ -136,7 +117,7 @@ static enum ext_outcome allow(struct exchange *x, const struct ext_authz *p, con
 {
 	for (size_t i = 0; i < response->field_count; i++) {
 		const struct http_field *f = &response->fields[i];
-		if (!ext_authz_field_ok(f->name, f->value))
+		if (!field_ok(f->name, f->value))
 			continue;
 		if (is_listed(p->upstream_headers, p->upstream_header_count, f->name) &&
 		    upstream_set(x, response, i) < 0)
@@ -171,7 +152,7 @@ enum ext_outcome ext_authz_http_response(struct exchange *x, const struct ext_au
 		denial->body = strndup((const char *)body, len);
 	for (size_t i = 0; i < response->field_count; i++) {
 		const struct http_field *f = &response->fields[i];
-		if (ext_authz_field_ok(f->name, f->value) && is_returned(p, f) &&
+		if (field_ok(f->name, f->value) && is_returned(p, f) &&
 		    extra_add(&denial->extra, f->name, f->value) < 0)
 			break;
 	}

@@ -32,5 +32,3 @@ enum ext_outcome ext_authz_http_response(struct exchange *x, const struct ext_au
 enum ext_outcome ext_authz_grpc_response(struct exchange *x, const struct http_head *response, const uint8_t *body,
 					 size_t len, const struct http_head *trailers, struct ext_denial *denial);
 const char *ext_authz_host(const struct ext_authz *p); /* of the service that is asked */
-/* Whether a field may be changed by the authorizer: a valid name and value, and nothing that frames messages. */
-bool ext_authz_field_ok(struct http_string name, struct http_string value);
