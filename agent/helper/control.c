@@ -347,6 +347,10 @@ static void control_dispatch(struct helper *h, const Weft__Link__ToHelper *m, in
 		return helper_order_all(h, flush_order, NULL);
 	case WEFT__LINK__TO_HELPER__MSG_TARGET:
 		return control_on_target(h, m->target);
+	case WEFT__LINK__TO_HELPER__MSG_VHOST:
+		return control_on_vhost(h, m->vhost);
+	case WEFT__LINK__TO_HELPER__MSG_VHOST_FORGET:
+		return target_hub_vhost_forget(h->targets, m->vhost_forget->id);
 	case WEFT__LINK__TO_HELPER__MSG_CLUSTER:
 		return control_on_cluster(h, m->cluster);
 	case WEFT__LINK__TO_HELPER__MSG_LOG_SINK:

@@ -15,7 +15,7 @@ void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m)
 		control_fail(h, "a target of no address");
 		return;
 	}
-	int rc = m->target ? target_hub_decode(h->targets, m->target, &target) : 0;
+	int rc = m->target ? target_hub_decode(h->targets, m, &target) : 0;
 	/* One that is of no use must not cost all the others: calls to it fail. */
 	if (rc == -EINVAL)
 		log_error("the agent sent routes for %s that make no sense: calls to it fail",
@@ -24,6 +24,18 @@ void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m)
 		return; /* the question times out */
 	enum news what = target ? NEWS_OBJECT : m->own ? NEWS_OWN : NEWS_NONE;
 	target_hub_target(h->targets, m->cookie, &original, m->host, what, target);
+}
+
+void control_on_vhost(struct helper *h, const Weft__Link__Vhost *m)
+{
+	struct http_vhost *vhost = NULL;
+	int rc = m->id && m->vhost ? message_vhost_decode(m->vhost, &vhost) : -EINVAL;
+	if (rc == 0)
+		target_hub_vhost(h->targets, m->id, vhost);
+	else
+		log_error("the agent sent routes (%s) that %s: calls that need them fail",
+			  m->vhost && m->vhost->name ? m->vhost->name : "without a name",
+			  rc == -EINVAL ? "make no sense" : "memory does not suffice for");
 }
 
 void control_on_cluster(struct helper *h, const Weft__Link__ClusterAnswer *m)

@@ -71,6 +71,7 @@ void control_fail(struct helper *h, const char *what); /* the agent sent somethi
 
 /* --- control_http.c */
 void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m);
+void control_on_vhost(struct helper *h, const Weft__Link__Vhost *m);
 void control_on_cluster(struct helper *h, const Weft__Link__ClusterAnswer *m);
 void control_on_log_sink(struct helper *h, const Weft__Link__LogSink *m, int *fds, size_t fd_count);
 void control_on_tap(struct helper *h, uint32_t id, const char *filter, uint32_t per_second); /* 0: no more */
@@ -108,8 +109,11 @@ void target_hub_free(struct target_hub *hub);
 /* What a worker reports of kind REPORT_TARGET_* and REPORT_CLUSTER_*. */
 void target_hub_on_report(struct target_hub *hub, const struct report *report);
 void target_hub_alone(struct target_hub *hub);
-/* What of an answer says a target, with its routes shared with the other targets that have the same. 0, -EINVAL, -ENOMEM. */
-int target_hub_decode(struct target_hub *hub, Weft__Link__L7Target *m, struct l7_target **out);
+/* Routes that targets refer to; takes vhost. */
+void target_hub_vhost(struct target_hub *hub, uint64_t id, struct http_vhost *vhost);
+void target_hub_vhost_forget(struct target_hub *hub, uint64_t id);
+/* The target of an answer that has one, with its routes. 0, -EINVAL, -ENOMEM. */
+int target_hub_decode(struct target_hub *hub, const Weft__Link__TargetAnswer *m, struct l7_target **out);
 /* The agent's answers. The object, NULL unless what is NEWS_OBJECT, is taken. */
 void target_hub_target(struct target_hub *hub, uint64_t cookie, const struct addr_port *original, const char *host,
 		       enum news what, struct l7_target *target);

@@ -3,20 +3,19 @@
  * own accord) goes to those who use it. The objects are shared by all threads: immutable, counted atomically. */
 #include "agent/helper/helper_internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/base/hash.h"
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
-#include "agent/base/mem.h"
 #include "agent/base/table.h"
 #include "agent/link/rate.h"
 #include "agent/model/cluster.h"
 #include "agent/model/l7.h"
 
 /* A little less than what the agent lets a helper follow. */
-enum { HUB_TARGETS_MAX = 8000, HUB_CLUSTERS_MAX = 16000, HUB_KEY_MAX = 2048, VHOSTS_SWEEP_MIN = 64 };
+enum { HUB_TARGETS_MAX = 8000, HUB_CLUSTERS_MAX = 16000, HUB_KEY_MAX = 2048 };
 
 /* What is asked about: a target has all, a cluster only text, its name. */
 struct hub_subject {
@@ -39,8 +38,7 @@ struct hub_object {
 struct target_hub {
 	struct helper *h;
 	struct table *targets, *clusters;
-	struct table *vhosts; /* keyed hash of its message -> struct http_vhost, a reference */
-	size_t vhosts_sweep;  /* when there are so many, those that no target has are let go */
+	struct table *vhosts; /* the agent's number -> struct http_vhost */
 	struct rate complaints;
 };
 
@@ -98,7 +96,6 @@ struct target_hub *target_hub_new(struct helper *h)
 	hub->targets = table_new(hub_object_free);
 	hub->clusters = table_new(hub_object_free);
 	hub->vhosts = table_new(vhost_free);
-	hub->vhosts_sweep = VHOSTS_SWEEP_MIN;
 	if (hub->targets && hub->clusters && hub->vhosts)
 		return hub;
 	target_hub_free(hub);
@@ -298,56 +295,29 @@ void target_hub_alone(struct target_hub *hub)
 	hub_alone(hub, hub->clusters);
 }
 
-/* --- routes: the pods of a namespace call the same services, and routes are most of a target --- */
+/* --- routes, told once for all targets that have them --- */
 
-/* With a key of this process's own: whoever writes routes for his service can't make them pass for another's. */
-static bool vhost_hash(const Weft__Link__HttpVhost *m, uint64_t *hash)
+void target_hub_vhost(struct target_hub *hub, uint64_t id, struct http_vhost *vhost)
 {
-	size_t len = weft__link__http_vhost__get_packed_size(m);
-	AUTO(mem_freep) uint8_t *packed = malloc(len + 1);
-	if (!packed)
-		return false;
-	weft__link__http_vhost__pack(m, packed);
-	*hash = hash_keyed(packed, len);
-	return true;
+	if (table_set(hub->vhosts, &id, sizeof(id), vhost) < 0)
+		http_vhost_unref(vhost); /* its targets are not decoded, then, and the questions time out */
 }
 
-static void vhosts_sweep(struct target_hub *hub)
+void target_hub_vhost_forget(struct target_hub *hub, uint64_t id)
 {
-	struct table_iter it = { 0 };
-	if (table_count(hub->vhosts) < hub->vhosts_sweep)
-		return;
-	while (table_next(hub->vhosts, &it)) {
-		const struct http_vhost *v = it.value;
-		/* Nobody can take another reference then: they come from targets, which have one. */
-		if (__atomic_load_n(&v->refs, __ATOMIC_ACQUIRE) == 1)
-			table_remove(hub->vhosts, it.key, it.key_len);
-	}
-	hub->vhosts_sweep = 2 * table_count(hub->vhosts) + VHOSTS_SWEEP_MIN;
+	table_remove(hub->vhosts, &id, sizeof(id));
 }
 
-int target_hub_decode(struct target_hub *hub, Weft__Link__L7Target *m, struct l7_target **out)
+int target_hub_decode(struct target_hub *hub, const Weft__Link__TargetAnswer *m, struct l7_target **out)
 {
-	Weft__Link__HttpVhost *routes = m->vhost;
-	uint64_t hash;
-	if (!routes || !vhost_hash(routes, &hash))
-		return message_target_decode(m, out);
-	struct http_vhost *known = table_get(hub->vhosts, &hash, sizeof(hash));
-	if (known)
-		m->vhost = NULL;
-	int rc = message_target_decode(m, out);
-	m->vhost = routes;
-	if (rc < 0)
+	struct http_vhost *vhost = m->vhost ? table_get(hub->vhosts, &m->vhost, sizeof(m->vhost)) : NULL;
+	if (m->vhost && (!vhost || m->target->vhost))
+		return -EINVAL;
+	int rc = message_target_decode(m->target, out);
+	if (rc < 0 || !vhost)
 		return rc;
-	if (known) {
-		(*out)->vhost = http_vhost_ref(known);
-		l7_target_seal(*out);
-		return 0;
-	}
-	vhosts_sweep(hub);
-	struct http_vhost *v = http_vhost_ref((*out)->vhost);
-	if (table_set(hub->vhosts, &hash, sizeof(hash), v) < 0)
-		http_vhost_unref(v); /* not shared, then */
+	(*out)->vhost = http_vhost_ref(vhost);
+	l7_target_seal(*out);
 	return 0;
 }
 

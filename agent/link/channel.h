@@ -17,7 +17,7 @@ enum {
 	CHANNEL_RECORD_MAX = 64 << 10, /* of a message in one record */
 	CHANNEL_FDS_MAX = 64,	       /* per message; the kernel's limit is 253 */
 	CHANNEL_QUEUE_MESSAGES = 16384,
-	CHANNEL_QUEUE_BYTES = 32 << 20,
+	CHANNEL_QUEUE_BYTES = 64 << 20, /* a node full of pods with all that is known of them */
 };
 
 /* The callback takes the descriptors that it wants by setting their entry to -1; the rest is closed after it. */

@@ -249,6 +249,22 @@ int message_target_encode(const struct l7_target *target, Weft__Link__L7Target *
 	return shape_encode(&shape_l7_target, target, (ProtobufCMessage **)out);
 }
 
+int message_vhost_decode(const Weft__Link__HttpVhost *from, struct http_vhost **out)
+{
+	struct http_vhost *vhost = http_vhost_new();
+	if (!vhost)
+		return -ENOMEM;
+	int rc = shape_decode(&shape_http_vhost, &from->base, vhost);
+	if (rc == 0)
+		rc = http_vhost_seal(vhost, NULL);
+	if (rc < 0) {
+		http_vhost_unref(vhost);
+		return rc;
+	}
+	*out = vhost;
+	return 0;
+}
+
 int message_target_decode(const Weft__Link__L7Target *from, struct l7_target **out)
 {
 	struct l7_target *target = l7_target_new();

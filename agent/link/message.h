@@ -13,6 +13,7 @@ enum { LINK_VERSION = 2, LINK_HELPER_MESSAGE_MAX = 256 << 10 }; /* what a helper
 struct channel;
 struct http_cluster;
 struct http_filters;
+struct http_vhost;
 struct l7_target;
 struct policy;
 struct telemetry;
@@ -32,6 +33,7 @@ int message_policy_decode(const Weft__Link__Policy *from, struct policy **out); 
  * weft__link__*__free_unpacked(), decoded ones are sealed and so have the id that they had. */
 int message_target_encode(const struct l7_target *target, Weft__Link__L7Target **out);
 int message_target_decode(const Weft__Link__L7Target *from, struct l7_target **out);
+int message_vhost_decode(const Weft__Link__HttpVhost *from, struct http_vhost **out);
 int message_cluster_encode(const struct http_cluster *cluster, Weft__Link__HttpCluster **out);
 int message_cluster_decode(const Weft__Link__HttpCluster *from, struct http_cluster **out);
 int message_filters_encode(const struct http_filters *filters, Weft__Link__HttpFilters **out);

@@ -192,6 +192,7 @@ int peer_start(struct supervisor *s, struct peer **out, struct err *err)
 		.endpoints = table_new(free),
 		.targets = table_new(free),
 		.clusters = table_new(free),
+		.vhosts = table_new(free),
 		.csrs = table_new(free),
 		.csr_rate = RATE(200, 2048), /* every identity anew after a restart */
 		.socket_rate = RATE(20000, 8192),
@@ -208,7 +209,7 @@ int peer_start(struct supervisor *s, struct peer **out, struct err *err)
 		.message_rate = RATE(50000, 200000), /* of all kinds: far above any load that makes sense */
 	};
 	AUTO(fd_closep) int metrics_fd = -1;
-	bool tables = peer->endpoints && peer->targets && peer->clusters && peer->csrs;
+	bool tables = peer->endpoints && peer->targets && peer->clusters && peer->vhosts && peer->csrs;
 	int rc = tables ? memory_make(&peer->memory, &metrics_fd, err) :
 			  err_set(err, -ENOMEM, "start weft-helper: out of memory");
 	if (rc == 0)
@@ -234,6 +235,7 @@ void peer_free(struct peer *peer)
 	table_free(peer->endpoints);
 	table_free(peer->targets);
 	table_free(peer->clusters);
+	table_free(peer->vhosts);
 	table_free(peer->csrs);
 	free(peer);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/hash.h"
 #include "agent/base/mem.h"
 #include "agent/base/table.h"
 #include "agent/model/cluster.h"
@@ -34,6 +35,55 @@ static const char *unfit(int rc)
 {
 	return rc == -EINVAL ? "have a value that the helper would not take" :
 			       "are too large to hand to the helper (over 8 MiB)";
+}
+
+/* --- routes --- */
+
+static int vhost_send(struct peer *peer, const struct sent_vhost *v, Weft__Link__HttpVhost *encoded)
+{
+	Weft__Link__Vhost m = WEFT__LINK__VHOST__INIT;
+	m.id = v->id;
+	m.vhost = encoded;
+	return peer_send(peer, WEFT__LINK__TO_HELPER__MSG_VHOST, &m, NULL, 0);
+}
+
+/* One more target has these routes: the helper is told them if it does not have them. */
+static int vhost_use(struct peer *peer, Weft__Link__HttpVhost *encoded, struct sent_vhost **out)
+{
+	size_t len = weft__link__http_vhost__get_packed_size(encoded);
+	AUTO(mem_freep) uint8_t *packed = malloc(len + 1);
+	if (!packed)
+		return -ENOMEM;
+	weft__link__http_vhost__pack(encoded, packed);
+	uint64_t hash = hash_keyed(packed, len);
+	struct sent_vhost *v = table_get(peer->vhosts, &hash, sizeof(hash));
+	if (!v) {
+		v = calloc(1, sizeof(*v));
+		if (!v || table_set(peer->vhosts, &hash, sizeof(hash), v) < 0) {
+			free(v);
+			return -ENOMEM;
+		}
+		v->hash = hash;
+		v->id = ++peer->vhost_ids;
+		int rc = vhost_send(peer, v, encoded);
+		if (rc < 0) {
+			table_remove(peer->vhosts, &hash, sizeof(hash));
+			return rc;
+		}
+	}
+	v->targets++;
+	*out = v;
+	return 0;
+}
+
+static void vhost_release(struct peer *peer, struct sent_vhost *v)
+{
+	if (!v || --v->targets > 0)
+		return;
+	Weft__Link__VhostForget m = WEFT__LINK__VHOST_FORGET__INIT;
+	m.id = v->id;
+	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_VHOST_FORGET, &m, NULL, 0);
+	table_remove(peer->vhosts, &v->hash, sizeof(v->hash));
 }
 
 /* --- targets --- */
@@ -71,11 +121,25 @@ static int target_answer(struct peer *peer, struct sent_target *t, int what, con
 	m.host = t->host;
 	m.own = what == SENT_OWN;
 	int rc = what == SENT_OBJECT ? message_target_encode(target, &m.target) : 0;
-	if (rc < 0)
-		return rc;
-	rc = peer_send(peer, WEFT__LINK__TO_HELPER__MSG_TARGET, &m, NULL, 0);
-	if (m.target)
+	Weft__Link__HttpVhost *routes = m.target ? m.target->vhost : NULL;
+	struct sent_vhost *vhost = NULL;
+	if (rc == 0 && routes)
+		rc = vhost_use(peer, routes, &vhost);
+	if (rc == 0) {
+		if (vhost) {
+			m.vhost = vhost->id;
+			m.target->vhost = NULL;
+		}
+		rc = peer_send(peer, WEFT__LINK__TO_HELPER__MSG_TARGET, &m, NULL, 0);
+	}
+	if (m.target) {
+		m.target->vhost = routes;
 		weft__link__l7_target__free_unpacked(m.target, NULL);
+	}
+	/* What it had before is let go when it has something else. */
+	vhost_release(peer, rc == 0 ? t->vhost : vhost);
+	if (rc == 0)
+		t->vhost = vhost;
 	return rc;
 }
 
@@ -146,6 +210,10 @@ void peer_on_target_forget(struct peer *peer, const Weft__Link__TargetForget *m)
 	}
 	struct target_key key;
 	target_key(m->cookie, &at, m->host, &key);
+	struct sent_target *t = table_get(peer->targets, key.b, key.len);
+	if (!t)
+		return;
+	vhost_release(peer, t->vhost);
 	table_remove(peer->targets, key.b, key.len);
 }
 

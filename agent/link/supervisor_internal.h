@@ -37,6 +37,8 @@ struct peer {
 	struct table *endpoints; /* packed endpoint -> struct sent_endpoint */
 	struct table *targets;	 /* packed pod, address and host -> struct sent_target */
 	struct table *clusters;	 /* name -> struct sent_cluster */
+	struct table *vhosts;	 /* hash -> struct sent_vhost */
+	uint64_t vhost_ids;
 	struct table *csrs;	 /* identity -> struct rate */
 	struct rate csr_rate, socket_rate, endpoint_rate, target_rate, cluster_rate, dns_rate, drop_rate, result_rate, log_rate, bad_rate,
 		message_rate, span_rate, tap_rate;
@@ -53,8 +55,16 @@ struct sent_object {
 	uint64_t id;
 };
 
+/* Routes that a helper has, by a hash that nobody outside can aim at: they are most of a target, and the pods of a
+ * namespace that call one service have the same. */
+struct sent_vhost {
+	uint64_t hash, id;
+	size_t targets; /* that have it */
+};
+
 struct sent_target {
 	struct sent_object sent;
+	struct sent_vhost *vhost; /* NULL: none */
 	uint64_t cookie;
 	struct addr_port original;
 	char host[]; /* "": the address alone */

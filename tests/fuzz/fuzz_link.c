@@ -51,6 +51,10 @@ static void on_target(uint64_t cookie, const struct addr_port *original, const c
 	(void)arg;
 	assert(cookie == COOKIE && (!host || (*host && strlen(host) <= 255)));
 	*out = l7_target_new();
+	if (*out && ((*out)->vhost = http_vhost_new())) {
+		(*out)->vhost->name = strdup("routes");
+		http_vhost_seal((*out)->vhost, NULL);
+	}
 	if (*out)
 		l7_target_seal(*out);
 }
@@ -141,6 +145,7 @@ static void hostile(const uint8_t *data, size_t size)
 			     .endpoints = table_new(free),
 			     .targets = table_new(free),
 			     .clusters = table_new(free),
+			     .vhosts = table_new(free),
 			     .csrs = table_new(free),
 			     .csr_rate = RATE(1, 4),
 			     .socket_rate = RATE(1, 128),
@@ -168,6 +173,8 @@ static void hostile(const uint8_t *data, size_t size)
 	table_free(peer.endpoints);
 	table_free(peer.targets);
 	table_free(peer.clusters);
+	assert(!peer.vhosts || table_count(peer.vhosts) <= 1);
+	table_free(peer.vhosts);
 	table_free(peer.csrs);
 	table_free(s.pods);
 	table_free(s.identities);

@@ -255,6 +255,12 @@ static void helper_note(const Weft__Link__ToHelper *m)
 	if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_TARGET) {
 		const char *service = m->target->own ? "own" : m->target->target ? m->target->target->service : "none";
 		snprintf(text, sizeof(text), "target %s %s", *m->target->host ? m->target->host : "-", service);
+		if (m->target->vhost)
+			snprintf(text + strlen(text), 32, " vhost %u", (unsigned int)m->target->vhost);
+	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_VHOST) {
+		snprintf(text, sizeof(text), "vhost %u %s", (unsigned int)m->vhost->id, m->vhost->vhost->name);
+	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_VHOST_FORGET) {
+		snprintf(text, sizeof(text), "forget %u", (unsigned int)m->vhost_forget->id);
 	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_CLUSTER) {
 		unsigned int max = m->cluster->cluster ? m->cluster->cluster->max_requests : 0;
 		snprintf(text, sizeof(text), "cluster %s %u", m->cluster->name, max);
@@ -366,6 +372,7 @@ struct fixture {
 	char run_dir[64], self[PATH_MAX], heard[8192];
 	unsigned int died, sockets, csrs, results, drops, logs, endpoints;
 	const char *service, *host_service; /* of the target that the agent knows */
+	const char *routes;		    /* NULL: none */
 	uint32_t max_requests;		    /* of the cluster */
 	unsigned int targets, clusters, taps, spans;
 	const char *awaited;
@@ -408,6 +415,11 @@ static void on_target(uint64_t cookie, const struct addr_port *original, const c
 		return;
 	*out = l7_target_new();
 	(*out)->service = strdup(service);
+	if (f->routes) {
+		(*out)->vhost = http_vhost_new();
+		(*out)->vhost->name = strdup(f->routes);
+		assert_int_equal(http_vhost_seal((*out)->vhost, NULL), 0);
+	}
 	l7_target_seal(*out);
 }
 
@@ -757,6 +769,33 @@ static void test_supervisor_follows_targets_and_clusters(void **state)
 	assert_int_equal(times(f->heard, "cluster c"), 3); /* 0, 7, 9 */
 }
 
+static void test_supervisor_tells_routes_once(void **state)
+{
+	struct fixture *f = *state;
+	f->service = "one";
+	f->host_service = "host";
+	f->routes = "a";
+	f->max_requests = 5;
+	start(f, "follow");
+	assert_true(hears(f, "cluster none 0\n"));
+	assert_non_null(strstr(f->heard, "vhost 1 a\ntarget x host vhost 1\ntarget - one vhost 1\n"));
+	f->heard[0] = 0;
+	f->routes = "b";
+	supervisor_refresh(f->s);
+	/* The old ones are forgotten when the last target has the new ones. */
+	assert_true(hears(f, "forget 1\n"));
+	assert_int_equal(times(f->heard, "vhost 2 b\n"), 1);
+	assert_int_equal(times(f->heard, " vhost 2\n"), 2);
+	f->heard[0] = 0;
+	f->host_service = NULL; /* as the address's own: no target of its own */
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "target x own\n"));
+	f->service = NULL;
+	supervisor_refresh(f->s);
+	assert_true(hears(f, "target - none\nforget 2\n"));
+	assert_int_equal(times(f->heard, "forget"), 1);
+}
+
 static void test_supervisor_new_helper_gets_sinks_and_taps(void **state)
 {
 	struct fixture *f = *state;
@@ -870,6 +909,7 @@ int main(int argc, char **argv)
 		T(test_supervisor_endpoints_followed_are_bounded),
 		T(test_supervisor_targets_and_clusters_followed_are_bounded),
 		T(test_supervisor_follows_targets_and_clusters),
+		T(test_supervisor_tells_routes_once),
 		T(test_supervisor_new_helper_gets_sinks_and_taps),
 		T(test_supervisor_deaf_helper_is_killed_when_queue_is_full),
 		T(test_supervisor_crash_loop_backs_off),

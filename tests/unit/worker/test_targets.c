@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -556,50 +557,47 @@ static void test_hub_second_worker_is_answered_without_agent(void **state)
 
 /* --- routes are shared --- */
 
-static struct l7_target *decoded(struct fixture *t, const char *service, const char *vhost)
+static struct http_vhost *routes_named(const char *name)
 {
-	struct l7_target *target = l7_target_new(), *out = NULL;
-	target->service = strdup(service);
-	if (vhost) {
-		target->vhost = http_vhost_new();
-		target->vhost->name = strdup(vhost);
-		assert_int_equal(http_vhost_seal(target->vhost, NULL), 0);
-	}
-	l7_target_seal(target);
-	Weft__Link__L7Target *m;
-	assert_int_equal(message_target_encode(target, &m), 0);
-	assert_int_equal(target_hub_decode(t->h.targets, m, &out), 0);
-	assert_int_equal(out->id, target->id);
-	assert_true(!vhost == !m->vhost);
-	weft__link__l7_target__free_unpacked(m, NULL);
-	l7_target_unref(target);
-	return out;
+	struct http_vhost *v = http_vhost_new();
+	v->name = strdup(name);
+	assert_int_equal(http_vhost_seal(v, NULL), 0);
+	return v;
 }
 
-static void test_hub_equal_routes_are_one_object(void **state)
+static int decode(struct fixture *t, uint64_t vhost, struct l7_target **out)
+{
+	Weft__Link__TargetAnswer m = WEFT__LINK__TARGET_ANSWER__INIT;
+	Weft__Link__L7Target target = WEFT__LINK__L7_TARGET__INIT;
+	m.target = &target;
+	m.vhost = vhost;
+	return target_hub_decode(t->h.targets, &m, out);
+}
+
+static void test_hub_targets_share_routes_that_were_told(void **state)
 {
 	struct fixture *t = *state;
-	struct l7_target *a = decoded(t, "a", "routes"), *b = decoded(t, "b", "routes"), *c = decoded(t, "a", "other");
-	struct l7_target *none = decoded(t, "a", NULL);
+	struct l7_target *a, *b, *none, *other;
+	assert_int_equal(decode(t, 5, &a), -EINVAL); /* not told */
+	target_hub_vhost(t->h.targets, 5, routes_named("five"));
+	target_hub_vhost(t->h.targets, 6, routes_named("six"));
+	assert_int_equal(decode(t, 5, &a), 0);
+	assert_int_equal(decode(t, 5, &b), 0);
+	assert_int_equal(decode(t, 6, &other), 0);
+	assert_int_equal(decode(t, 0, &none), 0);
 	assert_ptr_equal(a->vhost, b->vhost);
-	assert_ptr_not_equal(a->vhost, c->vhost);
+	assert_string_equal(a->vhost->name, "five");
+	assert_ptr_not_equal(a->vhost, other->vhost);
 	assert_null(none->vhost);
+	assert_int_not_equal(a->id, other->id);
+	assert_int_not_equal(a->id, none->id);
+	target_hub_vhost_forget(t->h.targets, 5);
+	assert_int_equal(decode(t, 5, &none), -EINVAL);
+	assert_int_equal(a->vhost->refs, 2); /* who has it keeps it */
+	l7_target_unref(a);
 	l7_target_unref(b);
 	l7_target_unref(none);
-	struct http_vhost *routes = http_vhost_ref(a->vhost);
-	l7_target_unref(a);
-	/* Those that nobody has are let go when many have come. */
-	for (int i = 0; i < 1000; i++) {
-		char name[32];
-		snprintf(name, sizeof(name), "routes %d", i);
-		l7_target_unref(decoded(t, "s", name));
-	}
-	assert_int_equal(c->vhost->refs, 2);
-	struct l7_target *again = decoded(t, "a", "routes");
-	assert_ptr_equal(again->vhost, routes); /* this one somebody had */
-	l7_target_unref(again);
-	l7_target_unref(c);
-	http_vhost_unref(routes);
+	l7_target_unref(other);
 }
 
 /* --- what is told of requests --- */
@@ -682,7 +680,7 @@ int main(void)
 		T(test_cluster_name_that_is_none_is_not_asked_for),
 		T(test_hub_forgets_when_last_worker_has),
 		T(test_hub_second_worker_is_answered_without_agent),
-		T(test_hub_equal_routes_are_one_object),
+		T(test_hub_targets_share_routes_that_were_told),
 		T(test_spans_wait_for_the_link_thread_and_no_longer),
 		T(test_taps_have_their_rate),
 	};
