@@ -268,7 +268,7 @@ static void l4_rule_add(struct http_routing *to, const struct resource *r, const
 		return;
 
 	out->sni_hosts = http_alloc(to, hostnames ? hostnames->n : 0, sizeof(*out->sni_hosts));
-	for (size_t i = 0; out->sni_hosts && i < hostnames->n; i++)
+	for (size_t i = 0; out->sni_hosts && hostnames && i < hostnames->n; i++)
 		out->sni_hosts[out->sni_host_count++] = http_lower(to, hostnames->v[i]);
 	out->clusters = http_alloc(to, rule->backends.n, sizeof(*out->clusters));
 	for (size_t i = 0; out->clusters && i < rule->backends.n; i++) {

@@ -285,7 +285,7 @@ bool http_wider_host(const char *host, const char **at, char out[256])
 	const char *dot = strchr(from, '.');
 	if (!dot) {
 		*at = NULL;
-		strcpy(out, "*");
+		str_copy(out, 256, "*");
 		return true;
 	}
 	snprintf(out, 256, "*%s", dot);
