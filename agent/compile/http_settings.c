@@ -148,20 +148,17 @@ static void pool_set(struct http_cluster *out, const struct connection_pool_http
 	}
 }
 
-/* HTTP/1 unless it is said otherwise, by the mesh only for its own workloads; as the caller speaks where nothing is
- * declared. */
-static enum cluster_protocol protocol_of(const struct compiler *c, const struct service *s,
-					 const struct service_port *port, const struct connection_pool_http *http)
+/* HTTP/1 unless the port says otherwise; as the caller speaks where nothing is declared. h2UpgradePolicy is about what
+ * proxies speak with each other: a server's sidecar goes on in HTTP/1 with an application that knows no other. Here the
+ * application is next, and tunnels carry all connections of a pair over one; so it counts outside of the mesh alone. */
+static enum cluster_protocol protocol_of(const struct service *s, const struct service_port *port,
+					 const struct connection_pool_http *http)
 {
-	enum h2_upgrade upgrade = http ? http->h2_upgrade_policy : H2_UPGRADE_DEFAULT;
-
 	if (http && http->use_client_protocol)
 		return CLUSTER_AS_CLIENT;
 	if (port->app == APP_HTTP2 || port->app == APP_GRPC)
 		return CLUSTER_H2;
-	if (upgrade == H2_UPGRADE_DEFAULT && c->mesh_config && !s->external && port->app == APP_HTTP)
-		upgrade = c->mesh_config->h2_upgrade_policy;
-	if (upgrade == H2_UPGRADE_UPGRADE)
+	if (s->external && http && http->h2_upgrade_policy == H2_UPGRADE_UPGRADE)
 		return CLUSTER_H2;
 	return port->app == APP_UNKNOWN ? CLUSTER_AS_CLIENT : CLUSTER_H1;
 }
@@ -265,7 +262,7 @@ int http_cluster_settings(struct compiler *c, struct http_cluster *out, const st
 	if (rule->pool)
 		traffic_pool_apply(rule->pool, &traffic);
 	out->tcp = traffic.tcp;
-	out->protocol = protocol_of(c, s, port, http);
+	out->protocol = protocol_of(s, port, http);
 	pool_set(out, http, rule->retry_budget);
 	outlier_set(&out->outlier, rule->outlier);
 	if (rule->tunnel) {

@@ -23,6 +23,9 @@ static struct world w;
 	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: { name: " name                             \
 	", namespace: shop, annotations: { " more " } }\nspec: { address: " addr ", labels: { app: s, " labels         \
 	" }" spec " }\n---\n"
+#define RULE_FOR(host, spec)                                                                                           \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: other, namespace: shop }\nspec: { "  \
+	"host: " host ", " spec " }\n---\n"
 #define RULE(spec)                                                                                                     \
 	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: r, namespace: shop }\nspec: { "  \
 	"host: s, " spec " }\n---\n"
@@ -163,7 +166,6 @@ static void test_port_level_settings_replace(void **state)
 					   "maxConnections: 3 } } } ] }"));
 	assert_int_equal(c->lb, CLUSTER_LEAST_REQUEST);
 	assert_int_equal(c->outlier.consecutive_5xx, 0);
-	assert_int_equal(c->protocol, CLUSTER_H2);
 	assert_int_equal(c->tcp.max_connections, 3);
 	http_cluster_unref(c);
 	c = http_cluster(&w, "outbound|81||" FQDN);
@@ -217,20 +219,21 @@ static void test_balancers(void **state)
 	http_cluster_unref(c);
 }
 
-static void test_mesh_upgrades_its_own_http_ports(void **state)
+static void test_upgrades_outside_of_the_mesh_alone(void **state)
 {
 	(void)state;
 	world_with(&w, "h2UpgradePolicy: UPGRADE\n");
-	struct http_cluster *c = http_cluster(&w, ALL);
-	assert_int_equal(c->protocol, CLUSTER_H2);
-	http_cluster_unref(c);
-	c = with(RULE("trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: DO_NOT_UPGRADE } } }"));
-	assert_int_equal(c->protocol, CLUSTER_H1);
+	struct http_cluster *c = with(RULE("trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: UPGRADE } } }"));
+	assert_int_equal(c->protocol, CLUSTER_H1); /* the application speaks what its port says */
 	http_cluster_unref(c);
 	world_with(&w, ENTRY("x.example", "resolution: STATIC, location: MESH_EXTERNAL, ports: [ { number: 80, name: "
 					  "http, protocol: HTTP } ]"));
 	c = http_cluster(&w, "outbound|80||x.example");
 	assert_int_equal(c->protocol, CLUSTER_H1);
+	http_cluster_unref(c);
+	world_with(&w, RULE_FOR("x.example", "trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: UPGRADE } } }"));
+	c = http_cluster(&w, "outbound|80||x.example");
+	assert_int_equal(c->protocol, CLUSTER_H2);
 	http_cluster_unref(c);
 }
 
@@ -536,7 +539,7 @@ int main(void)
 		CASE(test_subsets),
 		CASE(test_port_level_settings_replace),
 		CASE(test_balancers),
-		CASE(test_mesh_upgrades_its_own_http_ports),
+		CASE(test_upgrades_outside_of_the_mesh_alone),
 		CASE(test_affinity_of_the_service_is_by_source),
 		CASE(test_path_normalisation_of_the_mesh),
 		CASE(test_tls_settings),

@@ -122,7 +122,7 @@ static void test_catalog_clusters(void **state)
 	struct http_cluster *c = http_cluster(&w, V1);
 	assert_string_equal(http_endpoints_of(c), "10.50.1.20:8080 p0 w1");
 	assert_int_equal(c->lb, CLUSTER_LEAST_REQUEST);
-	assert_int_equal(c->protocol, CLUSTER_H2); /* h2UpgradePolicy */
+	assert_int_equal(c->protocol, CLUSTER_H1); /* h2UpgradePolicy is not about the application */
 	assert_int_equal(c->max_pending, 50);
 	assert_int_equal(c->max_requests, 100);
 	assert_int_equal(c->max_requests_per_connection, 10);
