@@ -126,7 +126,7 @@ static const struct field mesh_config_fields[] = {
 	FIELD(mesh_config_spec, access_log_encoding, "accessLogEncoding", ENUM, .words = &encodings, .def = "TEXT", .doc = "Of the access log."),
 	FIELD(mesh_config_spec, enable_tracing, "enableTracing", BOOL, .doc = "Spans."),
 	FIELD(mesh_config_spec, path_normalization, "pathNormalization", OBJECT, .of = &schema_path_normalization, .doc = "Of paths, before they are compared."),
-	FIELD(mesh_config_spec, h2_upgrade_policy, "h2UpgradePolicy", ENUM, .words = &h2_upgrades, .def = "DO_NOT_UPGRADE", .doc = "HTTP/2 to HTTP ports of workloads of the mesh."),
+	FIELD(mesh_config_spec, h2_upgrade_policy, "h2UpgradePolicy", ENUM, .words = &h2_upgrades, .flags = FIELD_UNUSED, .def = "DO_NOT_UPGRADE", .doc = "Without effect: applications get what their ports say, and tunnels are shared anyway."),
 	FIELD(mesh_config_spec, default_http_retry_policy, "defaultHttpRetryPolicy", OBJECT, .of = &schema_vs_retry, .doc = "Of routes that say nothing."),
 	FIELD(mesh_config_spec, default_config, "defaultConfig", ANY, .any = NODE_MAP, .doc = "ProxyConfig."),
 	FIELD(mesh_config_spec, extension_providers, "extensionProviders", ANY, .any = NODE_LIST, .doc = "Tracing, logging, authorisation services."),
