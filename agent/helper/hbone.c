@@ -361,8 +361,9 @@ size_t hbone_live(const struct hbone *h)
 /* --- dump --- */
 
 static const char *const stream_states[] = {
-	[STREAM_RESOLVING] = "resolving",   [STREAM_QUEUED] = "waiting", [STREAM_ASKED] = "connecting",
-	[STREAM_CONNECTING] = "connecting", [STREAM_SNIFFING] = "sniffing", [STREAM_OPEN] = "open",	 [STREAM_CLOSED] = "closed",
+	[STREAM_RESOLVING] = "resolving",   [STREAM_QUEUED] = "waiting",    [STREAM_ASKED] = "connecting",
+	[STREAM_CONNECTING] = "connecting", [STREAM_SNIFFING] = "sniffing", [STREAM_OPEN] = "open",
+	[STREAM_CLOSED] = "closed",
 };
 
 static void dump_stream(const struct hbone_stream *s, uint64_t now_s, struct sb *out)

@@ -109,7 +109,7 @@ struct hbone_stream {
 	uint32_t magic;
 	uint8_t state;
 	bool inbound, settled, app_eof, app_shut, blocked, eager, retried;
-	bool hung_up; /* the application has sent its last byte, as epoll says */
+	bool hung_up;	/* the application has sent its last byte, as epoll says */
 	bool http;	/* inbound, and the engine judges each request */
 	bool declared;	/* inbound: HTTP by declaration */
 	bool uncharged; /* does not count against the pod's limit */

@@ -27,9 +27,10 @@ static bool is_token(uint8_t c)
 
 static bool is_known_method(const uint8_t *p, size_t n)
 {
-	static const char *const methods[] = { "GET",	"HEAD",	   "POST",     "PUT",	"DELETE", "CONNECT", "OPTIONS",
-					       "TRACE", "PATCH",   "PROPFIND", "MKCOL", "COPY",	  "MOVE",    "LOCK",
-					       "UNLOCK", "REPORT", "SEARCH",   "PURGE", "PROPPATCH" };
+	static const char *const methods[] = { "GET",	  "HEAD",    "POST",  "PUT",	  "DELETE",
+					       "CONNECT", "OPTIONS", "TRACE", "PATCH",	  "PROPFIND",
+					       "MKCOL",	  "COPY",    "MOVE",  "LOCK",	  "UNLOCK",
+					       "REPORT",  "SEARCH",  "PURGE", "PROPPATCH" };
 	for (size_t i = 0; i < ARRAY_SIZE(methods); i++)
 		if (strlen(methods[i]) == n && memcmp(methods[i], p, n) == 0)
 			return true;
@@ -86,8 +87,8 @@ enum { RECORD_HANDSHAKE = 22, CLIENT_HELLO = 1, EXTENSION_SERVER_NAME = 0, NAME_
 struct reader {
 	const uint8_t *p;
 	size_t n;
-	size_t record; /* bytes left in the present record */
-	size_t left;   /* of the message; read no further */
+	size_t record;	    /* bytes left in the present record */
+	size_t left;	    /* of the message; read no further */
 	enum sniffed state; /* SNIFF_TLS: so far so good */
 };
 

@@ -38,9 +38,9 @@ struct tls_client {
 	char *sni, **names;
 	size_t name_count;
 	char alpn[32];
-	struct err *err; /* the caller's, during a handshake */
+	struct err *err;     /* the caller's, during a handshake */
 	const char *matched; /* of names */
-	bool refused;	 /* by us, and err says why */
+	bool refused;	     /* by us, and err says why */
 	bool done;
 };
 
@@ -154,7 +154,7 @@ static int verify(X509_STORE_CTX *store, void *arg)
 		return 1;
 	if (X509_verify_cert(store) != 1) {
 		refuse(c, "tls: the certificate of %s: %s", c->sni ? c->sni : "the server",
-			X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
+		       X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
 		return 0;
 	}
 	if (is_revoked(c->context, store)) {
@@ -168,7 +168,7 @@ static int verify(X509_STORE_CTX *store, void *arg)
 			return 1;
 		}
 	refuse(c, "tls: the server's certificate is not for %s%s",
-		c->name_count ? c->names[0] : "any name, as none is expected", c->name_count > 1 ? " or others" : "");
+	       c->name_count ? c->names[0] : "any name, as none is expected", c->name_count > 1 ? " or others" : "");
 	X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
 	return 0;
 }

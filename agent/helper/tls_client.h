@@ -17,9 +17,9 @@ struct tls_trust;
 
 /* Whom to trust, and who we are. */
 struct tls_client_config {
-	const char *ca_pem;		/* roots; NULL: `trust`, or nobody */
-	struct tls_trust *trust;	/* of the mesh, with what it revokes */
-	bool insecure;			/* any certificate is taken */
+	const char *ca_pem;		 /* roots; NULL: `trust`, or nobody */
+	struct tls_trust *trust;	 /* of the mesh, with what it revokes */
+	bool insecure;			 /* any certificate is taken */
 	const char *chain_pem, *key_pem; /* ours, from files; or: */
 	struct tls_credentials *credentials;
 };
@@ -31,8 +31,9 @@ void tls_client_context_unref(struct tls_client_context *c);			 /* NULL is fine 
 
 /* Whom we call. Strings are copied. */
 struct tls_client_target {
-	const char *sni;	  /* NULL: none is sent */
-	const char *const *names; /* any of these must be in the certificate: DNS names, addresses, or URIs with "://" */
+	const char *sni; /* NULL: none is sent */
+	const char *const
+		*names; /* any of these must be in the certificate: DNS names, addresses, or URIs with "://" */
 	size_t name_count;
 	const char *const *alpn; /* in order of preference */
 	size_t alpn_count;
@@ -47,9 +48,10 @@ struct buffer *tls_client_output(struct tls_client *c);
  * sentence; -ENOMEM. The output may hold an alert. */
 int tls_client_handshake(struct tls_client *c, const uint8_t **bytes, size_t *len, struct err *err);
 const char *tls_client_alpn(const struct tls_client *c); /* NULL: nothing */
-const char *tls_client_peer(const struct tls_client *c); /* which name the certificate had; NULL: insecure, or resumed */
+const char *
+tls_client_peer(const struct tls_client *c); /* which name the certificate had; NULL: insecure, or resumed */
 /* Plaintext of the received bytes, at most 16 KiB at a time when size allows it: > 0; 0: more bytes are needed; -EPIPE: the
  * peer has ended in order; -EPROTO: it is over. */
 ssize_t tls_client_read(struct tls_client *c, const uint8_t **bytes, size_t *len, uint8_t *out, size_t size);
 int tls_client_write(struct tls_client *c, const void *bytes, size_t len); /* 0 or -errno; sealed into the output */
-void tls_client_end(struct tls_client *c);				     /* close_notify */
+void tls_client_end(struct tls_client *c);				   /* close_notify */

@@ -22,8 +22,8 @@ struct transport_events {
 	/* Bytes arrived. Returns how many it took; fewer than len: the transport keeps the rest and reads no more until
 	 * transport_resume(). May close the transport (return anything then). */
 	size_t (*on_data)(struct transport *t, const uint8_t *bytes, size_t len, void *arg);
-	void (*on_end)(struct transport *t, void *arg);		/* the peer sends no more; all bytes were delivered */
-	void (*on_room)(struct transport *t, void *arg);	/* the queue is empty again, after a write was cut short */
+	void (*on_end)(struct transport *t, void *arg);	 /* the peer sends no more; all bytes were delivered */
+	void (*on_room)(struct transport *t, void *arg); /* the queue is empty again, after a write was cut short */
 	void (*on_broken)(struct transport *t, int error, void *arg); /* -errno; nothing works any more: close it */
 };
 
@@ -98,11 +98,12 @@ int transport_socket_new(struct worker *w, int fd, const void *first, size_t fir
  * alpn: "h2", "http/1.1" or NULL, offered by originated TLS; sni: host for TLS when the cluster does not say. */
 struct transport_connect;
 typedef void (*transport_connect_fn)(struct transport *t, int error, void *arg);
-struct transport_connect *transport_connect(struct worker *w, struct worker_pod *pod, const struct http_cluster *cluster,
-					    const struct cluster_endpoint *endpoint, const char *alpn, const char *sni,
-					    transport_connect_fn fn, void *arg);
+struct transport_connect *transport_connect(struct worker *w, struct worker_pod *pod,
+					    const struct http_cluster *cluster, const struct cluster_endpoint *endpoint,
+					    const char *alpn, const char *sni, transport_connect_fn fn, void *arg);
 /* Connects to the pod's own application, at the address that the peer called, so that it sees the peer's address
  * (POD_CONNECT_LOCAL). The callback as above. */
-struct transport_connect *transport_connect_local(struct worker *w, struct worker_pod *pod, const struct addr_port *peer,
-						  const struct addr_port *local, transport_connect_fn fn, void *arg);
+struct transport_connect *transport_connect_local(struct worker *w, struct worker_pod *pod,
+						  const struct addr_port *peer, const struct addr_port *local,
+						  transport_connect_fn fn, void *arg);
 void transport_connect_cancel(struct transport_connect *c); /* NULL is fine; no callback then */

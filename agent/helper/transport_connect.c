@@ -30,11 +30,11 @@ struct transport_connect {
 	int fd;
 	struct loop_io *io;
 	struct loop_timer *timer;
-	struct transport *opening; /* HBONE */
+	struct transport *opening;	   /* HBONE */
 	struct transport_through *through; /* an HTTP proxy */
 	struct transport *secured;	   /* TLS in the making */
-	struct tls_client *tls;	   /* for it; NULL: none is wanted, or it has it */
-	struct transport *t;	   /* the result */
+	struct tls_client *tls;		   /* for it; NULL: none is wanted, or it has it */
+	struct transport *t;		   /* the result */
 	int error;
 	bool inside; /* of the call that made it */
 	bool over, cancelled, deferred;
@@ -302,9 +302,9 @@ static int prepare_tls(struct transport_connect *c, const struct cluster_endpoin
 	return rc == -ENOMEM ? rc : rc < 0 ? -EPERM : 0;
 }
 
-struct transport_connect *transport_connect(struct worker *w, struct worker_pod *pod, const struct http_cluster *cluster,
-					    const struct cluster_endpoint *endpoint, const char *alpn, const char *sni,
-					    transport_connect_fn fn, void *arg)
+struct transport_connect *transport_connect(struct worker *w, struct worker_pod *pod,
+					    const struct http_cluster *cluster, const struct cluster_endpoint *endpoint,
+					    const char *alpn, const char *sni, transport_connect_fn fn, void *arg)
 {
 	struct transport_connect *c = connect_new(w, pod, fn, arg);
 	c->cluster = http_cluster_ref((struct http_cluster *)(uintptr_t)cluster);
@@ -321,8 +321,9 @@ struct transport_connect *transport_connect(struct worker *w, struct worker_pod 
 	return c;
 }
 
-struct transport_connect *transport_connect_local(struct worker *w, struct worker_pod *pod, const struct addr_port *peer,
-						  const struct addr_port *local, transport_connect_fn fn, void *arg)
+struct transport_connect *transport_connect_local(struct worker *w, struct worker_pod *pod,
+						  const struct addr_port *peer, const struct addr_port *local,
+						  transport_connect_fn fn, void *arg)
 {
 	struct transport_connect *c = connect_new(w, pod, fn, arg);
 	c->to = *local;

@@ -28,15 +28,15 @@ struct hbone_transport {
 	struct transport t; /* first */
 	uint32_t magic;
 	struct loop *loop;
-	struct hbone_stream *s; /* NULL: it is gone */
+	struct hbone_stream *s;	    /* NULL: it is gone */
 	transport_opened_fn opened; /* until it was called */
 	void *arg;
 	struct identity *peer;
 	struct buffer out; /* what windows or tunnel did not take */
 	int error;
 	bool deferred;
-	bool starved;	     /* a write was cut short */
-	bool held;	     /* on_data left something: not before transport_resume() */
+	bool starved; /* a write was cut short */
+	bool held;    /* on_data left something: not before transport_resume() */
 	bool delivering, resumed;
 	bool end_told, broken_told;
 	bool ending, closed;

@@ -87,5 +87,6 @@ void transport_proxy_header(struct transport *t, int version, const struct addr_
  * memory, or no such target; takes t in any case. */
 struct transport_through;
 typedef void (*transport_through_fn)(struct transport *t, int error, void *arg);
-struct transport_through *transport_through(struct transport *t, const char *target, transport_through_fn fn, void *arg);
+struct transport_through *transport_through(struct transport *t, const char *target, transport_through_fn fn,
+					    void *arg);
 void transport_through_cancel(struct transport_through *x);

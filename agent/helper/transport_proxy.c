@@ -47,8 +47,8 @@ static size_t header_binary(const struct addr_port *from, const struct addr_port
 void transport_proxy_header(struct transport *t, int version, const struct addr_port *from, const struct addr_port *to)
 {
 	uint8_t header[128];
-	size_t len = version == 2 ? header_binary(from, to, header) :
-				    header_text(from, to, (char *)header, sizeof(header));
+	size_t len =
+		version == 2 ? header_binary(from, to, header) : header_text(from, to, (char *)header, sizeof(header));
 	transport_write(t, &(struct iovec){ header, len }, 1); /* nothing is queued before it */
 }
 

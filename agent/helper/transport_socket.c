@@ -8,7 +8,7 @@
  *
  * After transport_close() what is queued is still sent, then FIN; what the peer sends meanwhile is read and dropped,
  * because a close with unread bytes would be a reset, which may overtake the last response. */
-#include "agent/helper/transport_internal.h"
+#include "agent/helper/transport_socket_internal.h"
 
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
@@ -16,50 +16,17 @@
 #include "agent/model/identity.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
-	SOCKET_MAGIC = 0x6b636f73,
 	READS_PER_WAKE = 4,
 	DIRECT_BYTES = 8 << 10, /* from here on copying costs more than a system call of its own */
 	FLUSH_BYTES = 64 << 10,
-	SPLICE_MIN = 16 << 10,
 	DISCARD_MAX = 1 << 20, /* of a peer that goes on sending after we closed */
 	IOV_AT_ONCE = 16,
-};
-
-struct transport_socket {
-	struct transport t; /* first */
-	uint32_t magic;
-	int fd, events;
-	struct transports *ts;
-	struct loop_io *io;
-	struct worker_pod *pod;	   /* it counts against; or NULL */
-	struct identity *identity; /* t.peer, when it is ours */
-	struct transport_socket *joined; /* what is read here is written there */
-	uint64_t *moved;		 /* bytes that went there uncopied */
-	struct buffer kept, out;
-	uint32_t counted;    /* of kept and out, in the metrics */
-	uint32_t discarded;
-	int error;	     /* -errno: nothing works any more */
-	bool told;	     /* of the error */
-	bool deferred;	     /* on_tick_end() will run */
-	bool full;	     /* the socket took less than there was: it will tell */
-	bool starved;	     /* a write was cut short */
-	bool eof;	     /* the peer's */
-	bool ending, ended;  /* ours: asked for, done */
-	bool held;	     /* on_data left something: not before transport_resume() */
-	bool delivering;     /* inside on_data */
-	bool resumed;	     /* transport_resume() at the end of the tick */
-	bool lingers;
-	bool bulk; /* there is as much to read as we take at a time */
-	bool closed, gone;   /* by its owner; and from the loop */
-	uint64_t deadline_ns; /* of lingering */
-	TAILQ_ENTRY(transport_socket) all, by_age;
 };
 
 static struct transport_socket *socket_of(const struct transport *t)
@@ -70,49 +37,9 @@ static struct transport_socket *socket_of(const struct transport *t)
 	return s;
 }
 
-/* --- what a worker's transports share --- */
-
-static void transports_trim(struct transports *ts)
-{
-	fd_closep(&ts->pipe[0]);
-	fd_closep(&ts->pipe[1]);
-	while (ts->chunk_count)
-		free(ts->chunks[--ts->chunk_count]);
-	free(TAKE(ts->scratch));
-}
-
-int transports_append(struct transports *ts, struct buffer *b, const void *bytes, size_t len)
-{
-	if (!b->p && len <= TRANSPORT_CHUNK) {
-		b->p = ts->chunk_count ? ts->chunks[--ts->chunk_count] : malloc(TRANSPORT_CHUNK);
-		if (!b->p)
-			return -ENOMEM;
-		b->cap = TRANSPORT_CHUNK;
-	}
-	return buffer_append(b, bytes, len);
-}
-
-void transports_release(struct transports *ts, struct buffer *b)
-{
-	if (b->cap == TRANSPORT_CHUNK && ts->chunk_count < TRANSPORT_CHUNKS) {
-		ts->chunks[ts->chunk_count++] = b->p;
-		*b = (struct buffer){ 0 };
-	} else {
-		buffer_done(b);
-	}
-}
-
-void transports_consume(struct transports *ts, struct buffer *b, size_t len)
-{
-	if (len < b->len)
-		buffer_consume(b, len);
-	else
-		transports_release(ts, b);
-}
-
 /* --- small things --- */
 
-static void socket_count(struct transport_socket *s)
+void transport_socket_count(struct transport_socket *s)
 {
 	uint32_t now = s->kept.cap + s->out.cap;
 	if (now == s->counted)
@@ -121,7 +48,7 @@ static void socket_count(struct transport_socket *s)
 	s->counted = now;
 }
 
-static void socket_arm(struct transport_socket *s, int events)
+void transport_socket_arm(struct transport_socket *s, int events)
 {
 	if (s->events == events || !s->io)
 		return;
@@ -130,7 +57,6 @@ static void socket_arm(struct transport_socket *s, int events)
 }
 
 static void on_tick_end(void *arg);
-static const struct transport_ops socket_ops;
 
 static void socket_defer(struct transport_socket *s)
 {
@@ -141,7 +67,7 @@ static void socket_defer(struct transport_socket *s)
 }
 
 /* Out of the loop at once; the memory goes at the end of the tick. */
-static void socket_remove(struct transport_socket *s, bool abort_it)
+void transport_socket_remove(struct transport_socket *s, bool abort_it)
 {
 	if (s->gone)
 		return;
@@ -157,7 +83,7 @@ static void socket_remove(struct transport_socket *s, bool abort_it)
 	s->fd = -1;
 	transports_release(s->ts, &s->out);
 	buffer_done(&s->kept);
-	socket_count(s);
+	transport_socket_count(s);
 	if (s->joined)
 		s->joined->joined = NULL;
 	s->joined = NULL;
@@ -171,16 +97,16 @@ static void socket_remove(struct transport_socket *s, bool abort_it)
 	socket_defer(s);
 }
 
-static void socket_fail(struct transport_socket *s, int error)
+void transport_socket_fail(struct transport_socket *s, int error)
 {
 	if (s->error)
 		return;
 	s->error = error ? error : -EIO;
 	if (s->closed) {
-		socket_remove(s, true);
+		transport_socket_remove(s, true);
 		return;
 	}
-	socket_arm(s, 0);
+	transport_socket_arm(s, 0);
 	socket_defer(s); /* on_broken is never called from inside an operation */
 }
 
@@ -192,9 +118,9 @@ static void socket_closing(struct transport_socket *s)
 	if (!s->closed || s->gone || s->out.len)
 		return;
 	if (s->eof)
-		socket_remove(s, false);
+		transport_socket_remove(s, false);
 	else
-		socket_arm(s, LOOP_READ);
+		transport_socket_arm(s, LOOP_READ);
 }
 
 static void socket_shut(struct transport_socket *s)
@@ -226,7 +152,7 @@ static size_t socket_send(struct transport_socket *s, const struct iovec *iov, i
 	ssize_t sent = n == 1 ? send(s->fd, all[0].iov_base, all[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT) :
 				sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-		socket_fail(s, -errno);
+		transport_socket_fail(s, -errno);
 		return 0;
 	}
 	size_t done = sent < 0 ? 0 : (size_t)sent;
@@ -234,7 +160,7 @@ static size_t socket_send(struct transport_socket *s, const struct iovec *iov, i
 		transports_consume(s->ts, &s->out, done < queued ? done : queued);
 	if (done < total) {
 		s->full = true;
-		socket_arm(s, s->events | LOOP_WRITE);
+		transport_socket_arm(s, s->events | LOOP_WRITE);
 	}
 	return done > queued ? done - queued : 0;
 }
@@ -273,14 +199,14 @@ static size_t socket_write(struct transport *t, const struct iovec *iov, int cou
 	size_t room = s->out.len < TRANSPORT_QUEUE ? TRANSPORT_QUEUE - s->out.len : 0;
 	size_t rest = total - sent < room ? total - sent : room;
 	if (socket_queue(s, iov, count, sent, rest) < 0) {
-		socket_fail(s, -ENOMEM);
+		transport_socket_fail(s, -ENOMEM);
 		return total;
 	}
 	if (s->out.len >= FLUSH_BYTES && !s->full)
 		socket_send(s, NULL, 0);
 	if (sent + rest < total)
 		s->starved = true;
-	socket_count(s);
+	transport_socket_count(s);
 	socket_defer(s);
 	return sent + rest;
 }
@@ -313,7 +239,7 @@ static void on_writable(struct transport_socket *s)
 	if (s->out.len)
 		socket_send(s, NULL, 0);
 	if (!s->full && !s->error)
-		socket_arm(s, s->events & ~LOOP_WRITE);
+		transport_socket_arm(s, s->events & ~LOOP_WRITE);
 	socket_sent(s);
 }
 
@@ -322,27 +248,27 @@ static void on_writable(struct transport_socket *s)
 /* Nothing is read until transport_resume(); a reset is noticed all the same. */
 static void socket_hold(struct transport_socket *s)
 {
-	socket_arm(s, (s->events & ~LOOP_READ) | LOOP_HANGUP);
+	transport_socket_arm(s, (s->events & ~LOOP_READ) | LOOP_HANGUP);
 }
 
-static void socket_eof(struct transport_socket *s)
+void transport_socket_eof(struct transport_socket *s)
 {
 	s->eof = true;
 	if (s->closed) {
 		socket_sent(s);
 		if (!s->gone)
-			socket_arm(s, s->events & ~LOOP_READ);
+			transport_socket_arm(s, s->events & ~LOOP_READ);
 		return;
 	}
 	s->t.events->on_end(&s->t, s->t.arg);
 	if (!s->gone && !s->error)
-		socket_arm(s, s->events & ~(LOOP_READ | LOOP_HANGUP));
+		transport_socket_arm(s, s->events & ~(LOOP_READ | LOOP_HANGUP));
 }
 
 static void socket_held(struct transport_socket *s)
 {
 	s->held = true;
-	socket_count(s);
+	transport_socket_count(s);
 	if (s->resumed)
 		socket_defer(s);
 }
@@ -360,7 +286,7 @@ static bool socket_deliver(struct transport_socket *s, const uint8_t *bytes, siz
 		return true;
 	}
 	if (buffer_append(&s->kept, bytes + took, len - took) < 0)
-		socket_fail(s, -ENOMEM);
+		transport_socket_fail(s, -ENOMEM);
 	socket_held(s);
 	return false;
 }
@@ -369,7 +295,7 @@ static void socket_discard(struct transport_socket *s, size_t len)
 {
 	s->discarded += (uint32_t)len;
 	if (s->discarded > DISCARD_MAX)
-		socket_remove(s, true);
+		transport_socket_remove(s, true);
 }
 
 /* Reads once. True: there may be more. */
@@ -377,17 +303,17 @@ static bool socket_read(struct transport_socket *s)
 {
 	struct transports *ts = s->ts;
 	if (!ts->scratch && !(ts->scratch = malloc(TRANSPORT_SCRATCH))) {
-		socket_fail(s, -ENOMEM);
+		transport_socket_fail(s, -ENOMEM);
 		return false;
 	}
 	ssize_t n = recv(s->fd, ts->scratch, TRANSPORT_SCRATCH, MSG_DONTWAIT);
 	if (n < 0) {
 		if (errno != EAGAIN && errno != EINTR)
-			socket_fail(s, -errno);
+			transport_socket_fail(s, -errno);
 		return false;
 	}
 	if (n == 0) {
-		socket_eof(s);
+		transport_socket_eof(s);
 		return false;
 	}
 	if (s->closed) {
@@ -398,94 +324,16 @@ static bool socket_read(struct transport_socket *s)
 	return socket_deliver(s, ts->scratch, (size_t)n) && s->bulk;
 }
 
-/* --- from socket to socket: while there is much, the bytes stay in the kernel (a third less work than copying them out
- * and in). The worker's one pipe is empty outside of socket_splice(). --- */
-
-static bool can_splice(struct transport_socket *s)
-{
-	const struct transport_socket *to = s->joined;
-	if (!to || !s->bulk || s->closed || to->closed || to->error || to->ending || to->full || to->out.len)
-		return false;
-	struct transports *ts = s->ts;
-	if (ts->pipe[0] < 0 && pipe2(ts->pipe, O_NONBLOCK | O_CLOEXEC) < 0) {
-		ts->pipe[0] = ts->pipe[1] = -1;
-		s->joined = NULL; /* copying always works */
-	}
-	return s->joined != NULL;
-}
-
-/* What the socket did not take leaves the pipe again. */
-static void splice_rest(struct transport_socket *s, size_t len)
-{
-	struct transport_socket *to = s->joined;
-	struct transports *ts = s->ts;
-	if (!ts->scratch && !(ts->scratch = malloc(TRANSPORT_SCRATCH)))
-		abort(); /* bytes that were acknowledged would be lost, or another's connection get them */
-	while (len) {
-		ssize_t n = read(ts->pipe[0], ts->scratch, len < TRANSPORT_SCRATCH ? len : TRANSPORT_SCRATCH);
-		if (n <= 0)
-			abort();
-		len -= (size_t)n;
-		if (!to->error && transports_append(ts, &to->out, ts->scratch, (size_t)n) < 0)
-			socket_fail(to, -ENOMEM);
-	}
-	if (to->error)
-		return;
-	to->full = true;
-	socket_arm(to, to->events | LOOP_WRITE);
-	socket_count(to);
-}
-
-/* Moves bytes once. True: there may be more. */
-static bool socket_splice(struct transport_socket *s)
-{
-	struct transport_socket *to = s->joined;
-	struct transports *ts = s->ts;
-	ssize_t n = splice(s->fd, NULL, ts->pipe[1], NULL, TRANSPORT_SCRATCH, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-	if (n == 0)
-		socket_eof(s);
-	if (n < 0) {
-		s->bulk = false; /* nothing there; or an error, which the next read meets */
-		return errno != EAGAIN && errno != EINTR;
-	}
-	size_t done = 0, len = (size_t)n;
-	while (done < len) {
-		ssize_t m = splice(ts->pipe[0], NULL, to->fd, NULL, len - done, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
-		if (m < 0 && errno != EAGAIN && errno != EINTR)
-			socket_fail(to, -errno);
-		if (m <= 0)
-			break;
-		done += (size_t)m;
-	}
-	*s->moved += len;
-	if (done < len)
-		splice_rest(s, len - done);
-	s->bulk = len >= SPLICE_MIN;
-	return s->bulk && !to->error;
-}
-
-void transport_socket_join(struct transport *a, struct transport *b, uint64_t *a_moved, uint64_t *b_moved)
-{
-	if (a->ops != &socket_ops || b->ops != &socket_ops)
-		return;
-	struct transport_socket *x = socket_of(a), *y = socket_of(b);
-	if (x->gone || y->gone)
-		return;
-	x->joined = y;
-	y->joined = x;
-	x->moved = a_moved;
-	y->moved = b_moved;
-}
-
 static void on_hangup(struct transport_socket *s)
 {
 	int error = 0;
 	socklen_t len = sizeof(error);
 	getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len);
 	if (error)
-		socket_fail(s, -error);
+		transport_socket_fail(s, -error);
 	else
-		socket_arm(s, s->events & ~LOOP_HANGUP); /* an orderly end can wait until what is kept was taken */
+		transport_socket_arm(
+			s, s->events & ~LOOP_HANGUP); /* an orderly end can wait until what is kept was taken */
 }
 
 static void on_socket(struct loop_io *io, int events, void *arg)
@@ -512,7 +360,7 @@ static void on_socket(struct loop_io *io, int events, void *arg)
 	}
 	if (events & (LOOP_READ | LOOP_HANGUP))
 		for (int i = 0; i < READS_PER_WAKE && !s->gone && !s->error; i++)
-			if (!(can_splice(s) ? socket_splice(s) : socket_read(s)))
+			if (!(transport_can_splice(s) ? transport_splice(s) : socket_read(s)))
 				break;
 }
 
@@ -534,9 +382,9 @@ static void socket_release(struct transport_socket *s)
 		}
 		buffer_done(&kept);
 	}
-	socket_count(s);
+	transport_socket_count(s);
 	if (!s->closed && !s->error && !s->eof)
-		socket_arm(s, (s->events & ~LOOP_HANGUP) | LOOP_READ);
+		transport_socket_arm(s, (s->events & ~LOOP_HANGUP) | LOOP_READ);
 }
 
 static void socket_resume(struct transport *t)
@@ -559,28 +407,6 @@ static void socket_end(struct transport *t)
 	socket_defer(s);
 }
 
-static void linger_arm(struct transports *ts)
-{
-	const struct transport_socket *oldest = TAILQ_FIRST(&ts->lingering);
-	if (!oldest) {
-		loop_timer_stop(ts->linger);
-		return;
-	}
-	uint64_t now = loop_now_ns(ts->loop);
-	uint64_t left = oldest->deadline_ns > now ? oldest->deadline_ns - now : 0;
-	loop_timer_start(ts->linger, left / 1000000 + 1, 0);
-}
-
-static void on_linger(struct loop_timer *timer, void *arg)
-{
-	struct transports *ts = arg;
-	struct transport_socket *s;
-	(void)timer;
-	while ((s = TAILQ_FIRST(&ts->lingering)) && s->deadline_ns <= loop_now_ns(ts->loop))
-		socket_remove(s, true);
-	linger_arm(ts);
-}
-
 /* What is not done by the end of the tick gets its time. */
 static void socket_linger(struct transport_socket *s)
 {
@@ -592,7 +418,7 @@ static void socket_linger(struct transport_socket *s)
 	bool first = TAILQ_EMPTY(&ts->lingering);
 	TAILQ_INSERT_TAIL(&ts->lingering, s, by_age);
 	if (first)
-		linger_arm(ts);
+		transports_linger_arm(ts);
 }
 
 static void socket_close(struct transport *t, bool abort_it)
@@ -604,7 +430,7 @@ static void socket_close(struct transport *t, bool abort_it)
 	s->held = false;
 	buffer_done(&s->kept);
 	if (abort_it || s->error) {
-		socket_remove(s, abort_it || s->out.len);
+		transport_socket_remove(s, abort_it || s->out.len);
 		return;
 	}
 	s->ending = true;
@@ -641,7 +467,7 @@ static void on_tick_end(void *arg)
 	if (s->closed && !s->gone)
 		socket_linger(s);
 	else if (!s->gone)
-		socket_count(s);
+		transport_socket_count(s);
 }
 
 static size_t socket_queued(const struct transport *t)
@@ -649,7 +475,7 @@ static size_t socket_queued(const struct transport *t)
 	return socket_of(t)->out.len;
 }
 
-static const struct transport_ops socket_ops = {
+const struct transport_ops transport_socket_ops = {
 	.write = socket_write,
 	.flush = socket_flush,
 	.resume = socket_resume,
@@ -674,7 +500,7 @@ int transport_socket_new(struct worker *w, int fd, const void *first, size_t fir
 		close(fd);
 		return rc;
 	}
-	s->t.ops = &socket_ops;
+	s->t.ops = &transport_socket_ops;
 	s->magic = SOCKET_MAGIC;
 	s->fd = fd;
 	s->events = LOOP_READ;
@@ -698,40 +524,4 @@ void transport_socket_identify(struct transport *t, struct identity *peer)
 {
 	socket_of(t)->identity = peer;
 	t->peer = peer;
-}
-
-/* --- what a worker's transports share --- */
-
-int transports_new(struct worker *w, struct transports **out)
-{
-	struct transports *ts = calloc(1, sizeof(*ts));
-	if (!ts)
-		return -ENOMEM;
-	ts->w = w;
-	ts->pipe[0] = ts->pipe[1] = -1;
-	ts->loop = worker_loop(w);
-	TAILQ_INIT(&ts->all);
-	TAILQ_INIT(&ts->lingering);
-	int rc = loop_timer_new(ts->loop, on_linger, ts, &ts->linger);
-	if (rc < 0)
-		free(ts);
-	else
-		*out = ts;
-	return rc;
-}
-
-void transports_free(struct transports *ts)
-{
-	struct transport_socket *s;
-	if (!ts)
-		return;
-	while ((s = TAILQ_FIRST(&ts->all))) {
-		s->closed = true; /* their owners are gone */
-		socket_remove(s, true);
-	}
-	loop_timer_free(ts->linger);
-	if (ts->contexts)
-		ts->contexts_free(ts->contexts);
-	transports_trim(ts);
-	free(ts);
 }

@@ -80,7 +80,8 @@ static uint64_t content_of(const struct tls_client_config *config)
 	uint64_t hash = text_hash(HASH64_INIT, config->ca_pem);
 	hash = text_hash(hash, config->chain_pem);
 	hash = text_hash(hash, config->key_pem);
-	const void *const kept[] = { config->trust, config->credentials }; /* referenced by the context: no other has it */
+	const void *const kept[] = { config->trust,
+				     config->credentials }; /* referenced by the context: no other has it */
 	hash = hash64(hash, kept, sizeof(kept));
 	return hash64(hash, &config->insecure, sizeof(config->insecure));
 }
@@ -123,7 +124,10 @@ static bool is_address(const char *name)
 /* What the call was for, unless the rule says what to send. */
 static const char *name_of(const struct http_cluster *cluster, const char *sni)
 {
-	return cluster->sni ? cluster->sni : sni ? sni : cluster->host && cluster->host[0] != '*' ? cluster->host : NULL;
+	return cluster->sni				? cluster->sni :
+	       sni					? sni :
+	       cluster->host && cluster->host[0] != '*' ? cluster->host :
+							  NULL;
 }
 
 static int client_outside(struct transports *ts, const struct http_cluster *cluster, const char *alpn, const char *sni,
@@ -164,8 +168,9 @@ static int client_mesh(struct worker *w, const struct worker_pod *pod, const str
 	struct tls_client_config config = { 0 };
 	if (hbone_material(worker_hbone(w), pod->identity->uri, &config.credentials, &config.trust) < 0)
 		return err_set(err, -EPERM, "tls: no certificate for %s yet", pod->identity->uri);
-	AUTO(mem_freep) char *sni = str_format("outbound_.%u_.%s_.%s", cluster->port,
-					       cluster->subset ? cluster->subset : "", cluster->host ? cluster->host : "");
+	AUTO(mem_freep) char *sni =
+		str_format("outbound_.%u_.%s_.%s", cluster->port, cluster->subset ? cluster->subset : "",
+			   cluster->host ? cluster->host : "");
 	if (!sni)
 		return -ENOMEM;
 	bool named = cluster->subject_alt_name_count > 0;
@@ -173,7 +178,9 @@ static int client_mesh(struct worker *w, const struct worker_pod *pod, const str
 		.sni = cluster->sni ? cluster->sni : sni,
 		.names = (const char *const *)(named ? cluster->subject_alt_names : endpoint->identities),
 		.name_count = named ? cluster->subject_alt_name_count : endpoint->identity_count,
-		.alpn = !alpn ? bytes : str_eq(alpn, "h2") ? h2 : h1,
+		.alpn = !alpn		   ? bytes :
+			str_eq(alpn, "h2") ? h2 :
+					     h1,
 		.alpn_count = alpn ? 3 : 1,
 	};
 	struct tls_client_context *context;

@@ -27,8 +27,8 @@
 
 enum {
 	TICK_MS = 50,
-	SILENT_MS = 200,    /* then a client that has said nothing waits for its server */
-	HALTING_MS = 1000,  /* then what it has begun is not HTTP */
+	SILENT_MS = 200,	 /* then a client that has said nothing waits for its server */
+	HALTING_MS = 1000,	 /* then what it has begun is not HTTP */
 	HALTING_HTTP_MS = 10000, /* the same where HTTP is declared: the codec answers */
 };
 

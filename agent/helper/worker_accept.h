@@ -22,7 +22,7 @@ void acceptor_outbound(struct acceptor *a, struct worker_pod *pod, int fd, const
 void acceptor_inbound(struct acceptor *a, struct worker_pod *pod, int fd, const struct addr_port *peer,
 		      const struct addr_port *local, bool attested);
 void acceptor_pod_removed(struct acceptor *a, struct worker_pod *pod);
-void acceptor_drain(struct acceptor *a); /* ends those that have said nothing */
+void acceptor_drain(struct acceptor *a);	/* ends those that have said nothing */
 size_t acceptor_live(const struct acceptor *a); /* those that have, or may be server-first */
 
 /* How connections to a port of the pod are treated. */

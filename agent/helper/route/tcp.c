@@ -47,7 +47,7 @@ struct tcp_relay {
 	struct worker_pod *pod; /* a reference; the place in its limit is fd's, then near.t's */
 	int fd;			/* accepted, until there is the other side */
 	bool inbound, over;
-	bool counted; /* as carried: what goes on as a tunnel's stream counts there */
+	bool counted;		     /* as carried: what goes on as a tunnel's stream counts there */
 	struct relay_side near, far; /* near: accepted */
 	struct upstream_wait *pick;
 	struct transport_connect *connect;
@@ -357,8 +357,7 @@ void tcp_proxy_outbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, con
 	struct upstream_query q = {
 		.pod = pod, .cluster = cluster, .host = r->name, .original = *original, .source = r->peer
 	};
-	struct upstream_wait *wait =
-		upstream_pick(http_proxy_upstreams(worker_http(p->w)), &q, on_pick, r);
+	struct upstream_wait *wait = upstream_pick(http_proxy_upstreams(worker_http(p->w)), &q, on_pick, r);
 	if (wait)
 		r->pick = wait;
 }

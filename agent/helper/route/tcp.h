@@ -30,4 +30,5 @@ void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, cons
 void tcp_proxy_policy_changed(struct tcp_proxy *p, struct worker_pod *pod); /* cuts what it forbids now */
 void tcp_proxy_pod_removed(struct tcp_proxy *p, struct worker_pod *pod);
 size_t tcp_proxy_live(const struct tcp_proxy *p);
-void tcp_proxy_dump(struct tcp_proxy *p, struct sb *out); /* objects of a JSON array, each after a comma but the first */
+void tcp_proxy_dump(struct tcp_proxy *p,
+		    struct sb *out); /* objects of a JSON array, each after a comma but the first */

@@ -63,8 +63,8 @@ static struct transport_connect *begin(struct world *w, struct http_cluster *clu
 				       struct got *got)
 {
 	*got = (struct got){ 0 };
-	struct transport_connect *c = transport_connect(&w->client, &w->client.pod, cluster, endpoint, NULL, NULL,
-							 on_connect, got);
+	struct transport_connect *c =
+		transport_connect(&w->client, &w->client.pod, cluster, endpoint, NULL, NULL, on_connect, got);
 	assert_int_equal(got->calls, 0); /* never from inside */
 	return c;
 }
@@ -264,9 +264,12 @@ static void test_connect_proxy_header_goes_first(void **state)
 			int n = snprintf(text, sizeof(text), "PROXY TCP4 127.0.0.1 127.0.0.2 %u %u\r\nhello", from, to);
 			check_hears(w, app, text, (size_t)n);
 		} else {
-			uint8_t header[] = { 0x0d, 0x0a, 0x0d, 0x0a, 0, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a, 0x21,
-					     0x11, 0, 12, 127, 0, 0, 1, 127, 0, 0, 2, (uint8_t)(from >> 8),
-					     (uint8_t)from, (uint8_t)(to >> 8), (uint8_t)to, 'h', 'e', 'l', 'l', 'o' };
+			static const char fixed[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\1\x7f\0\0\2";
+			uint8_t header[sizeof(fixed) - 1 + 4 + 5];
+			uint8_t ports[] = { (uint8_t)(from >> 8), (uint8_t)from, (uint8_t)(to >> 8), (uint8_t)to };
+			memcpy(header, fixed, sizeof(fixed) - 1);
+			memcpy(header + sizeof(fixed) - 1, ports, sizeof(ports));
+			memcpy(header + sizeof(header) - 5, "hello", 5);
 			check_hears(w, app, header, sizeof(header));
 		}
 		transport_close(got.t, true);

@@ -158,7 +158,8 @@ static void pour(struct got *got)
 	while (got->out_done < got->out_len) {
 		size_t n = got->out_len - got->out_done;
 		n = n > 30000 ? 30000 : n;
-		size_t took = transport_write(got->t, &(struct iovec){ (void *)(uintptr_t)(got->out + got->out_done), n }, 1);
+		size_t took =
+			transport_write(got->t, &(struct iovec){ (void *)(uintptr_t)(got->out + got->out_done), n }, 1);
 		got->out_done += took;
 		if (took < n)
 			return;

@@ -19,7 +19,7 @@ struct worker {
 struct told { /* by one transport */
 	struct transport *t;
 	struct sb data;
-	size_t take; /* how much of what is offered is taken, in all; SIZE_MAX: everything */
+	size_t take;	 /* how much of what is offered is taken, in all; SIZE_MAX: everything */
 	size_t received; /* all, also what `data` does not keep */
 	bool count_only;
 	unsigned int ends, rooms, broken;

@@ -357,8 +357,10 @@ static size_t hello(const char *name, uint8_t *out)
 	at = sizeof(head);
 	memset(out + at, 1, 32);
 	at += 32;
-	uint8_t rest[] = { 0, 0, 2, 0x13, 1, 1, 0, 0, (uint8_t)(9 + n), 0, 0, 0, (uint8_t)(5 + n),
-			   0, (uint8_t)(3 + n), 0, 0, (uint8_t)n };
+	uint8_t rest[] = {
+		0, 0, 2,	 0x13, 1, 1, 0, 0, (uint8_t)(9 + n), 0, 0, 0, (uint8_t)(5 + n), 0, (uint8_t)(3 + n),
+		0, 0, (uint8_t)n
+	};
 	memcpy(out + at, rest, sizeof(rest));
 	at += sizeof(rest);
 	memcpy(out + at, name, n);

@@ -41,8 +41,8 @@ static void test_sniff_texts_are_told_apart(void **state)
 		{ "\r\n", SNIFF_MORE },
 		{ "\rx", SNIFF_OTHER },
 		{ "\r\n\r\n\r\nGET / HTTP/1.1\r\n", SNIFF_OTHER },
-		{ "GET key\r\n", SNIFF_OTHER },		/* Redis, inline */
-		{ "get key\r\n", SNIFF_OTHER },		/* memcached */
+		{ "GET key\r\n", SNIFF_OTHER },		 /* Redis, inline */
+		{ "get key\r\n", SNIFF_OTHER },		 /* memcached */
 		{ "*1\r\n$4\r\nPING\r\n", SNIFF_OTHER }, /* Redis */
 		{ "GET /key\r\n", SNIFF_HTTP1 },
 		{ "BREW /pot\r\n", SNIFF_OTHER },

@@ -159,7 +159,8 @@ static void test_socket_queue_is_bounded_and_tells_of_room(void **state)
 	size_t sent = 0, received = 0;
 	unsigned int rooms = 0;
 	while (received < size) {
-		while (sent < size && (took = rig_write(told.t, bytes + sent, size - sent < 100000 ? size - sent : 100000))) {
+		while (sent < size &&
+		       (took = rig_write(told.t, bytes + sent, size - sent < 100000 ? size - sent : 100000))) {
 			sent += took;
 			if (took < 100000)
 				break;
