@@ -76,7 +76,8 @@ int control_pod_spec(const Weft__Link__PodSet *m, struct pod_spec **out)
 	spec->owner = strdup(*m->owner ? m->owner : m->name);
 	spec->canonical_name = strdup(m->canonical_name);
 	spec->canonical_revision = strdup(m->canonical_revision);
-	bool texts = spec->uid && spec->ns && spec->name && spec->owner && spec->canonical_name && spec->canonical_revision;
+	bool texts =
+		spec->uid && spec->ns && spec->name && spec->owner && spec->canonical_name && spec->canonical_revision;
 	int rc = texts ? identity_parse(m->identity, &spec->identity, NULL) : -ENOMEM;
 	if (rc == 0)
 		rc = spec_addrs(spec, m);

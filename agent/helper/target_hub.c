@@ -114,8 +114,8 @@ void target_hub_free(struct target_hub *hub)
 
 /* --- to workers --- */
 
-static void deliver_target(struct target_hub *hub, const struct hub_subject *s, enum news what, struct l7_target *target,
-			   unsigned int worker)
+static void deliver_target(struct target_hub *hub, const struct hub_subject *s, enum news what,
+			   struct l7_target *target, unsigned int worker)
 {
 	struct order *order = order_new(ORDER_TARGET, 0);
 	struct target_news *news = order ? target_news_new(s->cookie, &s->original, s->text) : NULL;
@@ -240,7 +240,8 @@ static void hub_query(struct target_hub *hub, unsigned int worker, const struct 
 	if (o->answered)
 		hub_deliver(hub, o, worker);
 	else
-		hub_ask(hub, s, false); /* again when a worker asks again: the first may have been lost to a rate limit */
+		hub_ask(hub, s,
+			false); /* again when a worker asks again: the first may have been lost to a rate limit */
 }
 
 static void hub_remove(struct target_hub *hub, const struct hub_subject *s)

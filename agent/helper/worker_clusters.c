@@ -132,13 +132,13 @@ static bool cluster_room(struct worker *w, bool dynamic)
 	if (dynamic && !rate_take(&w->cluster_rate, loop_now_ns(w->loop), 1))
 		return false;
 	if (dynamic && w->clusters_dynamic >= CLUSTERS_DYNAMIC_MAX) {
-		TAILQ_FOREACH (c, &w->clusters_idle, idle)
-			if (c->dynamic && !c->busy)
-				break;
+		TAILQ_FOREACH(c, &w->clusters_idle, idle)
+		if (c->dynamic && !c->busy)
+			break;
 	} else if (table_count(w->clusters) >= CLUSTERS_MAX) {
-		TAILQ_FOREACH (c, &w->clusters_idle, idle)
-			if (!c->busy)
-				break;
+		TAILQ_FOREACH(c, &w->clusters_idle, idle)
+		if (!c->busy)
+			break;
 	} else {
 		return true;
 	}

@@ -15,8 +15,8 @@
 #include "agent/model/l7.h"
 
 enum {
-	TARGETS_MAX = 4096,	/* of a worker; the link thread bounds what all have */
-	HOSTS_EACH_POD = 256,	/* in all workers together, but each has some */
+	TARGETS_MAX = 4096,   /* of a worker; the link thread bounds what all have */
+	HOSTS_EACH_POD = 256, /* in all workers together, but each has some */
 	HOSTS_EACH_MIN = 32,
 	HOST_TEXT_MAX = 255,
 	TARGET_SWEEP_MS = 30000,
@@ -77,10 +77,9 @@ static struct cached_target **target_recent(struct pod_entry *entry, const struc
 
 static bool target_tell(struct cached_target *t, enum report_kind kind)
 {
-	struct report report = { .kind = kind,
-				 .cookie = t->entry->pod.cookie,
-				 .destination = t->original,
-				 .text = strdup(t->host) };
+	struct report report = {
+		.kind = kind, .cookie = t->entry->pod.cookie, .destination = t->original, .text = strdup(t->host)
+	};
 	return report.text && worker_report(t->entry->w, &report);
 }
 

@@ -37,16 +37,12 @@ static int endpoint_check(const void *model)
 	return 0;
 }
 
-static const struct shape shape_cluster_endpoint = { SHAPE_OF(cluster_endpoint),
-						     .check = endpoint_check };
+static const struct shape shape_cluster_endpoint = { SHAPE_OF(cluster_endpoint), .check = endpoint_check };
 
 static const struct shape_field tcp_settings_fields[] = {
-	SHAPE_U32(tcp_settings, max_connections),
-	SHAPE_U32(tcp_settings, connect_timeout_ms),
-	SHAPE_U32(tcp_settings, keepalive_time_s),
-	SHAPE_U32(tcp_settings, keepalive_interval_s),
-	SHAPE_U32(tcp_settings, keepalive_probes),
-	SHAPE_U32(tcp_settings, max_connection_duration_ms),
+	SHAPE_U32(tcp_settings, max_connections),  SHAPE_U32(tcp_settings, connect_timeout_ms),
+	SHAPE_U32(tcp_settings, keepalive_time_s), SHAPE_U32(tcp_settings, keepalive_interval_s),
+	SHAPE_U32(tcp_settings, keepalive_probes), SHAPE_U32(tcp_settings, max_connection_duration_ms),
 	SHAPE_U32(tcp_settings, idle_timeout_ms),
 };
 static const struct shape shape_tcp_settings = { SHAPE_OF(tcp_settings) };

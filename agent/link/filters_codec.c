@@ -222,16 +222,22 @@ static const struct shape_field tracing_fields[] = {
 };
 static const struct shape shape_tracing = { SHAPE_OF(tracing) };
 
-#define OVERRIDES(reporter, text)										       \
-	{ .name = text, .kind = SHAPE_KIND_ARRAY, .offset = offsetof(struct telemetry, overrides[reporter]),	       \
-	  .max = REQUEST_METRIC_COUNT, .of = &shape_metric_override }
-#define LOGS(reporter, text)											       \
-	{ .name = text, .kind = SHAPE_KIND_LIST, .offset = offsetof(struct telemetry, logs[reporter]),		       \
-	  .count_offset = offsetof(struct telemetry, log_count[reporter]), .max = SHAPE_COUNT_MAX,		       \
-	  .of = &shape_access_log }
-#define TRACING(reporter, text)											       \
-	{ .name = text, .kind = SHAPE_KIND_STRUCT, .offset = offsetof(struct telemetry, tracing[reporter]),	       \
-	  .of = &shape_tracing }
+#define OVERRIDES(reporter, text)                                                                                      \
+	{                                                                                                              \
+		.name = text, .kind = SHAPE_KIND_ARRAY, .offset = offsetof(struct telemetry, overrides[reporter]),     \
+		.max = REQUEST_METRIC_COUNT, .of = &shape_metric_override                                              \
+	}
+#define LOGS(reporter, text)                                                                                           \
+	{                                                                                                              \
+		.name = text, .kind = SHAPE_KIND_LIST, .offset = offsetof(struct telemetry, logs[reporter]),           \
+		.count_offset = offsetof(struct telemetry, log_count[reporter]), .max = SHAPE_COUNT_MAX,               \
+		.of = &shape_access_log                                                                                \
+	}
+#define TRACING(reporter, text)                                                                                        \
+	{                                                                                                              \
+		.name = text, .kind = SHAPE_KIND_STRUCT, .offset = offsetof(struct telemetry, tracing[reporter]),      \
+		.of = &shape_tracing                                                                                   \
+	}
 
 static const struct shape_field telemetry_fields[] = {
 	SHAPE_BOOL(telemetry, metrics),

@@ -102,17 +102,17 @@ static int rewrite_check(const void *model)
 }
 
 static const struct shape_field http_rewrite_fields[] = {
-	SHAPE_TEXT(http_rewrite, path_prefix),	     SHAPE_TEXT(http_rewrite, path_full),
-	SHAPE_TEXT(http_rewrite, path_regex),	     SHAPE_TEXT(http_rewrite, path_substitution),
+	SHAPE_TEXT(http_rewrite, path_prefix), SHAPE_TEXT(http_rewrite, path_full),
+	SHAPE_TEXT(http_rewrite, path_regex),  SHAPE_TEXT(http_rewrite, path_substitution),
 	SHAPE_TEXT(http_rewrite, authority),
 };
 static const struct shape shape_http_rewrite = { SHAPE_OF(http_rewrite), .check = rewrite_check };
 
 static const struct shape_field http_redirect_fields[] = {
-	SHAPE_TEXT(http_redirect, scheme),	   SHAPE_TEXT(http_redirect, authority),
-	SHAPE_TEXT(http_redirect, path_full),	   SHAPE_TEXT(http_redirect, path_prefix),
-	SHAPE_U16(http_redirect, port),		   SHAPE_BOOL(http_redirect, keep_port),
-	SHAPE_NUMBER(http_redirect, status, 999),  SHAPE_BOOL(http_redirect, default_port),
+	SHAPE_TEXT(http_redirect, scheme),	  SHAPE_TEXT(http_redirect, authority),
+	SHAPE_TEXT(http_redirect, path_full),	  SHAPE_TEXT(http_redirect, path_prefix),
+	SHAPE_U16(http_redirect, port),		  SHAPE_BOOL(http_redirect, keep_port),
+	SHAPE_NUMBER(http_redirect, status, 999), SHAPE_BOOL(http_redirect, default_port),
 };
 static const struct shape shape_http_redirect = { SHAPE_OF(http_redirect) };
 
@@ -129,12 +129,9 @@ static const struct shape_field http_fraction_fields[] = {
 const struct shape shape_http_fraction = { SHAPE_OF(http_fraction) };
 
 static const struct shape_field http_fault_fields[] = {
-	SHAPE_U32(http_fault, delay_ms),
-	SHAPE_STRUCT(http_fault, delay_share, &shape_http_fraction),
-	SHAPE_BOOL(http_fault, abort),
-	SHAPE_NUMBER(http_fault, abort_status, 999),
-	SHAPE_SIGNED(http_fault, abort_grpc),
-	SHAPE_STRUCT(http_fault, abort_share, &shape_http_fraction),
+	SHAPE_U32(http_fault, delay_ms),      SHAPE_STRUCT(http_fault, delay_share, &shape_http_fraction),
+	SHAPE_BOOL(http_fault, abort),	      SHAPE_NUMBER(http_fault, abort_status, 999),
+	SHAPE_SIGNED(http_fault, abort_grpc), SHAPE_STRUCT(http_fault, abort_share, &shape_http_fraction),
 };
 static const struct shape shape_http_fault = { SHAPE_OF(http_fault) };
 
@@ -157,10 +154,10 @@ static const struct shape_field http_cors_fields[] = {
 static const struct shape shape_http_cors = { SHAPE_OF(http_cors) };
 
 static const struct shape_field http_retry_fields[] = {
-	SHAPE_U32(http_retry, attempts),	   SHAPE_U32(http_retry, per_try_timeout_ms),
-	SHAPE_U32(http_retry, on),		   SHAPE_NUMBERS(http_retry, statuses, status_count),
-	SHAPE_U32(http_retry, backoff_ms),	   SHAPE_U32(http_retry, backoff_max_ms),
-	SHAPE_BOOL(http_retry, other_hosts),	   SHAPE_BOOL(http_retry, remote_localities),
+	SHAPE_U32(http_retry, attempts),     SHAPE_U32(http_retry, per_try_timeout_ms),
+	SHAPE_U32(http_retry, on),	     SHAPE_NUMBERS(http_retry, statuses, status_count),
+	SHAPE_U32(http_retry, backoff_ms),   SHAPE_U32(http_retry, backoff_max_ms),
+	SHAPE_BOOL(http_retry, other_hosts), SHAPE_BOOL(http_retry, remote_localities),
 };
 static const struct shape shape_http_retry = { SHAPE_OF(http_retry) };
 

@@ -50,7 +50,8 @@ static int pod_encode(Weft__Link__PodSet *m, const struct workload *w)
 		m->addrs[m->n_addrs] = (ProtobufCBinaryData){ .len = 16, .data = w->addrs[m->n_addrs].b };
 	rc = shape_list_encode(&shape_label, w->labels, w->label_count, &m->labels, &m->n_labels);
 	if (rc == 0)
-		rc = shape_list_encode(&shape_inbound_port, w->l7_ports, w->l7_port_count, &m->l7_ports, &m->n_l7_ports);
+		rc = shape_list_encode(&shape_inbound_port, w->l7_ports, w->l7_port_count, &m->l7_ports,
+				       &m->n_l7_ports);
 	return rc;
 }
 
@@ -100,7 +101,8 @@ bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with
 			"use fewer or shorter rules",
 			w->uid, CHANNEL_MESSAGE_MAX >> 10);
 	else if (rc == -EINVAL)
-		err_set(err, rc, "pod %s: its filters or telemetry have a value that the helper would not take", w->uid);
+		err_set(err, rc, "pod %s: its filters or telemetry have a value that the helper would not take",
+			w->uid);
 	else if (rc < 0)
 		err_sys(err, rc, "pod %s: hand it to the helper", w->uid);
 	return rc == 0;

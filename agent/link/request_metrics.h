@@ -29,7 +29,7 @@ enum {
 extern const uint64_t request_bounds_milli[REQUEST_BUCKETS - 1];
 
 struct request_histogram {
-	uint64_t sum; /* microseconds, or bytes */
+	uint64_t sum;			   /* microseconds, or bytes */
 	uint64_t buckets[REQUEST_BUCKETS]; /* each for itself: not cumulative */
 };
 
@@ -43,9 +43,9 @@ struct request_series {
 } __attribute__((aligned(64)));
 
 struct request_shard {
-	uint32_t used;	      /* slots that are published; atomic */
+	uint32_t used; /* slots that are published; atomic */
 	uint32_t reserved;
-	uint64_t unplaced;    /* requests counted in the first slot: the table was full, or their labels too long */
+	uint64_t unplaced; /* requests counted in the first slot: the table was full, or their labels too long */
 	struct request_series series[REQUEST_SERIES_MAX] __attribute__((aligned(128)));
 };
 

@@ -48,31 +48,58 @@ struct shape {
 enum { SHAPE_TEXT_MAX = 1 << 20, SHAPE_COUNT_MAX = 65536 };
 
 #define SHAPE_AT_(T, f) .offset = offsetof(struct T, f), .size = sizeof(((struct T *)0)->f)
-#define SHAPE_NUMBER(T, f, greatest) { .name = #f, .kind = SHAPE_KIND_NUMBER, .max = (greatest), SHAPE_AT_(T, f) }
+#define SHAPE_NUMBER(T, f, greatest)                                                                                   \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_NUMBER, .max = (greatest), SHAPE_AT_(T, f)                              \
+	}
 #define SHAPE_BOOL(T, f) SHAPE_NUMBER(T, f, 1)
 #define SHAPE_U16(T, f) SHAPE_NUMBER(T, f, UINT16_MAX)
 #define SHAPE_U32(T, f) SHAPE_NUMBER(T, f, UINT32_MAX)
-#define SHAPE_SIGNED(T, f) { .name = #f, .kind = SHAPE_KIND_SIGNED, SHAPE_AT_(T, f) }
-#define SHAPE_DOUBLE(T, f) { .name = #f, .kind = SHAPE_KIND_DOUBLE, SHAPE_AT_(T, f) }
-#define SHAPE_TEXT(T, f) { .name = #f, .kind = SHAPE_KIND_TEXT, .max = SHAPE_TEXT_MAX, SHAPE_AT_(T, f) }
-#define SHAPE_NEEDED(T, f)											       \
-	{ .name = #f, .kind = SHAPE_KIND_TEXT, .max = SHAPE_TEXT_MAX, .required = true, SHAPE_AT_(T, f) }
-#define SHAPE_BYTES(T, f, len)											       \
-	{ .name = #f, .kind = SHAPE_KIND_BYTES, .max = SHAPE_TEXT_MAX, .count_offset = offsetof(struct T, len),	       \
-	  SHAPE_AT_(T, f) }
-#define SHAPE_ADDR(T, f) { .name = #f, .kind = SHAPE_KIND_ADDR, SHAPE_AT_(T, f) }
-#define SHAPE_MANY_(T, f, count, k, shape)									       \
-	{ .name = #f, .kind = SHAPE_KIND_##k, .max = SHAPE_COUNT_MAX, .count_offset = offsetof(struct T, count),       \
-	  .of = (shape), SHAPE_AT_(T, f) }
+#define SHAPE_SIGNED(T, f)                                                                                             \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_SIGNED, SHAPE_AT_(T, f)                                                 \
+	}
+#define SHAPE_DOUBLE(T, f)                                                                                             \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_DOUBLE, SHAPE_AT_(T, f)                                                 \
+	}
+#define SHAPE_TEXT(T, f)                                                                                               \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_TEXT, .max = SHAPE_TEXT_MAX, SHAPE_AT_(T, f)                            \
+	}
+#define SHAPE_NEEDED(T, f)                                                                                             \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_TEXT, .max = SHAPE_TEXT_MAX, .required = true, SHAPE_AT_(T, f)          \
+	}
+#define SHAPE_BYTES(T, f, len)                                                                                         \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_BYTES, .max = SHAPE_TEXT_MAX, .count_offset = offsetof(struct T, len),  \
+		SHAPE_AT_(T, f)                                                                                        \
+	}
+#define SHAPE_ADDR(T, f)                                                                                               \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_ADDR, SHAPE_AT_(T, f)                                                   \
+	}
+#define SHAPE_MANY_(T, f, count, k, shape)                                                                             \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_##k, .max = SHAPE_COUNT_MAX, .count_offset = offsetof(struct T, count), \
+		.of = (shape), SHAPE_AT_(T, f)                                                                         \
+	}
 #define SHAPE_NUMBERS(T, f, count) SHAPE_MANY_(T, f, count, NUMBERS, NULL)
 #define SHAPE_TEXTS(T, f, count) SHAPE_MANY_(T, f, count, TEXTS, NULL)
 #define SHAPE_LIST(T, f, count, shape) SHAPE_MANY_(T, f, count, LIST, shape)
-#define SHAPE_STRUCT(T, f, shape) { .name = #f, .kind = SHAPE_KIND_STRUCT, .of = (shape), SHAPE_AT_(T, f) }
-#define SHAPE_POINTER(T, f, shape) { .name = #f, .kind = SHAPE_KIND_POINTER, .of = (shape), SHAPE_AT_(T, f) }
+#define SHAPE_STRUCT(T, f, shape)                                                                                      \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_STRUCT, .of = (shape), SHAPE_AT_(T, f)                                  \
+	}
+#define SHAPE_POINTER(T, f, shape)                                                                                     \
+	{                                                                                                              \
+		.name = #f, .kind = SHAPE_KIND_POINTER, .of = (shape), SHAPE_AT_(T, f)                                 \
+	}
 
 /* The shape of struct T, whose message is named alike, with the fields T_fields. */
-#define SHAPE_OF(T)												       \
-	.message = &weft__link__##T##__descriptor, .size = sizeof(struct T), .fields = T##_fields,		       \
+#define SHAPE_OF(T)                                                                                                    \
+	.message = &weft__link__##T##__descriptor, .size = sizeof(struct T), .fields = T##_fields,                     \
 	.field_count = sizeof(T##_fields) / sizeof(T##_fields[0])
 
 /* 0, -EINVAL or -ENOMEM. *out is the caller's, freed with protobuf_c_message_free_unpacked(); NULL on failure. */

@@ -13,7 +13,14 @@ struct loop_io;
 struct loop_timer;
 struct table;
 
-enum { POD_LISTENERS = POD_DNS_TCP + 1, PEERS_MAX = 8, ORPHANS_MAX = 16, DUMPS_MAX = 16, LOG_SINKS_MAX = 16, TAPS_MAX = 4 };
+enum {
+	POD_LISTENERS = POD_DNS_TCP + 1,
+	PEERS_MAX = 8,
+	ORPHANS_MAX = 16,
+	DUMPS_MAX = 16,
+	LOG_SINKS_MAX = 16,
+	TAPS_MAX = 4
+};
 
 /* A pod as it was set, so that a new helper can be given all. */
 struct supervised_pod {
@@ -39,9 +46,9 @@ struct peer {
 	struct table *clusters;	 /* name -> struct sent_cluster */
 	struct table *vhosts;	 /* hash -> struct sent_vhost */
 	uint64_t vhost_ids;
-	struct table *csrs;	 /* identity -> struct rate */
-	struct rate csr_rate, socket_rate, endpoint_rate, target_rate, cluster_rate, dns_rate, drop_rate, result_rate, log_rate, bad_rate,
-		message_rate, span_rate, tap_rate;
+	struct table *csrs; /* identity -> struct rate */
+	struct rate csr_rate, socket_rate, endpoint_rate, target_rate, cluster_rate, dns_rate, drop_rate, result_rate,
+		log_rate, bad_rate, message_rate, span_rate, tap_rate;
 };
 
 struct sent_endpoint {

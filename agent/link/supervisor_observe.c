@@ -40,7 +40,8 @@ int supervisor_log_sink(struct supervisor *s, const char *path, int fd, struct e
 {
 	struct log_sink *sink = sink_find(s, path);
 	if (!sink || strlen(path) >= PATH_MAX)
-		return err_set(err, -E2BIG, "access log %s: the helper writes to %d files at most", path, LOG_SINKS_MAX);
+		return err_set(err, -E2BIG, "access log %s: the helper writes to %d files at most", path,
+			       LOG_SINKS_MAX);
 	int own = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 	if (fd >= 0 && own < 0)
 		return err_sys(err, -errno, "access log %s: keep it open", path);

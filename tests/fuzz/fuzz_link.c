@@ -201,23 +201,23 @@ static void policy(const uint8_t *data, size_t size)
 }
 
 /* What can be decoded has an id, and keeps it when it is handed on. */
-#define OBJECT(T, name)												       \
-	static void name(const uint8_t *data, size_t size)							       \
-	{													       \
+#define OBJECT(T, name)                                                                                                \
+	static void name(const uint8_t *data, size_t size)                                                             \
+	{                                                                                                              \
 		ProtobufCMessage *m = protobuf_c_message_unpack(shape_##T.message, NULL, size, data), *again = NULL;   \
-		struct T *object, *back;									       \
-		if (!m)												       \
-			return;											       \
-		if (message_##name##_decode((const void *)m, &object) == 0) {					       \
-			int rc = message_##name##_encode(object, (void *)&again);				       \
-			assert(rc == 0);									       \
-			rc = message_##name##_decode((const void *)again, &back);				       \
-			assert(rc == 0 && back->id == object->id);						       \
-			protobuf_c_message_free_unpacked(again, NULL);						       \
-			T##_unref(back);									       \
-			T##_unref(object);									       \
-		}												       \
-		protobuf_c_message_free_unpacked(m, NULL);							       \
+		struct T *object, *back;                                                                               \
+		if (!m)                                                                                                \
+			return;                                                                                        \
+		if (message_##name##_decode((const void *)m, &object) == 0) {                                          \
+			int rc = message_##name##_encode(object, (void *)&again);                                      \
+			assert(rc == 0);                                                                               \
+			rc = message_##name##_decode((const void *)again, &back);                                      \
+			assert(rc == 0 && back->id == object->id);                                                     \
+			protobuf_c_message_free_unpacked(again, NULL);                                                 \
+			T##_unref(back);                                                                               \
+			T##_unref(object);                                                                             \
+		}                                                                                                      \
+		protobuf_c_message_free_unpacked(m, NULL);                                                             \
 	}
 
 OBJECT(l7_target, target)

@@ -377,20 +377,20 @@ static void test_channel_fragments_that_break_the_rules_close(void **state)
 		struct record r[3];
 		int code;
 	} cases[] = {
-		{ { { 0, 10, 5 } }, -EPROTO },						/* no beginning */
-		{ { { FIRST, 10, 5, true }, { .len = SIZE_MAX } }, -EPROTO },		/* another message between */
-		{ { { FIRST, 10, 5, true }, { FIRST, 10, 5 } }, -EPROTO },		/* begun again */
-		{ { { FIRST, LIMIT + 1, 5, true } }, -EMSGSIZE },			/* longer than allowed */
+		{ { { 0, 10, 5 } }, -EPROTO },				      /* no beginning */
+		{ { { FIRST, 10, 5, true }, { .len = SIZE_MAX } }, -EPROTO }, /* another message between */
+		{ { { FIRST, 10, 5, true }, { FIRST, 10, 5 } }, -EPROTO },    /* begun again */
+		{ { { FIRST, LIMIT + 1, 5, true } }, -EMSGSIZE },	      /* longer than allowed */
 		{ { { FIRST, UINT32_MAX, 5 } }, -EMSGSIZE },
-		{ { { FIRST, 10, 11, true } }, -EPROTO },				/* more than was said */
+		{ { { FIRST, 10, 11, true } }, -EPROTO }, /* more than was said */
 		{ { { FIRST, 10, 5, true }, { LAST, 10, 6 } }, -EPROTO },
-		{ { { FIRST | LAST, 10, 5, true } }, -EPROTO },				/* ends early */
-		{ { { FIRST, 10, 5, true }, { 0, 10, 5 } }, -EPROTO },			/* does not end */
-		{ { { FIRST, 10, 5, true }, { LAST, 11, 5 } }, -EPROTO },		/* another length */
-		{ { { FIRST, 10, 5, true }, { LAST, 10, 5, true } }, -EPROTO },		/* a descriptor with the second */
-		{ { { FIRST, 10, 0, true } }, -EPROTO },				/* nothing in it */
+		{ { { FIRST | LAST, 10, 5, true } }, -EPROTO },			/* ends early */
+		{ { { FIRST, 10, 5, true }, { 0, 10, 5 } }, -EPROTO },		/* does not end */
+		{ { { FIRST, 10, 5, true }, { LAST, 11, 5 } }, -EPROTO },	/* another length */
+		{ { { FIRST, 10, 5, true }, { LAST, 10, 5, true } }, -EPROTO }, /* a descriptor with the second */
+		{ { { FIRST, 10, 0, true } }, -EPROTO },			/* nothing in it */
 		{ { { FIRST, 10, 5, true }, { 0, 10, 0 } }, -EPROTO },
-		{ { { FIRST, 10, 5, true, 1 } }, -EPROTO },				/* not zero */
+		{ { { FIRST, 10, 5, true, 1 } }, -EPROTO }, /* not zero */
 		{ { { FIRST, 10, 5, true, .cut = true } }, -EPROTO },
 	};
 	int passed = open("/dev/null", O_RDONLY | O_CLOEXEC);

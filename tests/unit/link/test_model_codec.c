@@ -153,10 +153,12 @@ static void walk_match(struct walk *w, struct http_match *m)
 	walk_fields(w, &m->params, &m->param_count);
 	NUMBER(m, port, 65535);
 	TEXT(m, source_namespace);
-	for LIST (m, source_labels, source_label_count) {
-		TEXT(&m->source_labels[i], key);
-		TEXT(&m->source_labels[i], value);
-	}
+	for
+		LIST(m, source_labels, source_label_count)
+		{
+			TEXT(&m->source_labels[i], key);
+			TEXT(&m->source_labels[i], value);
+		}
 }
 
 static void walk_destination(struct walk *w, struct http_destination *d)
@@ -229,8 +231,9 @@ static void walk_fault(struct walk *w, struct http_fault *f)
 
 static void walk_cors(struct walk *w, struct http_cors *c)
 {
-	for LIST (c, origins, origin_count)
-		walk_text(w, &c->origins[i]);
+	for
+		LIST(c, origins, origin_count)
+	walk_text(w, &c->origins[i]);
 	TEXT(c, methods);
 	TEXT(c, headers);
 	TEXT(c, expose);
@@ -245,8 +248,9 @@ static void walk_retry(struct walk *w, struct http_retry *r)
 	U32(r, attempts);
 	U32(r, per_try_timeout_ms);
 	U32(r, on);
-	for LIST (r, statuses, status_count)
-		number(w, "status", &r->statuses[i], sizeof(r->statuses[i]), 65535);
+	for
+		LIST(r, statuses, status_count)
+	number(w, "status", &r->statuses[i], sizeof(r->statuses[i]), 65535);
 	U32(r, backoff_ms);
 	U32(r, backoff_max_ms);
 	BOOL(r, other_hosts);
@@ -258,8 +262,9 @@ static void walk_route(struct walk *w, struct http_route *r)
 	TEXT(r, name);
 	TEXT(r, origin);
 	TEXT(r, owner);
-	for LIST (r, matches, match_count)
-		walk_match(w, &r->matches[i]);
+	for
+		LIST(r, matches, match_count)
+	walk_match(w, &r->matches[i]);
 	if (pointer(w, &r->redirect, sizeof(*r->redirect)))
 		walk_redirect(w, r->redirect);
 	if (pointer(w, &r->direct, sizeof(*r->direct)))
@@ -273,10 +278,12 @@ static void walk_route(struct walk *w, struct http_route *r)
 	walk_ops(w, &r->response);
 	if (pointer(w, &r->fault, sizeof(*r->fault)))
 		walk_fault(w, r->fault);
-	for LIST (r, mirrors, mirror_count) {
-		TEXT(&r->mirrors[i], cluster);
-		NUMBER(&r->mirrors[i], share.ppm, 1000000);
-	}
+	for
+		LIST(r, mirrors, mirror_count)
+		{
+			TEXT(&r->mirrors[i], cluster);
+			NUMBER(&r->mirrors[i], share.ppm, 1000000);
+		}
 	if (pointer(w, &r->cors, sizeof(*r->cors)))
 		walk_cors(w, r->cors);
 	walk_retry(w, &r->retry);
@@ -290,10 +297,12 @@ static void walk_route(struct walk *w, struct http_route *r)
 static void walk_l4(struct walk *w, struct l4_route *r)
 {
 	TEXTS(r, sni_hosts, sni_host_count);
-	for LIST (r, destinations, destination_count) {
-		address(w, &r->destinations[i].addr);
-		NUMBER(&r->destinations[i], bits, 128);
-	}
+	for
+		LIST(r, destinations, destination_count)
+		{
+			address(w, &r->destinations[i].addr);
+			NUMBER(&r->destinations[i], bits, 128);
+		}
 	walk_destinations(w, &r->clusters, &r->cluster_count, &r->total_weight);
 	TEXT(r, origin);
 }
@@ -307,13 +316,15 @@ static void walk_target(struct walk *w, void *object)
 		t->vhost = http_vhost_new();
 	TEXT(t->vhost, name);
 	TEXT(t->vhost, host);
-	for LIST (t->vhost, routes, route_count)
-		walk_route(w, &t->vhost->routes[i]);
+	for
+		LIST(t->vhost, routes, route_count)
+	walk_route(w, &t->vhost->routes[i]);
 	if (w->fill)
 		t->vhost->include_attempt_count = false;
 	sb_addf(&w->notes, "attempts=%d\n", t->vhost->include_attempt_count);
-	for LIST (t, l4, l4_count)
-		walk_l4(w, &t->l4[i]);
+	for
+		LIST(t, l4, l4_count)
+	walk_l4(w, &t->l4[i]);
 	TEXT(t, default_cluster);
 	BOOL(t, registry_only);
 }
@@ -418,8 +429,9 @@ static void walk_cluster(struct walk *w, void *object)
 	NUMBER(c, proxy_protocol, 2);
 	BOOL(c, dynamic_dns);
 	BOOL(c, external);
-	for LIST (c, endpoints, endpoint_count)
-		walk_endpoint(w, &c->endpoints[i]);
+	for
+		LIST(c, endpoints, endpoint_count)
+	walk_endpoint(w, &c->endpoints[i]);
 }
 
 /* --- filters.h --- */
@@ -445,10 +457,12 @@ static void walk_jwt(struct walk *w, struct jwt_rule *j)
 	walk_locations(w, &j->cookies, &j->cookie_count);
 	BOOL(j, forward);
 	TEXT(j, output_payload_header);
-	for LIST (j, output_claims, output_claim_count) {
-		TEXT(&j->output_claims[i], header);
-		TEXT(&j->output_claims[i], claim);
-	}
+	for
+		LIST(j, output_claims, output_claim_count)
+		{
+			TEXT(&j->output_claims[i], header);
+			TEXT(&j->output_claims[i], claim);
+		}
 	TEXTS(j, space_delimited_claims, space_delimited_claim_count);
 	TEXT(j, origin);
 }
@@ -485,15 +499,17 @@ static void walk_limit(struct walk *w, struct rate_limit *l)
 	BOOL(l, spare_bucket);
 	walk_bucket(w, &l->bucket);
 	BOOL(l, has_bucket);
-	for LIST (l, descriptors, descriptor_count) {
-		struct limit_descriptor *d = &l->descriptors[i];
-		size_t entries = list(w, &d->entries, &d->entry_count, sizeof(*d->entries));
-		for (size_t e = 0; e < entries; e++) {
-			TEXT(&d->entries[e], key);
-			TEXT(&d->entries[e], value);
+	for
+		LIST(l, descriptors, descriptor_count)
+		{
+			struct limit_descriptor *d = &l->descriptors[i];
+			size_t entries = list(w, &d->entries, &d->entry_count, sizeof(*d->entries));
+			for (size_t e = 0; e < entries; e++) {
+				TEXT(&d->entries[e], key);
+				TEXT(&d->entries[e], value);
+			}
+			walk_bucket(w, &d->bucket);
 		}
-		walk_bucket(w, &d->bucket);
-	}
 	NUMBER(l, enabled.ppm, 1000000);
 	NUMBER(l, enforced.ppm, 1000000);
 	NUMBER(l, status, 999);
@@ -503,13 +519,15 @@ static void walk_limit(struct walk *w, struct rate_limit *l)
 	TEXT(l, domain);
 	U32(l, timeout_ms);
 	BOOL(l, failure_deny);
-	for LIST (l, actions, action_count) {
-		size_t actions = list(w, &l->actions[i].v, &l->actions[i].n, sizeof(*l->actions[i].v));
-		for (size_t a = 0; a < actions; a++)
-			walk_action(w, &l->actions[i].v[a]);
-		TEXT(&l->actions[i], route);
-		NUMBER(&l->actions[i], port, 65535);
-	}
+	for
+		LIST(l, actions, action_count)
+		{
+			size_t actions = list(w, &l->actions[i].v, &l->actions[i].n, sizeof(*l->actions[i].v));
+			for (size_t a = 0; a < actions; a++)
+				walk_action(w, &l->actions[i].v[a]);
+			TEXT(&l->actions[i], route);
+			NUMBER(&l->actions[i], port, 65535);
+		}
 }
 
 static void walk_ext_authz(struct walk *w, struct ext_authz *a)
@@ -534,18 +552,23 @@ static void walk_ext_authz(struct walk *w, struct ext_authz *a)
 static void walk_filters(struct walk *w, void *object)
 {
 	struct http_filters *f = object;
-	for LIST (f, jwt, jwt_count)
-		walk_jwt(w, &f->jwt[i]);
-	for LIST (f, limits, limit_count)
-		walk_limit(w, &f->limits[i]);
-	for LIST (f, scripts, script_count) {
-		TEXT(&f->scripts[i], name);
-		TEXT(&f->scripts[i], origin);
-		TEXT(&f->scripts[i], code);
-		NUMBER(&f->scripts[i], port, 65535);
-	}
-	for LIST (f, ext_authz, ext_authz_count)
-		walk_ext_authz(w, &f->ext_authz[i]);
+	for
+		LIST(f, jwt, jwt_count)
+	walk_jwt(w, &f->jwt[i]);
+	for
+		LIST(f, limits, limit_count)
+	walk_limit(w, &f->limits[i]);
+	for
+		LIST(f, scripts, script_count)
+		{
+			TEXT(&f->scripts[i], name);
+			TEXT(&f->scripts[i], origin);
+			TEXT(&f->scripts[i], code);
+			NUMBER(&f->scripts[i], port, 65535);
+		}
+	for
+		LIST(f, ext_authz, ext_authz_count)
+	walk_ext_authz(w, &f->ext_authz[i]);
 	NUMBER(f, normalization, PATH_DECODE_AND_MERGE_SLASHES);
 }
 
@@ -557,12 +580,14 @@ static void walk_tracing(struct walk *w, struct tracing *t)
 	NUMBER(t, sampling_ppm, 1000000);
 	BOOL(t, client);
 	BOOL(t, server);
-	for LIST (t, tags, tag_count) {
-		TEXT(&t->tags[i], name);
-		NUMBER(&t->tags[i], kind, TAG_HEADER);
-		TEXT(&t->tags[i], value);
-		TEXT(&t->tags[i], default_value);
-	}
+	for
+		LIST(t, tags, tag_count)
+		{
+			TEXT(&t->tags[i], name);
+			NUMBER(&t->tags[i], kind, TAG_HEADER);
+			TEXT(&t->tags[i], value);
+			TEXT(&t->tags[i], default_value);
+		}
 }
 
 static void walk_telemetry(struct walk *w, void *object)
@@ -575,11 +600,13 @@ static void walk_telemetry(struct walk *w, void *object)
 			if (w->fill && m % 3 == 0)
 				continue; /* the place in the array is what tells them apart */
 			BOOL(o, disabled);
-			for LIST (o, tags, tag_count) {
-				TEXT(&o->tags[i], tag);
-				BOOL(&o->tags[i], remove);
-				TEXT(&o->tags[i], value);
-			}
+			for
+				LIST(o, tags, tag_count)
+				{
+					TEXT(&o->tags[i], tag);
+					BOOL(&o->tags[i], remove);
+					TEXT(&o->tags[i], value);
+				}
 		}
 		size_t n = list(w, &t->logs[r], &t->log_count[r], sizeof(*t->logs[r]));
 		for (size_t i = 0; i < n; i++) {
@@ -606,36 +633,37 @@ struct kind {
 	const struct shape *shape;
 };
 
-#define KIND(T, name, SEAL)											       \
-	static void *on_##name##_make(void)									       \
-	{													       \
-		return T##_new();										       \
-	}													       \
-	static int on_##name##_seal(void *o)									       \
-	{													       \
-		struct T *object = o;										       \
-		SEAL;												       \
-		T##_seal(object);										       \
-		return 0;											       \
-	}													       \
-	static int on_##name##_encode(const void *o, void *out)							       \
-	{													       \
-		return message_##name##_encode(o, out);								       \
-	}													       \
-	static int on_##name##_decode(const void *m, void *out)							       \
-	{													       \
-		return message_##name##_decode(m, out);								       \
-	}													       \
-	static void on_##name##_unref(void *o)									       \
-	{													       \
-		T##_unref(o);											       \
-	}													       \
-	static uint64_t on_##name##_id(const void *o)								       \
-	{													       \
-		return ((const struct T *)o)->id;								       \
-	}													       \
-	static const struct kind name##_kind = { walk_##name,	on_##name##_make,  on_##name##_seal, on_##name##_encode,              \
-						 on_##name##_decode, on_##name##_unref, on_##name##_id,   &shape_##T }
+#define KIND(T, name, SEAL)                                                                                            \
+	static void *on_##name##_make(void)                                                                            \
+	{                                                                                                              \
+		return T##_new();                                                                                      \
+	}                                                                                                              \
+	static int on_##name##_seal(void *o)                                                                           \
+	{                                                                                                              \
+		struct T *object = o;                                                                                  \
+		SEAL;                                                                                                  \
+		T##_seal(object);                                                                                      \
+		return 0;                                                                                              \
+	}                                                                                                              \
+	static int on_##name##_encode(const void *o, void *out)                                                        \
+	{                                                                                                              \
+		return message_##name##_encode(o, out);                                                                \
+	}                                                                                                              \
+	static int on_##name##_decode(const void *m, void *out)                                                        \
+	{                                                                                                              \
+		return message_##name##_decode(m, out);                                                                \
+	}                                                                                                              \
+	static void on_##name##_unref(void *o)                                                                         \
+	{                                                                                                              \
+		T##_unref(o);                                                                                          \
+	}                                                                                                              \
+	static uint64_t on_##name##_id(const void *o)                                                                  \
+	{                                                                                                              \
+		return ((const struct T *)o)->id;                                                                      \
+	}                                                                                                              \
+	static const struct kind name##_kind = { walk_##name,	     on_##name##_make,	 on_##name##_seal,             \
+						 on_##name##_encode, on_##name##_decode, on_##name##_unref,            \
+						 on_##name##_id,     &shape_##T }
 
 KIND(l7_target, target, assert_int_equal(http_vhost_seal(object->vhost, NULL), 0));
 KIND(http_cluster, cluster, (void)0);
@@ -790,8 +818,8 @@ static void check_shape(const struct shape *shape, unsigned int depth)
 static void test_shapes_fit_their_messages(void **state)
 {
 	(void)state;
-	const struct shape *const all[] = { &shape_l7_target, &shape_http_cluster, &shape_http_filters, &shape_telemetry,
-					    &shape_label,     &shape_inbound_port };
+	const struct shape *const all[] = { &shape_l7_target, &shape_http_cluster, &shape_http_filters,
+					    &shape_telemetry, &shape_label,	   &shape_inbound_port };
 	for (size_t i = 0; i < ARRAY_SIZE(all); i++)
 		check_shape(all[i], 0);
 }

@@ -88,9 +88,8 @@ static void test_series_add_sums_and_buckets(void **state)
 	const struct {
 		uint64_t us;
 		size_t bucket;
-	} cases[] = { { 0, 0 },	    { 500, 0 },	     { 501, 1 },	   { 1000, 1 },
-		      { 5001, 3 },  { 250000, 7 },   { 3600000000, 18 },   { 3600000001, 19 },
-		      { UINT64_MAX / 2, 19 } };
+	} cases[] = { { 0, 0 },	     { 500, 0 },	 { 501, 1 },	     { 1000, 1 },	    { 5001, 3 },
+		      { 250000, 7 }, { 3600000000, 18 }, { 3600000001, 19 }, { UINT64_MAX / 2, 19 } };
 	uint64_t sum = 0;
 	size_t buckets[REQUEST_BUCKETS] = { 0 };
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -219,12 +218,12 @@ static void test_totals_labels_are_text(void **state)
 	} cases[] = {
 		{ "gr\xc3\xbc\xc3\x9f\x65", 8, "gr\xc3\xbc\xc3\x9f\x65" },
 		{ "a\nb\x01\x7f", 6, "a?b??" },
-		{ "\xff\xc3", 3, "??" },		  /* no UTF-8; the second is cut off */
-		{ "\xc0\xaf", 3, "??" },		  /* not the shortest */
-		{ "\xed\xa0\x80", 4, "???" },		  /* a surrogate */
-		{ "\xf4\x90\x80\x80", 5, "????" },	  /* beyond 10FFFF */
+		{ "\xff\xc3", 3, "??" },	   /* no UTF-8; the second is cut off */
+		{ "\xc0\xaf", 3, "??" },	   /* not the shortest */
+		{ "\xed\xa0\x80", 4, "???" },	   /* a surrogate */
+		{ "\xf4\x90\x80\x80", 5, "????" }, /* beyond 10FFFF */
 		{ "\xf0\x9f\x98\x80", 5, "\xf0\x9f\x98\x80" },
-		{ "open", 4, "ope" },			  /* the last label always ends */
+		{ "open", 4, "ope" }, /* the last label always ends */
 	};
 	shard->used = 1;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
@@ -322,16 +321,11 @@ static void test_totals_while_a_worker_writes(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_series_same_labels_same_slot),
-		T(test_series_add_sums_and_buckets),
-		T(test_series_counts_only_its_metrics),
-		T(test_table_full_counts_in_the_first_slot),
-		T(test_totals_sum_workers_and_helpers),
-		T(test_totals_hostile_memory_stays_in_bounds),
-		T(test_totals_labels_are_text),
-		T(test_totals_are_bounded),
-		T(test_memory_unused_slots_are_holes),
-		T(test_totals_while_a_worker_writes),
+		T(test_series_same_labels_same_slot),	T(test_series_add_sums_and_buckets),
+		T(test_series_counts_only_its_metrics), T(test_table_full_counts_in_the_first_slot),
+		T(test_totals_sum_workers_and_helpers), T(test_totals_hostile_memory_stays_in_bounds),
+		T(test_totals_labels_are_text),		T(test_totals_are_bounded),
+		T(test_memory_unused_slots_are_holes),	T(test_totals_while_a_worker_writes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,6 @@ static void on_closed(const struct err *err, void *arg)
 	(void)arg;
 }
 
-
 static struct worker_pod *pod_of(struct worker_fixture *f, uint64_t cookie)
 {
 	struct pod_entry *entry = table_get(f->w->pods, &cookie, sizeof(cookie));
