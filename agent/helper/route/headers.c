@@ -41,7 +41,9 @@ const char *request_host(struct exchange_private *e)
 	char *text = host.p ? http_head_room(e->x.head, host.n + 1u) : NULL;
 	if (!text)
 		return NULL;
-	memcpy(text, host.p, host.n);
+	/* Hosts have no case; whoever looks it up need not know. */
+	for (uint32_t i = 0; i < host.n; i++)
+		text[i] = (char)(host.p[i] >= 'A' && host.p[i] <= 'Z' ? host.p[i] | 0x20 : host.p[i]);
 	text[host.n] = '\0';
 	return text;
 }

@@ -239,7 +239,7 @@ size_t number_text(char *buf, uint64_t n);
 void request_attempt_count(struct exchange_private *e, struct http_head *head);
 /* The host of an authority, without its port. */
 struct http_string authority_host(struct http_string authority);
-/* NULL: no authority. Lies in the head. */
+/* The request's host in lower case, in the head. NULL: it has none. */
 const char *request_host(struct exchange_private *e);
 
 /* --- stages: router.c, target.c, cors.c, fault.c, local.c */

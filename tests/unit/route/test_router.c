@@ -102,7 +102,7 @@ static void test_authority_picks_another_target(void **state)
 	world_send(w, "GET / HTTP/1.1\r\nHost: SHOP:80\r\n\r\n");
 	assert_string_equal(w->asked_host, "-");
 	world_answer(w, 0, "HTTP/1.1 204 No Content\r\n\r\n");
-	world_send(w, "GET / HTTP/1.1\r\nHost: other:80\r\n\r\n");
+	world_send(w, "GET / HTTP/1.1\r\nHost: OTHER:80\r\n\r\n");
 	assert_string_equal(w->asked_host, "other");
 	assert_received(w, "HTTP/1.1 418 ");
 	world_free(w);
