@@ -62,6 +62,7 @@ struct http2_stream {
 	bool item : 1;	     /* nghttp2 has a DATA item of ours */
 	bool wants_room : 1; /* on_room is owed */
 	bool room : 1;	     /* and can be called */
+	bool mute : 1;	     /* an answer without a body: END_STREAM is with its head, what is sent is dropped */
 	bool discard : 1;    /* the peer wants no more: what is sent is dropped */
 	bool end_unsent : 1; /* our end needs a frame of its own */
 	bool local_sent : 1; /* END_STREAM went out */

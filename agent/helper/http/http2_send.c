@@ -70,6 +70,8 @@ static int server_head(struct http2_stream *s, const struct http_head *head, boo
 		status = 200;
 	if (status < 200 && end)
 		return -EINVAL;
+	s->mute = status == 204 || status == 304 || (s->is_head && status >= 200);
+	end |= s->mute;
 	struct http2_nv nv;
 	int rc = http2_nv_response(&nv, head, status);
 	if (rc == 0 && nghttp2_submit_headers(http2_of(s)->session, end ? NGHTTP2_FLAG_END_STREAM : NGHTTP2_FLAG_NONE,
@@ -245,7 +247,7 @@ static size_t send_body(struct http_stream *base, const void *bytes, size_t len,
 		return 0;
 	assert(s->head_sent);
 	size_t taken = len;
-	if (s->discard)
+	if (s->discard || s->mute)
 		s->local_end = end;
 	else if (c->busy || (len == 0 && !s->open))
 		taken = body_keep(s, bytes, len, end);
@@ -272,7 +274,7 @@ static int send_trailers(struct http_stream *base, const struct http_head *trail
 	assert(s->head_sent);
 	int rc = 0;
 	s->local_end = true;
-	if (s->discard) {
+	if (s->discard || s->mute) {
 		;
 	} else if (s->item || s->out.len || !s->open) { /* behind the body */
 		s->trailers_out = http_head_copy(trailers);
