@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP/2 codec's server over real sockets, for h2spec and others who speak HTTP/2: GET is answered with a short body,
- * everything else with what it sent. The worker is only a loop: that of tests/unit/transport.
+/* The HTTP/2 codec's server over real sockets, for h2spec and others who speak HTTP/2: A request without a body is
+ * answered with a short one, any other with what it sent. The worker is only a loop: that of tests/unit/transport.
  *
- *   h2spec_server PORT [SECONDS]     on 127.0.0.1; prints "ready" */
+ *   server PORT [SECONDS [ADDRESS]]     IPv4; 127.0.0.1 and ten minutes unless told; prints "ready" */
 #include "agent/base/loop.h"
 #include "agent/helper/http/stream.h"
 #include "tests/unit/transport/rig.h"
@@ -20,31 +20,28 @@
 static void on_head(struct http_stream *s, struct http_head *head, bool end)
 {
 	static const char body[] = "an answer for h2spec\n";
-	bool get = end || http_is(head->method, "GET");
 	struct http_head *answer = http_head_new();
 	if (!answer)
 		abort();
 	answer->status = 200;
 	http_add(answer, "content-type", "text/plain");
-	if (get)
+	if (end)
 		answer->content_length = sizeof(body) - 1;
 	http_head_free(head);
-	s->user = get ? s : NULL; /* echoed or not */
 	int rc = stream_send_head(s, answer, false);
 	http_head_free(answer);
-	if (rc == 0 && get)
+	if (rc == 0 && end)
 		stream_send_body(s, body, sizeof(body) - 1, true);
 }
 
 static size_t on_body(struct http_stream *s, const uint8_t *bytes, size_t len, bool end)
 {
-	return s->user ? len : stream_send_body(s, bytes, len, end);
+	return stream_send_body(s, bytes, len, end);
 }
 
 static void on_trailers(struct http_stream *s, struct http_head *trailers)
 {
-	if (!s->user)
-		stream_send_trailers(s, trailers);
+	stream_send_trailers(s, trailers);
 	http_head_free(trailers);
 }
 
@@ -101,11 +98,11 @@ static void on_deadline(struct loop_timer *timer, void *arg)
 	loop_stop(arg);
 }
 
-static int listen_on(uint16_t port)
+static int listen_on(uint16_t port, const char *address)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET,
-				 .sin_port = htons(port),
-				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
+	if (inet_pton(AF_INET, address, &a.sin_addr) != 1)
+		return -1;
 	int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 1024) < 0)
@@ -121,8 +118,8 @@ int main(int argc, char **argv)
 	void *rig;
 	int port = argc > 1 ? atoi(argv[1]) : 0, seconds = argc > 2 ? atoi(argv[2]) : 600;
 
-	if (port <= 0 || port > 65535 || (a.fd = listen_on((uint16_t)port)) < 0) {
-		fprintf(stderr, "usage: %s PORT [SECONDS]: %s\n", argv[0], strerror(errno));
+	if (port <= 0 || port > 65535 || (a.fd = listen_on((uint16_t)port, argc > 3 ? argv[3] : "127.0.0.1")) < 0) {
+		fprintf(stderr, "usage: %s PORT [SECONDS [ADDRESS]]: %s\n", argv[0], strerror(errno));
 		return 2;
 	}
 	rig_setup(&rig);

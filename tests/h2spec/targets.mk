@@ -11,5 +11,7 @@ $(H2SPEC_SERVER): $(call objects,tests/h2spec/server.c) $(transport_TEST_SHARED)
 		$(call ldlibs,$(LDMODS)) $(call pkg,--libs,cmocka)
 test-h2spec: $(H2SPEC_SERVER)
 	$(Q)tests/h2spec/run $(BUILD)
+test-build test-e2e: $(H2SPEC_SERVER)
+-include $(BUILD)/obj/tests/h2spec/server.d
 .PHONY: test-h2spec
 ## make test-h2spec        h2spec against the HTTP/2 server (fetched with Go when it is not installed; needs the network then)
