@@ -38,8 +38,8 @@ enum stage_result stage_cors(struct exchange *x)
 	struct http_string origin = http_get_id(x->head, HTTP_ORIGIN);
 	if (!origin.n)
 		return STAGE_CONTINUE;
-	bool preflight = http_is(x->head->method, "OPTIONS") &&
-			 http_get_id(x->head, HTTP_ACCESS_CONTROL_REQUEST_METHOD).n;
+	bool preflight =
+		http_is(x->head->method, "OPTIONS") && http_get_id(x->head, HTTP_ACCESS_CONTROL_REQUEST_METHOD).n;
 	bool allowed = origin_allowed(cors, origin);
 	if (allowed)
 		e->cors_origin = origin;

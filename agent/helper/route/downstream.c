@@ -136,7 +136,11 @@ static void on_reset(struct http_stream *s, enum http_reset why)
 	struct exchange_private *e = s->user;
 	bool protocol = why == HTTP_RESET_PROTOCOL || why == HTTP_RESET_TOO_LARGE;
 	e->down.s = NULL;
-	exchange_abort(e, protocol ? FLAG(DPE) : why == HTTP_RESET_TIMEOUT ? FLAG(SI) : FLAG(DC), gone_details(why), why);
+	exchange_abort(e,
+		       protocol			 ? FLAG(DPE) :
+		       why == HTTP_RESET_TIMEOUT ? FLAG(SI) :
+						   FLAG(DC),
+		       gone_details(why), why);
 }
 
 /* --- our own answer --- */

@@ -29,6 +29,7 @@ static const struct stage {
 	{ "route", stage_route, FOR_CLIENT },
 	{ "jwt", stage_jwt, FOR_SERVER | WITH_FILTERS },
 	{ "authorize", stage_authorize, FOR_SERVER },
+	{ "rate limit", stage_rate_limit, FOR_CLIENT | FOR_SERVER | WITH_FILTERS },
 	{ "reroute", stage_reroute, FOR_CLIENT | WITH_FILTERS },
 	{ "cors", stage_cors, FOR_CLIENT },
 	{ "fault", stage_fault, FOR_CLIENT },
@@ -257,8 +258,8 @@ static int fields_copy(struct http_head *to, const struct http_head *from)
 			rc = http_set_id(to, f->id, f->value.p, f->value.n);
 			continue;
 		}
-		struct http_string name = f->id ? http_name_text((enum http_name)f->id) :
-						  http_head_text(to, f->name.p, f->name.n);
+		struct http_string name =
+			f->id ? http_name_text((enum http_name)f->id) : http_head_text(to, f->name.p, f->name.n);
 		struct http_string value = http_head_text(to, f->value.p, f->value.n);
 		rc = name.p && value.p ? http_add_ref(to, name, value) : -ENOMEM;
 	}

@@ -93,10 +93,23 @@ void header_ops_apply(const struct http_header_ops *ops, struct http_head *head,
 static bool is_steering(struct http_string name)
 {
 	static const char *const names[] = {
-		"retry-on", "retry-grpc-on", "max-retries", "retriable-status-codes", "retriable-header-names",
-		"upstream-alt-stat-name", "upstream-rq-timeout-ms", "upstream-rq-per-try-timeout-ms",
-		"upstream-rq-timeout-alt-response", "expected-rq-timeout-ms", "upstream-stream-duration-ms", "force-trace",
-		"ip-tags", "original-url", "internal", "hedge-on-per-try-timeout", "original-path",
+		"retry-on",
+		"retry-grpc-on",
+		"max-retries",
+		"retriable-status-codes",
+		"retriable-header-names",
+		"upstream-alt-stat-name",
+		"upstream-rq-timeout-ms",
+		"upstream-rq-per-try-timeout-ms",
+		"upstream-rq-timeout-alt-response",
+		"expected-rq-timeout-ms",
+		"upstream-stream-duration-ms",
+		"force-trace",
+		"ip-tags",
+		"original-url",
+		"internal",
+		"hedge-on-per-try-timeout",
+		"original-path",
 	};
 	static const char prefix[] = "x-envoy-";
 	size_t n = sizeof(prefix) - 1;

@@ -55,7 +55,7 @@ struct downstream {
 	struct addr_port source, destination, original;
 	bool tls, dead;
 	struct identity *peer;
-	struct http_vhost *vhost; /* client side: of the address, as it was when the connection came */
+	struct http_vhost *vhost;     /* client side: of the address, as it was when the connection came */
 	struct local_upstream *local; /* server side */
 	size_t exchanges;
 };
@@ -85,7 +85,7 @@ enum exchange_state {
 };
 
 struct exchange_private {
-	struct exchange x; /* first */
+	struct exchange x;		    /* first */
 	TAILQ_ENTRY(exchange_private) link; /* dead or idle */
 	enum exchange_state state;
 	struct downstream *conn;
@@ -96,15 +96,15 @@ struct exchange_private {
 	/* The request's body: what must be kept, from its first byte. Otherwise bytes go straight through. */
 	uint8_t *body;
 	uint32_t body_len, body_cap, body_sent; /* sent: to the present attempt */
-	bool body_kept;	    /* all of it so far is in `body`, so it can be sent again */
-	bool request_ended; /* all of it came */
+	bool body_kept;				/* all of it so far is in `body`, so it can be sent again */
+	bool request_ended;			/* all of it came */
 	struct http_head *request_trailers;
 	size_t buffer_max; /* a stage wants the body; 0: none does */
 	exchange_body_fn buffer_fn;
 	void *buffer_arg;
 
 	const struct http_destination *destination;
-	struct addr_port target; /* for PASSTHROUGH: original */
+	struct addr_port target;	 /* for PASSTHROUGH: original */
 	struct addr_port upstream_local; /* of the present or last attempt; the connection may be gone */
 	struct upstream_wait *wait;
 	struct upstream *upstream;
@@ -115,7 +115,7 @@ struct exchange_private {
 	bool retried, retries_may; /* retries_may: the route allows some at all */
 	uint16_t response_outcome; /* what the response says of the endpoint */
 	bool target_known, cors_preflight;
-	bool registry_only;	   /* the host is not known, and that is an error */
+	bool registry_only;    /* the host is not known, and that is an error */
 	uint16_t retry_status; /* of the response that was thrown away for a retry; 0: none */
 	struct addr_port avoid[UPSTREAM_AVOID_MAX];
 	uint8_t avoid_count;
@@ -136,7 +136,7 @@ struct exchange_private {
 	struct side_call *mirrors[MIRRORS_MAX];
 	uint8_t mirror_count;
 	struct grpc_counter grpc_request, grpc_response;
-	struct identity *peer; /* a reference behind x.peer */
+	struct identity *peer;			  /* a reference behind x.peer */
 	TAILQ_ENTRY(exchange_private) local_link; /* waits for a connection to the application */
 	bool local_waits;
 	uint8_t local_tries;
@@ -177,7 +177,8 @@ void downstream_response_done(struct exchange_private *e);
 int body_keep(struct exchange_private *e, const uint8_t *bytes, size_t len); /* 0 or -ENOMEM */
 void body_free(struct exchange_private *e);
 size_t body_from_client(struct exchange_private *e, const uint8_t *bytes, size_t len, bool end);
-void body_stage_done(struct exchange_private *e, bool whole); /* hands what was buffered to the stage that waits for it */
+void body_stage_done(struct exchange_private *e,
+		     bool whole); /* hands what was buffered to the stage that waits for it */
 
 /* --- retry.c: pure decisions, and the back-off */
 enum attempt_reset {

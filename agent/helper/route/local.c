@@ -16,7 +16,7 @@ struct local_upstream {
 	struct downstream *d;
 	struct transport_connect *connecting;
 	struct http_conn *conn;
-	bool closed; /* with its downstream connection, with which it is freed */
+	bool closed;		      /* with its downstream connection, with which it is freed */
 	struct exchange_list waiters; /* by local_link */
 };
 

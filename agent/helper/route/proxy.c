@@ -108,11 +108,16 @@ static void on_stream(struct http_conn *c, struct http_stream *s, void *arg)
 static void count_bad(struct link_shard *m, enum http_bad why)
 {
 	uint64_t *const counters[HTTP_BAD_COUNT] = {
-		[HTTP_BAD_REQUEST_LINE] = &m->http_bad_request_line, [HTTP_BAD_FIELD] = &m->http_bad_field,
-		[HTTP_BAD_FRAMING] = &m->http_bad_framing,	     [HTTP_BAD_CHUNK] = &m->http_bad_chunk,
-		[HTTP_BAD_HOST] = &m->http_bad_host,		     [HTTP_BAD_TOO_LARGE] = &m->http_too_large,
-		[HTTP_BAD_TIMEOUT] = &m->http_timeout,		     [HTTP_BAD_H2_PROTOCOL] = &m->http2_protocol,
-		[HTTP_BAD_H2_FLOOD] = &m->http2_flood,		     [HTTP_BAD_VERSION] = &m->http_bad_version,
+		[HTTP_BAD_REQUEST_LINE] = &m->http_bad_request_line,
+		[HTTP_BAD_FIELD] = &m->http_bad_field,
+		[HTTP_BAD_FRAMING] = &m->http_bad_framing,
+		[HTTP_BAD_CHUNK] = &m->http_bad_chunk,
+		[HTTP_BAD_HOST] = &m->http_bad_host,
+		[HTTP_BAD_TOO_LARGE] = &m->http_too_large,
+		[HTTP_BAD_TIMEOUT] = &m->http_timeout,
+		[HTTP_BAD_H2_PROTOCOL] = &m->http2_protocol,
+		[HTTP_BAD_H2_FLOOD] = &m->http2_flood,
+		[HTTP_BAD_VERSION] = &m->http_bad_version,
 	};
 	if (counters[why])
 		(*counters[why])++;
@@ -331,7 +336,8 @@ void http_proxy_dump(struct http_proxy *p, const char *what, struct sb *out)
 	const struct downstream *d;
 	bool first = true;
 	if (str_eq(what, "http-connections")) {
-		TAILQ_FOREACH (d, &p->conns, link) {
+		TAILQ_FOREACH(d, &p->conns, link)
+		{
 			sb_add(out, first ? "" : ",");
 			dump_conn(d, out);
 			first = false;

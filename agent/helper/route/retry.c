@@ -8,7 +8,7 @@
 
 enum { BACKOFF_MS = 25, BACKOFF_MAX_MS = 250 };
 
-#define RESET_KIND(text, details, flag_bit, code)                                                                       \
+#define RESET_KIND(text, details, flag_bit, code)                                                                      \
 	{                                                                                                              \
 		.reason = text, .before_head = "upstream_reset_before_response_started{" details "}",                  \
 		.after_head = "upstream_reset_after_response_started{" details "}", .flag = flag_bit, .status = code   \

@@ -123,7 +123,8 @@ static char *redirect_location(struct exchange_private *e, const struct http_red
 	uint32_t port = 0; /* the request's, as it said */
 	for (uint32_t i = host.n + 1; i < authority.n; i++)
 		port = authority.p[i] >= '0' && authority.p[i] <= '9' && port < 65536 ?
-			       port * 10 + (uint32_t)(authority.p[i] - '0') : 65536;
+			       port * 10 + (uint32_t)(authority.p[i] - '0') :
+			       65536;
 	if (redirect->port)
 		port = redirect->port;
 	else if (redirect->keep_port)
@@ -222,7 +223,8 @@ static void pin(struct exchange_private *e)
 	for (const char *p = cookies.p; p && p < end;) {
 		while (p < end && (*p == ' ' || *p == ';'))
 			p++;
-		if ((size_t)(end - p) > n && !memcmp(p, name, n) && p[n] == '=' && pin_parse(p + n + 1, end, &e->pinned))
+		if ((size_t)(end - p) > n && !memcmp(p, name, n) && p[n] == '=' &&
+		    pin_parse(p + n + 1, end, &e->pinned))
 			return;
 		p = p < end ? memchr(p, ';', (size_t)(end - p)) : NULL;
 	}

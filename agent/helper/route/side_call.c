@@ -44,8 +44,7 @@ static void call_over(struct side_call *c, enum upstream_outcome outcome)
 	uint16_t status = c->response ? c->response->status : 0;
 	struct upstream *up = TAKE(c->upstream);
 	if (up)
-		upstream_done(c->proxy->upstreams, up, outcome, status,
-			      loop_now_ns(c->proxy->loop) - c->began_ns);
+		upstream_done(c->proxy->upstreams, up, outcome, status, loop_now_ns(c->proxy->loop) - c->began_ns);
 	if (c->owner)
 		*c->owner = NULL;
 	TAILQ_REMOVE(&c->proxy->calls, c, link);

@@ -23,8 +23,8 @@ static void test_content_types(void **state)
 		const char *type;
 		bool grpc;
 	} cases[] = {
-		{ "application/grpc", true },	  { "application/grpc+proto", true }, { "application/grpc;x=y", true },
-		{ "application/grpc-web", false }, { "application/json", false },     { "application/grp", false },
+		{ "application/grpc", true },	   { "application/grpc+proto", true }, { "application/grpc;x=y", true },
+		{ "application/grpc-web", false }, { "application/json", false },      { "application/grp", false },
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct http_head *h = http_head_new();
@@ -42,9 +42,12 @@ static void test_timeouts(void **state)
 		bool good;
 		uint64_t ms;
 	} cases[] = {
-		{ "100m", true, 100 },	{ "1S", true, 1000 },	   { "2M", true, 120000 },	{ "1H", true, 3600000 },
-		{ "1u", true, 1 },	{ "1500u", true, 2 },	   { "1n", true, 1 },		{ "99999999H", true, 359999996400000 },
-		{ "100", false, 0 },	{ "m", false, 0 },	   { "-1m", false, 0 },		{ "1x", false, 0 },
+		{ "100m", true, 100 },	{ "1S", true, 1000 },
+		{ "2M", true, 120000 }, { "1H", true, 3600000 },
+		{ "1u", true, 1 },	{ "1500u", true, 2 },
+		{ "1n", true, 1 },	{ "99999999H", true, 359999996400000 },
+		{ "100", false, 0 },	{ "m", false, 0 },
+		{ "-1m", false, 0 },	{ "1x", false, 0 },
 		{ "", false, 0 },	{ "999999999m", false, 0 },
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -108,11 +111,15 @@ static void test_unavailable_in_the_head_is_tried_again(void **state)
 	world_connect(w);
 	world_send(w, CALL(""));
 	world_send(w, end);
-	world_answer(w, 0, "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 14\r\nContent-Length: 0\r\n\r\n");
+	world_answer(
+		w, 0,
+		"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 14\r\nContent-Length: 0\r\n\r\n");
 	world_tick(w, 60);
 	assert_int_equal(w->attempt_count, 2);
 	assert_int_equal(w->attempts[0].status, 503);
-	world_answer(w, 1, "HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 0\r\nContent-Length: 0\r\n\r\n");
+	world_answer(
+		w, 1,
+		"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 0\r\nContent-Length: 0\r\n\r\n");
 	assert_int_equal(w->grpc_status, 0);
 	assert_int_equal(w->tries, 2);
 	world_free(w);

@@ -25,9 +25,11 @@ static const char *const requests[] = {
 	"GET /a HTTP/1.1\r\nHost: shop\r\n\r\n",
 	"HEAD /a HTTP/1.1\r\nHost: shop\r\n\r\n",
 	"POST /a HTTP/1.1\r\nHost: shop\r\nContent-Length: 10\r\n\r\n0123456789",
-	"POST /a HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n3\r\nfgh\r\n0\r\nx-t: 1\r\n\r\n",
+	"POST /a HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n3\r\nfgh\r\n0\r\nx-t: "
+	"1\r\n\r\n",
 	"POST /a HTTP/1.1\r\nHost: shop\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nabcd",
-	"POST /s/M HTTP/1.1\r\nHost: shop\r\nContent-Type: application/grpc\r\ngrpc-timeout: 20m\r\nContent-Length: 5\r\n\r\n12345",
+	"POST /s/M HTTP/1.1\r\nHost: shop\r\nContent-Type: application/grpc\r\ngrpc-timeout: 20m\r\nContent-Length: "
+	"5\r\n\r\n12345",
 	"GET /ws HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
 	"OPTIONS /a HTTP/1.1\r\nHost: shop\r\nOrigin: https://o\r\nAccess-Control-Request-Method: GET\r\n\r\n",
 	"GET /a HTTP/1.1\r\nHost: elsewhere\r\nConnection: close\r\n\r\n",
@@ -63,12 +65,21 @@ static void configure(struct world *w)
 	}
 	if (chance(3) == 0) {
 		r->fault = calloc(1, sizeof(*r->fault));
-		*r->fault = (struct http_fault){ .delay_ms = 1 + chance(20), .delay_share = { 500000 }, .abort = true,
-						 .abort_status = 500, .abort_grpc = -1, .abort_share = { 200000 } };
+		*r->fault = (struct http_fault){ .delay_ms = 1 + chance(20),
+						 .delay_share = { 500000 },
+						 .abort = true,
+						 .abort_status = 500,
+						 .abort_grpc = -1,
+						 .abort_share = { 200000 } };
 	}
-	static const enum upstream_failure failures[] = { UPSTREAM_OK, UPSTREAM_OK, UPSTREAM_OK, UPSTREAM_CONNECT,
-							  UPSTREAM_OVERFLOW, UPSTREAM_NO_ENDPOINT,
-							  UPSTREAM_RETRY_OVERFLOW, UPSTREAM_CONNECT_TIMEOUT };
+	static const enum upstream_failure failures[] = { UPSTREAM_OK,
+							  UPSTREAM_OK,
+							  UPSTREAM_OK,
+							  UPSTREAM_CONNECT,
+							  UPSTREAM_OVERFLOW,
+							  UPSTREAM_NO_ENDPOINT,
+							  UPSTREAM_RETRY_OVERFLOW,
+							  UPSTREAM_CONNECT_TIMEOUT };
 	for (w->script_count = 0; w->script_count < ATTEMPTS; w->script_count++)
 		w->script[w->script_count] = (struct script){ .failure = failures[chance(8)], .later = chance(4) == 0 };
 	w->target_later = chance(20) == 0;
@@ -85,7 +96,11 @@ static struct fake_transport *some_endpoint(struct world *w)
 {
 	if (w->app_count && (!w->attempt_count || chance(2)))
 		return w->app[chance((unsigned int)w->app_count)];
-	return w->attempt_count ? w->attempts[w->attempt_count - 1 - chance(w->attempt_count < 3 ? (unsigned int)w->attempt_count : 3)].t : NULL;
+	if (!w->attempt_count)
+		return NULL;
+	unsigned int back =
+		chance(w->attempt_count < 3 ? (unsigned int)w->attempt_count : 3); /* mirrors have some, too */
+	return w->attempts[w->attempt_count - 1 - back].t;
 }
 
 static void disturb(struct fake_transport *t)

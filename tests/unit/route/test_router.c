@@ -157,9 +157,12 @@ static void test_redirect_builds_the_location(void **state)
 		{ { .path_full = (char *)"/p", .status = 307 }, "location: http://shop:8080/p?x=1\r\n" },
 		{ { .path_full = (char *)"/p?y=2", .status = 307 }, "location: http://shop:8080/p?y=2\r\n" },
 		{ { .port = 80, .status = 308 }, "location: http://shop/a/b?x=1\r\n" },
-		{ { .default_port = true, .path_full = (char *)"/p", .status = 301 }, "location: http://shop/p?x=1\r\n" },
-		{ { .port = 8443, .scheme = (char *)"https", .status = 308 }, "location: https://shop:8443/a/b?x=1\r\n" },
-		{ { .keep_port = true, .authority = (char *)"n", .status = 303 }, "location: http://n:8080/a/b?x=1\r\n" },
+		{ { .default_port = true, .path_full = (char *)"/p", .status = 301 },
+		  "location: http://shop/p?x=1\r\n" },
+		{ { .port = 8443, .scheme = (char *)"https", .status = 308 },
+		  "location: https://shop:8443/a/b?x=1\r\n" },
+		{ { .keep_port = true, .authority = (char *)"n", .status = 303 },
+		  "location: http://n:8080/a/b?x=1\r\n" },
 		{ { .path_prefix = (char *)"/z", .status = 301 }, "location: http://shop:8080/z/b?x=1\r\n" },
 	};
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -364,7 +367,9 @@ static void test_affinity_cookie_pins_an_endpoint(void **state)
 	assert_received(w, cookie);
 	assert_received(w, "; Max-Age=60; Path=/; HttpOnly\r\n");
 	fake_forget(w->client);
-	world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\nCookie: a=b; stick=\"00000000000000000000ffff0a0100021f90\"\r\n\r\n");
+	world_send(
+		w,
+		"GET / HTTP/1.1\r\nHost: shop\r\nCookie: a=b; stick=\"00000000000000000000ffff0a0100021f90\"\r\n\r\n");
 	assert_int_equal(w->attempts[1].pinned.port, 8080);
 	assert_int_equal(w->attempts[1].pinned.addr.b[15], 2);
 	world_answer(w, 1, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");

@@ -14,7 +14,8 @@
 #include "agent/helper/worker.h"
 
 static const char get[] = "GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
-static const char grpc[] = "POST /s/M HTTP/1.1\r\nHost: shop\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n";
+static const char grpc[] =
+	"POST /s/M HTTP/1.1\r\nHost: shop\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n";
 static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 static const struct http_fraction always = { 1000000 }, never = { 0 };
 
@@ -119,8 +120,12 @@ static void test_delay_then_abort(void **state)
 	(void)state;
 	struct world *w = world_new();
 	struct http_fault *f = fault(w);
-	*f = (struct http_fault){ .delay_ms = 20, .delay_share = always, .abort = true, .abort_status = 503,
-				  .abort_grpc = -1, .abort_share = always };
+	*f = (struct http_fault){ .delay_ms = 20,
+				  .delay_share = always,
+				  .abort = true,
+				  .abort_status = 503,
+				  .abort_grpc = -1,
+				  .abort_share = always };
 	world_connect(w);
 	world_send(w, get);
 	world_tick(w, 60);

@@ -22,7 +22,8 @@ static void test_trailers_pass_both_ways(void **state)
 	world_send(w, "POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\r\n"
 		      "3\r\nabc\r\n0\r\nx-t: request\r\n\r\n");
 	assert_requested(w, 0, "abc\r\n0\r\nx-t: request\r\n\r\n");
-	world_answer(w, 0, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\nx-u: response\r\n\r\n");
+	world_answer(w, 0,
+		     "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\nx-u: response\r\n\r\n");
 	assert_received(w, "def\r\n0\r\nx-u: response\r\n\r\n");
 	assert_int_equal(w->request_bytes, 3);
 	assert_int_equal(w->response_bytes, 3);
@@ -274,7 +275,8 @@ static void test_response_cut_at_each_byte(void **state)
 static void test_pieces_of_one_byte(void **state)
 {
 	(void)state;
-	static const char request[] = "POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+	static const char request[] =
+		"POST / HTTP/1.1\r\nHost: shop\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
 	static const char response[] = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ndef\r\n0\r\n\r\n";
 	struct world *w = world_new();
 	world_retry(w, "5xx", 1);

@@ -101,7 +101,9 @@ static void target_answer(struct worker *w, const char *host, worker_target_fn f
 	struct l7_target *t = l7_target_new();
 	t->mode = L7_HTTP;
 	t->registry_only = world->registry_only;
-	struct http_vhost *vhost = host && str_eq(host, "other") ? world->other : world->registry_only ? NULL : world->vhost;
+	struct http_vhost *vhost = host && str_eq(host, "other") ? world->other :
+				   world->registry_only		 ? NULL :
+								   world->vhost;
 	t->vhost = vhost ? http_vhost_ref(vhost) : NULL;
 	fn(t, arg);
 	l7_target_unref(t);
@@ -250,9 +252,10 @@ static void attempt_give(struct world *w, struct seen_attempt *a, enum upstream_
 		return;
 	}
 	a->t = fake_transport_new();
-	int rc = w->upstream_h2 ?
-			 http2_client_new(w->w->loop, &a->t->t, &http_limits_default, &upstream_conn_events, a, &a->conn) :
-			 http1_client_new(w->w->loop, &a->t->t, &http_limits_default, &upstream_conn_events, a, &a->conn);
+	int rc = w->upstream_h2 ? http2_client_new(w->w->loop, &a->t->t, &http_limits_default, &upstream_conn_events, a,
+						   &a->conn) :
+				  http1_client_new(w->w->loop, &a->t->t, &http_limits_default, &upstream_conn_events, a,
+						   &a->conn);
 	assert_int_equal(rc, 0);
 	a->up = (struct upstream){ .cluster = c, .endpoint = &c->endpoints[n % c->endpoint_count], .conn = a->conn };
 	if (str_eq(a->cluster, "cookie"))
@@ -275,13 +278,20 @@ struct upstream_wait *upstream_get(struct upstreams *u, const struct upstream_qu
 	assert_true(w->attempt_count < ATTEMPTS);
 	size_t n = w->attempt_count++;
 	struct seen_attempt *a = &w->attempts[n];
-	*a = (struct seen_attempt){ .retry = q->retry, .upgrade = q->upgrade, .h2 = q->downstream_h2,
-				    .avoid_count = q->avoid_count, .pinned = q->pinned, .fn = fn, .arg = arg,
-				    .events = events, .user = user };
+	*a = (struct seen_attempt){ .retry = q->retry,
+				    .upgrade = q->upgrade,
+				    .h2 = q->downstream_h2,
+				    .avoid_count = q->avoid_count,
+				    .pinned = q->pinned,
+				    .fn = fn,
+				    .arg = arg,
+				    .events = events,
+				    .user = user };
 	str_copy(a->cluster, sizeof(a->cluster), q->cluster);
 	str_copy(a->host, sizeof(a->host), q->host ? q->host : "-");
 	assert_non_null(q->head);
-	struct script s = w->script_count ? w->script[n < w->script_count ? n : w->script_count - 1] : (struct script){ 0 };
+	struct script s =
+		w->script_count ? w->script[n < w->script_count ? n : w->script_count - 1] : (struct script){ 0 };
 	if (s.later) {
 		a->pending = true;
 		return (struct upstream_wait *)a;

@@ -70,16 +70,16 @@ struct world {
 /* One route to the cluster "c", named "r", with retries off. */
 struct world *world_new(void);
 void world_free(struct world *w); /* asserts that each exchange was recorded once and each attempt ended */
-struct http_route *world_add_route(struct world *w); /* before the first; the others move on */
-void world_connect(struct world *w);		     /* seals the vhost; the client's connection comes */
+struct http_route *world_add_route(struct world *w);	       /* before the first; the others move on */
+void world_connect(struct world *w);			       /* seals the vhost; the client's connection comes */
 void world_connect_inbound(struct world *w, const char *peer); /* peer: a SPIFFE URI, or NULL */
 struct worker_pod *worker_pod_of(struct world *w);
 void world_connect_h2(struct world *w, bool inbound);
 void world_tick(struct world *w, unsigned int ms);
-void world_send(struct world *w, const char *text);	       /* the client does */
-const char *world_received(struct world *w);		       /* what the client was sent, all of it */
+void world_send(struct world *w, const char *text);		      /* the client does */
+const char *world_received(struct world *w);			      /* what the client was sent, all of it */
 void world_answer(struct world *w, size_t attempt, const char *text); /* the endpoint does */
-const char *world_request(struct world *w, size_t attempt); /* what the endpoint was sent */
+const char *world_request(struct world *w, size_t attempt);	      /* what the endpoint was sent */
 void world_attempt_ready(struct world *w, size_t attempt, enum upstream_failure why);
 void world_retry(struct world *w, const char *on, uint32_t attempts);
 #define assert_received(w, text) assert_non_null(strstr(world_received(w), text))
