@@ -181,6 +181,44 @@ class Demo:
         self.step("stranger", "catalog-2", self.curl(pods["stranger"], "http://10.50.2.20:8080/"), False, **refused)
         self.step("frontend", "stranger", self.peer(frontend, "10.50.2.90", 8080), False, **refused)
 
+    # --- HTTP
+
+    def ask(self, path, *words, family="10.60.0.25"):
+        """(status, what was said) of one request of frontend's to the service `web`."""
+        done = self.net.pods["frontend"].run("curl", "-s", "-g", "--path-as-is", "--max-time", "5", "-w",
+                                             "\n%{http_code} %{redirect_url}", *words, f"http://{family}{path}", check=False)
+        body, _, last = done.stdout.rpartition("\n")
+        status, _, location = last.partition(" ")
+        return status, location or body.strip()
+
+    def requests(self):
+        """One line a request: what was asked, what came back, and what the mesh says of it."""
+        canary = ("-H", "x-canary: true")
+        asked = (("GET /", (), "10.60.0.25", "200", "90 % to v1, 10 % to v2"),
+                 ("GET / with x-canary: true", canary, "10.60.0.25", "200", "route testers: version 2, on the other node"),
+                 ("GET / over IPv6, canary", canary, "[fd60::25]", "200", "the same"),
+                 ("GET /old/page", (), "10.60.0.25", "308", "route old-links: a redirect"),
+                 ("GET /flaky", (), "10.60.0.25", "503", "route broken: the fault that it injects"),
+                 ("GET /admin", (), "10.60.0.25", "403", "denied by shop/no-admin at the server's side"),
+                 ("GET /x/%2e%2e/%61dmin", (), "10.60.0.25", "403", "the same path, written otherwise"))
+        say(paint("1", f"{'asked':<32}{'status':<8}{'answer':<40}why"))
+        for what, words, address, expected, why in asked:
+            status, seen = self.ask(what.split(" ")[1], *words, family=address)
+            color = "32" if status[:1] == "2" else "31" if status[:1] in "45" else "0"
+            say(f"{what:<32}{paint(color, status):<{8 + (len(paint(color, status)) - 3)}}{seen[:38]:<40}{why}")
+            if status != expected:
+                raise Failed(f"{what}: {status} {seen} instead of {expected}")
+
+    def split(self, count=200):
+        """How often each version answered."""
+        seen = [self.ask("/")[1].split(" ")[0] for _ in range(count)]
+        return {name: seen.count(name) for name in sorted(set(seen))}
+
+    def counted(self):
+        agent = self.mesh.agents["node-a"]
+        return {code: int(agent.metric("istio_requests_total", reporter="source", response_code=code,
+                                       destination_service_name="web")) for code in ("200", "403", "503")}
+
     def dig(self):
         def go():
             done = self.net.pods["frontend"].run("dig", "@10.60.0.53", "-p", "5300", "+short", "+tries=1", "+time=2",
@@ -225,6 +263,8 @@ It is left running (KEEP=1). Try:
   meshctl status
   meshctl explain shop/frontend payments.shop:7000
   meshctl explain shop/catalog-1 payments.shop:7000
+  meshctl explain shop/frontend http://web.shop/ -H 'x-canary: true'
+  meshctl tap & meshctl top
   meshctl flows --last 20
   meshctl cert list
   nsenter --net=/run/netns/{demo.net.pods['frontend'].netns} curl http://10.60.0.20/
@@ -283,6 +323,11 @@ def play(demo, keep):
     say("attested: straight from pod to pod, the kernel vouches for the caller. mutual TLS: between the nodes' helpers,\n"
         "as HBONE. The client and the server see each other's own addresses.")
     say(f"\nNames: `dig catalog.shop.svc` in frontend, whatever its resolver: {' '.join(demo.names_resolve())}")
+
+    title("Requests of frontend to the service web, which speaks HTTP (demo/config/30-http.yaml)")
+    demo.requests()
+    say(f"200 more GET /: {', '.join(f'{name} {count}' for name, count in demo.split().items())}")
+    say(f"istio_requests_total of node-a, by response code: {demo.counted()}")
 
     title("Throughput beside the run without a mesh (2 s each; make bench measures properly)")
     meshed = demo.iperf("10.60.0.21"), demo.iperf("10.60.0.30")
