@@ -15,6 +15,8 @@ struct fake_answer {
 };
 extern struct fake_answer answer;
 
+extern struct link_shard fake_metrics;
+
 /* A request of the server's side: "GET /path?query", then lines "name: value"; the host is shop.example. */
 struct exchange *fake_exchange(const char *request);
 void fake_exchange_free(struct exchange *x);
