@@ -33,6 +33,8 @@ struct http2_stream *http2_stream_new(struct http2_conn *c, int32_t id)
 	TAILQ_INSERT_TAIL(&c->streams, s, link);
 	c->live++;
 	c->active++;
+	if (!c->server)
+		http2_ration_stream(c);
 	return s;
 }
 

@@ -129,7 +129,8 @@ struct http2_conn {
 	uint64_t begun_ms, block_ms, ping_ms, drain_ms;
 	struct http2_bucket noise, resets;
 	struct http2_scan scan;
-	uint32_t window_updates; /* that DATA of ours has earned the peer */
+	/* Frames that the peer has earned: by DATA of ours, by what it sent, by streams. */
+	uint32_t window_updates, pings, rsts;
 };
 
 static inline struct http2_conn *http2_of(const struct http2_stream *s)
@@ -198,6 +199,7 @@ enum http2_scanned http2_scan(struct http2_conn *c, const uint8_t *p, size_t len
 bool http2_ration_reset(struct http2_conn *c, const struct http2_stream *s);
 void http2_ration_answered(struct http2_conn *c);
 void http2_ration_sent_data(struct http2_conn *c);
+void http2_ration_stream(struct http2_conn *c); /* one was opened */
 
 /* http2_time.c */
 void http2_time_arm(struct http2_conn *c);

@@ -11,6 +11,11 @@ enum { NOISE_BURST = 1000, NOISE_PER_S = 100 };
 enum { RESETS_BURST = 200, RESETS_PER_S = 50, HASTY_MS = 1000 };
 /* WINDOW_UPDATE frames that each DATA frame of ours earns the peer; Envoy's figure. */
 enum { UPDATES_PER_DATA = 10, UPDATES_MAX = 100000 };
+/* What carries something earns a PING: gRPC's Go measures bandwidth with one for each round trip. */
+enum { PINGS_MAX = 10000 };
+/* Each stream earns one RST_STREAM: nginx, and others who answer before they have read the request, end every stream
+ * so. Those that come before the answer have a ration of their own. */
+enum { RSTS_MAX = 10000 };
 /* Frames of one header block beyond the first; the limit of header bytes is 60 KiB, four frames. */
 enum { CONTINUATIONS_MAX = 8 };
 
@@ -62,11 +67,22 @@ void http2_ration_sent_data(struct http2_conn *c)
 		c->window_updates += UPDATES_PER_DATA;
 }
 
-static bool on_window_update(struct http2_conn *c)
+static void earn(uint32_t *earned, uint32_t max)
 {
-	if (c->window_updates == 0)
+	if (*earned < max)
+		++*earned;
+}
+
+void http2_ration_stream(struct http2_conn *c)
+{
+	earn(&c->rsts, RSTS_MAX);
+}
+
+static bool spend(struct http2_conn *c, uint32_t *earned)
+{
+	if (*earned == 0)
 		return noise(c);
-	c->window_updates--;
+	--*earned;
 	return true;
 }
 
@@ -89,19 +105,27 @@ static bool on_frame(struct http2_conn *c, uint8_t type, uint8_t flags, uint32_t
 		c->scan.continuations = 0;
 		c->block_ms = tick_now_ms(&c->tick);
 		on_block(&c->scan, flags);
+		earn(&c->pings, PINGS_MAX);
+		if (c->server)
+			http2_ration_stream(c);
 		return true;
 	case CONTINUATION:
 		on_block(&c->scan, flags);
 		return on_continuation(c);
 	case DATA:
+		if (length)
+			earn(&c->pings, PINGS_MAX);
 		return length || (flags & FLAG_END_STREAM) || noise(c);
 	case WINDOW_UPDATE:
-		return on_window_update(c);
+		return spend(c, &c->window_updates);
+	case RST_STREAM:
+		return spend(c, &c->rsts);
 	case PING:
+		return (flags & FLAG_ACK) || spend(c, &c->pings);
 	case SETTINGS:
 		return (flags & FLAG_ACK) || noise(c);
 	default:
-		return noise(c); /* PRIORITY, RST_STREAM, GOAWAY and what nobody knows */
+		return noise(c); /* PRIORITY, GOAWAY and what nobody knows */
 	}
 }
 

@@ -388,6 +388,60 @@ static void test_floods_of_a_server(void **state)
 	assert_int_equal(x->reset, HTTP_RESET_PROTOCOL);
 }
 
+static void noise_is_spent(void)
+{
+	for (int i = 0; i < 990; i++)
+		raw_frame(&client, F_PING, 0, 0, "12345678", 8);
+	assert_false(client.closed);
+}
+
+/* nginx answers a request before it has read its body, and then ends the stream with NO_ERROR, each time. */
+static void test_a_reset_after_each_response_is_no_flood(void **state)
+{
+	(void)state;
+	start();
+	noise_is_spent();
+	for (uint32_t i = 0; i < 200; i++) {
+		uint32_t id = 1 + 2 * i;
+		struct seen *x = request(false);
+		seen_send(x, "body", 4, true);
+		fake_tick(loop, 0);
+		raw_headers(&client, END_HEADERS | END_STREAM, id, FIELDS(":status", "200"));
+		raw_u32(&client, F_RST, id, 0);
+		assert_true(x->end);
+		assert_int_equal(x->reset, -1);
+	}
+	assert_false(client.closed);
+}
+
+/* Of a connection that has earned no more: 1,500 of one stream. */
+static void test_resets_without_streams_are_a_flood(void **state)
+{
+	(void)state;
+	start();
+	request(true);
+	for (int i = 0; i < 1500 && client.c; i++)
+		raw_u32(&client, F_RST, 1, 0);
+	assert_true(client.closed);
+	assert_int_equal(raw_goaway(&client), CALM);
+}
+
+/* gRPC's Go: a PING with each DATA that comes. */
+static void test_a_server_that_measures_is_no_flood(void **state)
+{
+	(void)state;
+	start();
+	noise_is_spent();
+	struct seen *x = request(true);
+	raw_headers(&client, END_HEADERS, 1, FIELDS(":status", "200"));
+	for (int i = 0; i < 1500 && client.c; i++) {
+		raw_frame(&client, F_DATA, 0, 1, "x", 1);
+		raw_frame(&client, F_PING, 0, 0, "12345678", 8);
+	}
+	assert_false(client.closed);
+	assert_int_equal(x->body.len, 1500);
+}
+
 /* A response in bytes, cut at each place: the stream is reset, and nothing is told twice. */
 static void test_response_that_breaks_at_each_byte(void **state)
 {
@@ -431,6 +485,9 @@ int main(void)
 		TEST(test_capacity_follows_settings),
 		TEST(test_upgrade_needs_the_servers_consent),
 		TEST(test_floods_of_a_server),
+		TEST(test_a_reset_after_each_response_is_no_flood),
+		TEST(test_resets_without_streams_are_a_flood),
+		TEST(test_a_server_that_measures_is_no_flood),
 		TEST(test_response_that_breaks_at_each_byte),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
