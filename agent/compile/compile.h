@@ -96,6 +96,7 @@ int compiler_cluster(struct compiler *c, const char *name, struct http_cluster *
 int compiler_cluster_names(struct compiler *c, char ***out, size_t *count);
 /* Where a DestinationRule's certificates are read: the file's text, newly allocated, or NULL. Without it, TLS settings with
  * files verify nothing, so connections fail. */
+#define COMPILE_SYSTEM_ROOTS "system" /* in place of a path: the roots that this machine trusts; what Istio takes too */
 void compiler_set_files(struct compiler *c, char *(*read_file)(void *arg, const char *path), void *arg);
 void compiler_files_changed(struct compiler *c); /* clusters are made anew */
 

@@ -243,7 +243,8 @@ static int tls_set(struct compiler *c, struct http_cluster *out, const struct se
 	/* A Secret can't be read from here: its name must not turn into trust in the system's roots. */
 	if (tls->credential_name && !tls->ca_certificates && !(out->ca_pem = strdup("")))
 		return -ENOMEM;
-	if (file_set(c, &out->ca_pem, tls->ca_certificates) < 0)
+	bool none = !tls->ca_certificates && !tls->credential_name && !out->insecure;
+	if (file_set(c, &out->ca_pem, none ? COMPILE_SYSTEM_ROOTS : tls->ca_certificates) < 0)
 		return -ENOMEM;
 	if (out->tls == CLUSTER_TLS_MUTUAL && (file_set(c, &out->chain_pem, tls->client_certificate) < 0 ||
 					       file_set(c, &out->key_pem, tls->private_key) < 0))

@@ -5,6 +5,7 @@
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/base/str.h"
 #include "agent/ca/ca.h"
 #include "agent/compile/compile.h"
 #include "agent/daemon/internal.h"
@@ -89,11 +90,10 @@ void daemon_on_cluster(const char *name, struct http_cluster **out, void *arg)
 }
 
 /* Certificates are small; anything else that a path may name is not read. */
-char *daemon_read_file(void *arg, const char *path)
+static char *certificates_read(const char *path)
 {
 	AUTO(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct stat st;
-	(void)arg;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CERTIFICATE_FILE_MAX)
 		return NULL;
@@ -103,6 +103,21 @@ char *daemon_read_file(void *arg, const char *path)
 		free(text);
 		return NULL;
 	}
+	return text;
+}
+
+char *daemon_read_file(void *arg, const char *path)
+{
+	/* Debian and Ubuntu, Fedora and RHEL, openSUSE, Alpine */
+	static const char *const roots[] = { "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
+					     "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem" };
+	char *text = NULL;
+	(void)arg;
+
+	if (!str_eq(path, COMPILE_SYSTEM_ROOTS))
+		return certificates_read(path);
+	for (size_t i = 0; i < ARRAY_SIZE(roots) && !text; i++)
+		text = certificates_read(roots[i]);
 	return text;
 }
 

@@ -83,7 +83,7 @@ static const char *const label_names[REQUEST_LABEL_COUNT] = {
 
 struct labels {
 	const char *v[REQUEST_LABEL_COUNT];
-	char service[300], flags[96], code[8], grpc[12];
+	char service[300], service_name[128], service_ns[128], flags[96], code[8], grpc[12];
 };
 
 static void pod_labels(struct labels *l, const struct worker_pod *pod, bool source)
@@ -96,6 +96,22 @@ static void pod_labels(struct labels *l, const struct worker_pod *pod, bool sour
 	v[4] = label_of(pod, "version");
 	v[5] = pod->canonical_name;
 	v[6] = pod->canonical_revision;
+}
+
+/* What was asked for, when no cluster came to be chosen: "web.shop.svc.cluster.local:80" of the virtual host. */
+static void asked_labels(struct labels *l, const char *vhost)
+{
+	const char *colon = strrchr(vhost, ':'), *dot = strchr(vhost, '.');
+	const char *second = dot ? strchr(dot + 1, '.') : NULL;
+
+	snprintf(l->service, sizeof(l->service), "%.*s", colon ? (int)(colon - vhost) : (int)strlen(vhost), vhost);
+	l->v[REQUEST_LABEL_DESTINATION_SERVICE] = l->service;
+	if (!second || !str_starts(second, ".svc."))
+		return;
+	snprintf(l->service_name, sizeof(l->service_name), "%.*s", (int)(dot - vhost), vhost);
+	snprintf(l->service_ns, sizeof(l->service_ns), "%.*s", (int)(second - dot - 1), dot + 1);
+	l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAME] = l->service_name;
+	l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAMESPACE] = l->service_ns;
 }
 
 static void client_labels(struct labels *l, const struct request_record *r)
@@ -116,6 +132,8 @@ static void client_labels(struct labels *l, const struct request_record *r)
 		l->v[REQUEST_LABEL_DESTINATION_SERVICE] = r->cluster->host;
 		l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAME] = r->cluster->service;
 		l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAMESPACE] = r->cluster->ns;
+	} else if (r->vhost) {
+		asked_labels(l, r->vhost);
 	}
 }
 
@@ -233,7 +251,7 @@ static void origin_fill(struct origin *o, uint32_t metrics, const struct telemet
 {
 	memset(o, 0, sizeof(*o));
 	o->pod = r->pod->cookie;
-	o->cluster = r->cluster ? r->cluster->id : 0;
+	o->cluster = r->cluster ? r->cluster->id : r->vhost ? hash64_str(HASH64_INIT, r->vhost) : 0;
 	o->telemetry = t ? t->id : 0;
 	o->endpoint_hash = r->endpoint ? hash64(HASH64_INIT, &r->endpoint->addr, sizeof(r->endpoint->addr)) : 0;
 	o->peer_hash = r->peer ? hash64_str(HASH64_INIT, r->peer->uri) : 0;

@@ -268,7 +268,9 @@ static void test_path_normalisation_of_the_mesh(void **state)
 static char *on_read_file(void *arg, const char *path)
 {
 	(void)arg;
-	return strcmp(path, "/ca.pem") == 0 ? strdup("CA") : NULL;
+	return strcmp(path, "/ca.pem") == 0		 ? strdup("CA") :
+	       strcmp(path, COMPILE_SYSTEM_ROOTS) == 0 ? strdup("ROOTS") :
+							 NULL;
 }
 
 static void test_tls_settings(void **state)
@@ -289,6 +291,9 @@ static void test_tls_settings(void **state)
 		      "caCertificates: /ca.pem } }"));
 	assert_int_equal(c->tls, CLUSTER_TLS_MUTUAL);
 	assert_string_equal(c->key_pem, "");
+	http_cluster_unref(c);
+	c = with(RULE("trafficPolicy: { tls: { mode: SIMPLE } }"));
+	assert_string_equal(c->ca_pem, "ROOTS");
 	http_cluster_unref(c);
 	c = with(RULE("trafficPolicy: { tls: { mode: SIMPLE, credentialName: secret } }"));
 	assert_string_equal(c->ca_pem, ""); /* not the system's roots instead */
