@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -21,6 +22,8 @@ struct transfer {
 	struct sb body;
 	size_t response_max;
 	int grpc_status;
+	int64_t max_age_s;
+	char too_long[64];
 	transfer_fn fn;
 	void *arg;
 	char reason[CURL_ERROR_SIZE];
@@ -55,11 +58,12 @@ static void transfer_done(struct transfer *t, CURLcode code)
 {
 	struct transfer_result result = { .body = (const uint8_t *)(t->body.p ? t->body.p : ""),
 					  .len = t->body.len,
-					  .grpc_status = t->grpc_status };
+					  .grpc_status = t->grpc_status,
+					  .max_age_s = t->max_age_s };
 	if (code == CURLE_OK)
 		curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &result.status);
 	else
-		result.error = *t->reason ? t->reason : curl_easy_strerror(code);
+		result.error = *t->too_long ? t->too_long : *t->reason ? t->reason : curl_easy_strerror(code);
 	t->fn(&result, t->arg);
 	transfer_free(t);
 }
@@ -146,26 +150,38 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
 {
 	struct transfer *t = arg;
 	if (t->body.len + size * n > t->response_max) {
-		str_copy(t->reason, sizeof(t->reason), "the answer is too long");
+		/* libcurl would put its own words into `reason` */
+		snprintf(t->too_long, sizeof(t->too_long), "the answer is larger than %zu KiB", t->response_max >> 10);
 		return 0;
 	}
 	sb_add_bytes(&t->body, bytes, size * n);
 	return t->body.failed ? 0 : size * n;
 }
 
-/* Trailers come here too. */
+/* Where the value of a header line begins, if it is that header. */
+static const char *header_value(const char *line, const char *name)
+{
+	size_t n = strlen(name);
+	return strncasecmp(line, name, n) == 0 && line[n] == ':' ? line + n + 1 + strspn(line + n + 1, " \t") : NULL;
+}
+
+/* Trailers come here too. Cache-Control: RFC 9111 section 5.2.2.1. */
 static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
 {
-	static const char name[] = "grpc-status:";
 	struct transfer *t = arg;
-	size_t len = size * n, at = sizeof(name) - 1;
-	if (len > at && strncasecmp(bytes, name, at) == 0) {
-		while (at < len && bytes[at] == ' ')
-			at++;
-		t->grpc_status = at < len && bytes[at] >= '0' && bytes[at] <= '9' ? bytes[at] - '0' : 2;
-		if (at + 1 < len && bytes[at + 1] >= '0' && bytes[at + 1] <= '9')
-			t->grpc_status = t->grpc_status * 10 + (bytes[at + 1] - '0');
-	}
+	size_t len = size * n;
+	char line[256];
+
+	if (len >= sizeof(line))
+		return len;
+	memcpy(line, bytes, len);
+	line[len] = 0;
+	const char *grpc = header_value(line, "grpc-status"), *cache = header_value(line, "cache-control");
+	const char *age = cache ? strcasestr(cache, "max-age=") : NULL;
+	if (grpc)
+		t->grpc_status = *grpc >= '0' && *grpc <= '9' ? (int)(strtoul(grpc, NULL, 10) & 0xff) : 2;
+	if (age)
+		t->max_age_s = (int64_t)(strtoull(age + 8, NULL, 10) & INT64_MAX);
 	return len;
 }
 
@@ -177,7 +193,7 @@ int transfers_new(struct loop *loop, struct transfers **out, struct err *err)
 	all->loop = loop;
 	LIST_INIT(&all->transfers);
 	LIST_INIT(&all->ios);
-	all->multi = curl_multi_init();
+	all->multi = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? curl_multi_init() : NULL;
 	if (!all->multi || loop_timer_new(loop, on_timeout, all, &all->timeout) < 0) {
 		transfers_free(all);
 		return err_set(err, -ENOMEM, "HTTP client: can't start libcurl");
@@ -206,6 +222,26 @@ void transfers_free(struct transfers *all)
 	free(all);
 }
 
+/* From https never down to http: who asks for a proven server gets one. */
+static void protocols_set(CURL *e, bool secure)
+{
+#if LIBCURL_VERSION_NUM >= 0x075500 /* Ubuntu 22.04 has 7.81 */
+	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
+	curl_easy_setopt(e, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https");
+#else
+	const long both = CURLPROTO_HTTP | CURLPROTO_HTTPS;
+	curl_easy_setopt(e, CURLOPT_PROTOCOLS, both);
+	curl_easy_setopt(e, CURLOPT_REDIR_PROTOCOLS, secure ? (long)CURLPROTO_HTTPS : both);
+#endif
+}
+
+/* libcurl 7.88 (Debian 12 has it) breaks a connection of prior knowledge when it uses it again: curl issue 10634. */
+static bool reuse_is_broken(void)
+{
+	unsigned int version = curl_version_info(CURLVERSION_NOW)->version_num;
+	return version >= 0x075800 && version < 0x080000;
+}
+
 static void options_set(struct transfer *t, const struct transfer_request *r)
 {
 	CURL *e = t->easy;
@@ -213,20 +249,25 @@ static void options_set(struct transfer *t, const struct transfer_request *r)
 	curl_easy_setopt(e, CURLOPT_PRIVATE, t);
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
 	curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
-#if LIBCURL_VERSION_NUM >= 0x075500
-	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-	curl_easy_setopt(e, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
+	protocols_set(e, strncasecmp(r->url, "https:", 6) == 0);
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)r->timeout_ms);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
 			 (long)(r->http2 ? CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE : CURL_HTTP_VERSION_1_1));
+	if (r->http2 && reuse_is_broken())
+		curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->reason);
+	curl_easy_setopt(e, CURLOPT_USERAGENT, "weft");
+	curl_easy_setopt(e, CURLOPT_FORBID_REUSE, r->once ? 1L : 0L);
+	curl_easy_setopt(e, CURLOPT_FAILONERROR, r->fail_on_error ? 1L : 0L);
+	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, r->redirects ? 1L : 0L);
+	curl_easy_setopt(e, CURLOPT_MAXREDIRS, (long)r->redirects);
+	if (r->roots)
+		curl_easy_setopt(e, CURLOPT_CAINFO, r->roots);
 	if (r->body) {
 		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
 		curl_easy_setopt(e, CURLOPT_COPYPOSTFIELDS, r->body);
@@ -242,6 +283,7 @@ int transfer_start(struct transfers *all, const struct transfer_request *r, tran
 	t->fn = fn;
 	t->arg = arg;
 	t->grpc_status = -1;
+	t->max_age_s = -1;
 	t->response_max = r->response_max;
 	t->easy = curl_easy_init();
 	bool ok = t->easy != NULL;

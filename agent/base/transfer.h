@@ -19,6 +19,10 @@ struct transfer_request {
 	uint32_t timeout_ms;
 	size_t response_max; /* more is a failure */
 	bool http2;	     /* without asking first: what gRPC speaks */
+	bool once;	     /* the connection is not kept: the next request is far away */
+	bool fail_on_error;  /* a status from 400 is a failure */
+	unsigned int redirects; /* that are followed, from https never to http; 0: none */
+	const char *roots;   /* a file, in place of the system's; NULL: those */
 };
 
 struct transfer_result {
@@ -26,6 +30,7 @@ struct transfer_result {
 	const uint8_t *body;
 	size_t len;
 	int grpc_status;   /* of the trailers; -1: none */
+	int64_t max_age_s; /* Cache-Control; -1: not said */
 	const char *error; /* why there is no answer; NULL: there is one */
 };
 /* The result is valid during the call. */

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Each set has a timer: it is fetched when the timer fires, JWKS_INFLIGHT_MAX at a time, the others wait in a queue. A
- * discovery document is a first step that gives the address for a second. libcurl's sockets and timeout are the loop's.
+ * discovery document is a first step that gives the address for a second.
  * What is not a key set is a failure: the last good one stays, and the next try comes sooner. */
 #include "agent/source/jwks.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "agent/base/err.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/base/transfer.h"
 
 enum { COALESCE_MS = 2 };
 
@@ -24,26 +23,14 @@ struct entry {
 	struct loop_timer *timer;
 	struct entry *next_due;
 	bool due;
-	CURL *easy; /* under way */
-	char *step; /* the address under way, when a discovery document gave it */
-	struct sb body;
-	uint64_t max_age_s;
-	bool has_max_age;
-	char reason[CURL_ERROR_SIZE];
-};
-
-struct socket {
-	curl_socket_t fd;
-	struct loop_io *io;
-	struct jwks_source *js;
-	struct socket *next;
+	struct transfer *transfer; /* under way */
+	char *step;		   /* the address under way, when a discovery document gave it */
 };
 
 struct jwks_source {
 	struct loop *loop;
-	CURLM *multi;
-	struct socket *sockets;
-	struct loop_timer *timeout, *tell;
+	struct transfers *transfers;
+	struct loop_timer *tell;
 	struct entry **entries; /* by uri */
 	size_t count;
 	struct entry *due, **due_tail;
@@ -56,178 +43,18 @@ struct jwks_source {
 };
 
 static void pump(struct jwks_source *js);
-static void finished(struct jwks_source *js);
 
-/* --- libcurl and the loop */
-
-static void on_socket(struct loop_io *io, int events, void *arg)
-{
-	struct socket *s = arg;
-	struct jwks_source *js = s->js;
-	int running, mask = 0;
-	(void)io;
-
-	mask |= events & LOOP_READ ? CURL_CSELECT_IN : 0;
-	mask |= events & LOOP_WRITE ? CURL_CSELECT_OUT : 0;
-	mask |= events & LOOP_HANGUP ? CURL_CSELECT_ERR : 0;
-	curl_multi_socket_action(js->multi, s->fd, mask, &running); /* s may be gone */
-	finished(js);
-}
-
-static void socket_free(struct jwks_source *js, curl_socket_t fd)
-{
-	for (struct socket **at = &js->sockets; *at; at = &(*at)->next)
-		if ((*at)->fd == fd) {
-			struct socket *s = *at;
-			*at = s->next;
-			loop_io_free(s->io);
-			free(s);
-			return;
-		}
-}
-
-static int on_socket_state(CURL *easy, curl_socket_t fd, int what, void *arg, void *socket_arg)
-{
-	struct jwks_source *js = arg;
-	struct socket *s = js->sockets;
-	(void)easy;
-	(void)socket_arg;
-
-	if (what == CURL_POLL_REMOVE) {
-		socket_free(js, fd);
-		return 0;
-	}
-	while (s && s->fd != fd)
-		s = s->next;
-	if (!s) {
-		s = calloc(1, sizeof(*s));
-		if (!s)
-			return -1; /* the transfer fails */
-		*s = (struct socket){ .fd = fd, .js = js, .next = js->sockets };
-		if (loop_io_new(js->loop, fd, on_socket, s, &s->io) < 0) {
-			free(s);
-			return -1;
-		}
-		js->sockets = s;
-	}
-	loop_io_set(s->io, (what & CURL_POLL_IN ? LOOP_READ : 0) | (what & CURL_POLL_OUT ? LOOP_WRITE : 0));
-	return 0;
-}
-
-static int on_timeout_set(CURLM *multi, long timeout_ms, void *arg)
-{
-	struct jwks_source *js = arg;
-	(void)multi;
-
-	if (timeout_ms < 0)
-		loop_timer_stop(js->timeout);
-	else
-		loop_timer_start(js->timeout, (uint64_t)timeout_ms, 0);
-	return 0;
-}
-
-static void on_timeout(struct loop_timer *timer, void *arg)
-{
-	struct jwks_source *js = arg;
-	int running;
-	(void)timer;
-
-	curl_multi_socket_action(js->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	finished(js);
-}
-
-/* --- a transfer */
-
-static size_t on_body(char *bytes, size_t size, size_t n, void *arg)
-{
-	struct entry *e = arg;
-
-	if (e->body.len + size * n > JWKS_BYTES_MAX)
-		return 0; /* fails with CURLE_WRITE_ERROR */
-	sb_add_bytes(&e->body, bytes, size * n);
-	return e->body.failed ? 0 : size * n;
-}
-
-/* Cache-Control: max-age, RFC 9111 section 5.2.2.1. */
-static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
-{
-	static const char name[] = "cache-control:";
-	struct entry *e = arg;
-	size_t len = size * n;
-	char line[256];
-
-	if (len >= sizeof(line) || len < sizeof(name) || strncasecmp(bytes, name, sizeof(name) - 1) != 0)
-		return len;
-	memcpy(line, bytes, len);
-	line[len] = '\0';
-	const char *age = strcasestr(line, "max-age=");
-	if (age) {
-		e->max_age_s = strtoull(age + 8, NULL, 10);
-		e->has_max_age = true;
-	}
-	return len;
-}
+/* --- an answer */
 
 static void entry_free(struct entry *e)
 {
-	if (e->easy) {
-		curl_multi_remove_handle(e->js->multi, e->easy);
-		curl_easy_cleanup(e->easy);
-	}
+	transfer_cancel(e->transfer);
 	loop_timer_free(e->timer);
-	sb_done(&e->body);
 	free(e->step);
 	free(e->set.uri);
 	free(e->set.keys);
 	free(e->set.error);
 	free(e);
-}
-
-/* From https never down to http: who asks for a proven server gets one. */
-static bool protocols_set(CURL *easy, bool secure)
-{
-#if LIBCURL_VERSION_NUM >= 0x075500 /* Ubuntu 22.04 has 7.81 */
-	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-	       curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, secure ? "https" : "http,https") == CURLE_OK;
-#else
-	const long both = CURLPROTO_HTTP | CURLPROTO_HTTPS;
-	return curl_easy_setopt(easy, CURLOPT_PROTOCOLS, both) == CURLE_OK &&
-	       curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, secure ? (long)CURLPROTO_HTTPS : both) == CURLE_OK;
-#endif
-}
-
-static CURL *easy_make(struct entry *e)
-{
-	const char *url = e->step ? e->step : e->set.uri;
-	CURL *easy = curl_easy_init();
-	if (!easy)
-		return NULL;
-	sb_done(&e->body);
-	e->body = (struct sb){ 0 };
-	e->reason[0] = '\0';
-	e->has_max_age = false;
-	bool ok = curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
-		  protocols_set(easy, strncasecmp(url, "https:", 6) == 0) &&
-		  curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK && /* the next time is far away */
-		  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)JWKS_REDIRECTS_MAX) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)JWKS_TIMEOUT_MS) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_FAILONERROR, 1L) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_MAXFILESIZE, (long)JWKS_BYTES_MAX) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_USERAGENT, "weft") == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_WRITEDATA, e) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_HEADERDATA, e) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, e->reason) == CURLE_OK &&
-		  curl_easy_setopt(easy, CURLOPT_PRIVATE, e) == CURLE_OK &&
-		  (!e->js->roots || curl_easy_setopt(easy, CURLOPT_CAINFO, e->js->roots) == CURLE_OK);
-	if (!ok) {
-		curl_easy_cleanup(easy);
-		return NULL;
-	}
-	return easy;
 }
 
 static uint64_t retry_s(uint64_t failures)
@@ -256,10 +83,10 @@ static void entry_failed(struct entry *e, const char *why)
 	loop_timer_start(e->timer, retry_s(e->set.failures) * 1000, 0);
 }
 
-static void entry_good(struct entry *e)
+static void entry_good(struct entry *e, const struct transfer_result *answer)
 {
-	uint64_t s = e->has_max_age ? e->max_age_s : JWKS_REFRESH_S;
-	char *keys = sb_take(&e->body);
+	uint64_t s = answer->max_age_s >= 0 ? (uint64_t)answer->max_age_s : JWKS_REFRESH_S;
+	char *keys = strndup((const char *)answer->body, answer->len);
 
 	if (!keys) {
 		entry_failed(e, "out of memory");
@@ -284,9 +111,9 @@ static bool is_discovery(const struct entry *e)
 }
 
 /* Keys, or where they are. */
-static void body_read(struct entry *e)
+static void answer_read(struct entry *e, const struct transfer_result *answer)
 {
-	json_t *root = e->body.p && strlen(e->body.p) == e->body.len ? json_loads(e->body.p, 0, NULL) : NULL;
+	json_t *root = memchr(answer->body, 0, answer->len) ? NULL : json_loadb((const char *)answer->body, answer->len, 0, NULL);
 	const char *next = is_discovery(e) ? json_string_value(json_object_get(root, "jwks_uri")) : NULL;
 
 	if (!root) {
@@ -305,42 +132,22 @@ static void body_read(struct entry *e)
 	} else if (!json_is_array(json_object_get(root, "keys"))) {
 		entry_failed(e, "the answer has no list \"keys\"");
 	} else {
-		entry_good(e);
+		entry_good(e, answer);
 	}
 	json_decref(root);
 }
 
-static void entry_finished(struct entry *e, CURLcode result)
+static void on_answer(const struct transfer_result *answer, void *arg)
 {
+	struct entry *e = arg;
 	struct jwks_source *js = e->js;
 
-	curl_multi_remove_handle(js->multi, e->easy);
-	curl_easy_cleanup(e->easy);
-	e->easy = NULL;
+	e->transfer = NULL;
 	js->inflight--;
-	if (result == CURLE_WRITE_ERROR || result == CURLE_FILESIZE_EXCEEDED)
-		entry_failed(e, "the answer is larger than 256 KiB");
-	else if (result != CURLE_OK)
-		entry_failed(e, *e->reason ? e->reason : curl_easy_strerror(result));
+	if (answer->error)
+		entry_failed(e, answer->error);
 	else
-		body_read(e);
-	sb_done(&e->body);
-	e->body = (struct sb){ 0 };
-}
-
-static void finished(struct jwks_source *js)
-{
-	CURLMsg *message;
-	int left;
-
-	while ((message = curl_multi_info_read(js->multi, &left))) {
-		struct entry *e = NULL;
-		if (message->msg != CURLMSG_DONE)
-			continue;
-		CURLcode result = message->data.result;
-		curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&e);
-		entry_finished(e, result);
-	}
+		answer_read(e, answer);
 	pump(js);
 }
 
@@ -348,7 +155,7 @@ static void finished(struct jwks_source *js)
 
 static void enqueue(struct entry *e)
 {
-	if (e->due || e->easy)
+	if (e->due || e->transfer)
 		return;
 	e->due = true;
 	e->next_due = NULL;
@@ -370,16 +177,19 @@ static void dequeue(struct jwks_source *js, const struct entry *e)
 
 static void entry_start(struct entry *e)
 {
+	const struct transfer_request request = { .url = e->step ? e->step : e->set.uri,
+						  .timeout_ms = JWKS_TIMEOUT_MS,
+						  .response_max = JWKS_BYTES_MAX,
+						  .once = true,
+						  .fail_on_error = true,
+						  .redirects = JWKS_REDIRECTS_MAX,
+						  .roots = e->js->roots };
+
 	e->set.fetches++;
-	e->easy = easy_make(e);
-	if (e->easy && curl_multi_add_handle(e->js->multi, e->easy) == CURLM_OK) {
+	if (transfer_start(e->js->transfers, &request, on_answer, e, &e->transfer) < 0)
+		entry_failed(e, "out of memory");
+	else
 		e->js->inflight++;
-		return;
-	}
-	if (e->easy)
-		curl_easy_cleanup(e->easy);
-	e->easy = NULL;
-	entry_failed(e, "can't be asked: no memory, or no URL");
 }
 
 static void pump(struct jwks_source *js)
@@ -419,18 +229,12 @@ int jwks_source_new(struct loop *loop, void (*on_change)(void *arg), void *arg, 
 		return err_set(err, -ENOMEM, "jwks: no memory");
 	*js = (struct jwks_source){ .loop = loop, .on_change = on_change, .arg = arg };
 	js->due_tail = &js->due;
-	int rc = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? 0 : -ENOMEM;
-	if (rc == 0)
-		rc = loop_timer_new(loop, on_timeout, js, &js->timeout);
-	if (rc == 0)
-		rc = loop_timer_new(loop, on_tell, js, &js->tell);
-	js->multi = rc == 0 ? curl_multi_init() : NULL;
-	if (!js->multi || curl_multi_setopt(js->multi, CURLMOPT_SOCKETFUNCTION, on_socket_state) != CURLM_OK ||
-	    curl_multi_setopt(js->multi, CURLMOPT_SOCKETDATA, js) != CURLM_OK ||
-	    curl_multi_setopt(js->multi, CURLMOPT_TIMERFUNCTION, on_timeout_set) != CURLM_OK ||
-	    curl_multi_setopt(js->multi, CURLMOPT_TIMERDATA, js) != CURLM_OK) {
+	int rc = transfers_new(loop, &js->transfers, err);
+	if (rc == 0 && loop_timer_new(loop, on_tell, js, &js->tell) < 0)
+		rc = err_set(err, -ENOMEM, "jwks: no memory");
+	if (rc < 0) {
 		jwks_source_free(js);
-		return err_set(err, -ENOMEM, "jwks: no memory");
+		return rc;
 	}
 	*out = js;
 	return 0;
@@ -442,11 +246,7 @@ void jwks_source_free(struct jwks_source *js)
 		return;
 	for (size_t i = 0; i < js->count; i++)
 		entry_free(js->entries[i]);
-	if (js->multi)
-		curl_multi_cleanup(js->multi);
-	while (js->sockets)
-		socket_free(js, js->sockets->fd);
-	loop_timer_free(js->timeout);
+	transfers_free(js->transfers);
 	loop_timer_free(js->tell);
 	free(js->entries);
 	free(js->sets);
@@ -489,7 +289,7 @@ static void entry_drop(struct entry *e)
 {
 	if (e->due)
 		dequeue(e->js, e);
-	if (e->easy)
+	if (e->transfer)
 		e->js->inflight--;
 	entry_free(e);
 }

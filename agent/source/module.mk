@@ -1,3 +1,3 @@
 # SPDX-License-Identifier: Apache-2.0
 source_USES := config model base
-source_PKGS := jansson libcares libcurl
+source_PKGS := jansson libcares
