@@ -26,6 +26,7 @@ from lib.topology import Bench  # noqa: E402
 from lib.weft import Weft  # noqa: E402
 
 CANDIDATES = {"direct": Direct, "weft": Weft, "envoy": Envoy}
+OF_OTHER_SUITES = ("nginx", "haproxy")
 
 
 def arguments():
@@ -33,7 +34,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="l4", help="a file of cases in suites/ (default: l4)")
     parser.add_argument("--cases", help="only these, separated by commas")
-    parser.add_argument("--candidates", default=",".join(CANDIDATES), help="default: %(default)s")
+    parser.add_argument("--candidates", default=",".join((*CANDIDATES, *OF_OTHER_SUITES)), help="default: %(default)s")
     parser.add_argument("--runs", type=int, default=2 if quick else 5, help="rounds of A B C (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0 if quick else 3.0,
                         help="length of one measurement (default: %(default)s)")
@@ -57,7 +58,9 @@ def gather(bench, names):
     found = []
     for name in names.split(","):
         if name not in CANDIDATES:
-            sys.exit(f"bench: no candidate {name}; there are: {', '.join(CANDIDATES)}")
+            if name not in OF_OTHER_SUITES:
+                sys.exit(f"bench: no candidate {name}; there are: {', '.join((*CANDIDATES, *OF_OTHER_SUITES))}")
+            continue
         try:
             found.append(CANDIDATES[name](bench))
         except Missing as missing:
@@ -67,7 +70,9 @@ def gather(bench, names):
 
 def measure(options, suite, wanted):
     with Bench(options.family) as bench:
-        session = Session(bench, gather(bench, options.candidates), options)
+        found = (suite.gather(bench, options.candidates.split(",")) if hasattr(suite, "gather")
+                 else gather(bench, options.candidates))
+        session = Session(bench, found, options)
         try:
             suite.run(session, wanted)
         finally:

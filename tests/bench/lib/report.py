@@ -29,13 +29,24 @@ def number(value):
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.1f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
+def judge_each(row, limits):
+    """At most so many times as much as each of these."""
+    words = "<= " + ", ".join(f"{limit:g} x {name}" for name, limit in limits.items())
+    ratios = {name: ratio(row, "weft", name) for name in limits}
+    if None in ratios.values():
+        return words, ""
+    return words, "yes" if all(ratios[name] <= limit for name, limit in limits.items()) else "NO"
+
+
 def judge(case, row):
     """(the target in words, "yes", "NO" or "" when it can't be said)."""
     if not case.target:
         return "", ""
+    if case.target[0] == "each":
+        return judge_each(row, case.target[2])
     kind, sign, limit = case.target[:3]
     text, value_of = TARGETS[kind]
-    words = text.format(sign=sign, limit=limit) + (f", {case.target[3]}" if len(case.target) > 3 else "")
+    words = text.format(sign=sign, limit=limit)
     value = value_of(row)
     if value is None:
         return words, ""
@@ -70,7 +81,7 @@ def layout(lines):
 
 def table(cases, rows):
     names = columns(rows)
-    shown = [other for other in ("direct", "envoy") if other in names]
+    shown = [other for other in ("direct", "envoy", "haproxy") if other in names]
     lines = [["case", "unit", *names, *[f"weft/{other}" for other in shown], "spread", "target", "met"]]
     for case, row in zip(cases, rows):
         lines.append([case.name, case.unit + (" ^" if case.better == "higher" else " v"),
