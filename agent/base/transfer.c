@@ -253,8 +253,6 @@ static void options_set(struct transfer *t, const struct transfer_request *r)
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)r->timeout_ms);
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION,
 			 (long)(r->http2 ? CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE : CURL_HTTP_VERSION_1_1));
-	if (r->http2 && reuse_is_broken())
-		curl_easy_setopt(e, CURLOPT_FORBID_REUSE, 1L);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, t->headers);
 	curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_body);
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, t);
@@ -262,7 +260,7 @@ static void options_set(struct transfer *t, const struct transfer_request *r)
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, t);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, t->reason);
 	curl_easy_setopt(e, CURLOPT_USERAGENT, "weft");
-	curl_easy_setopt(e, CURLOPT_FORBID_REUSE, r->once ? 1L : 0L);
+	curl_easy_setopt(e, CURLOPT_FORBID_REUSE, r->once || (r->http2 && reuse_is_broken()) ? 1L : 0L);
 	curl_easy_setopt(e, CURLOPT_FAILONERROR, r->fail_on_error ? 1L : 0L);
 	curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, r->redirects ? 1L : 0L);
 	curl_easy_setopt(e, CURLOPT_MAXREDIRS, (long)r->redirects);
