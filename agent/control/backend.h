@@ -16,6 +16,8 @@ struct addr;
 struct addr_port;
 struct err;
 struct finding;
+struct http_cluster;
+struct l7_target;
 struct plan;
 struct policy;
 struct sb;
@@ -92,6 +94,18 @@ struct control_backend {
 	/* source_identity 0: anonymous */
 	int (*explain_inbound)(const struct workload *destination, uint32_t source_identity, const struct addr *source,
 			       uint16_t port, uint8_t proto, struct explain_inbound *out, struct err *err, void *arg);
+
+	/* What a call of a workload of this node means above L4, and a cluster by name, both as its helper is told; new
+	 * references. host: of the request; NULL: not known. 0, -ENOMEM; -ENOENT: there is no such cluster. */
+	int (*target)(const struct workload *caller, const struct addr_port *original, const char *host,
+		      struct l7_target **out, void *arg);
+	int (*cluster)(const char *name, struct http_cluster **out, void *arg);
+
+	/* Live requests: fn is called with a JSON object for each that the filter takes, until tap_stop. 0, -EBUSY: too many
+	 * at once, -EINVAL: too long a filter, or -ENOMEM. */
+	int (*tap)(const char *filter, uint32_t per_second, void (*fn)(const char *json, void *ctx), void *ctx,
+		   uint32_t *id, void *arg);
+	void (*tap_stop)(uint32_t id, void *arg);
 
 	/* The first flow after that sequence, as flowlog_next() and flowlog_oldest(). */
 	const struct flow_entry *(*flow_next)(uint64_t after, void *arg);

@@ -31,6 +31,7 @@ struct control {
 	uint16_t metrics_port;
 	struct request *waiting;
 	struct follower *followers;
+	struct tap_reader *taps;
 };
 
 const struct control_backend *control_backend(const struct control *c)
@@ -60,10 +61,16 @@ struct follower **control_followers(struct control *c)
 	return &c->followers;
 }
 
+struct tap_reader **control_taps(struct control *c)
+{
+	return &c->taps;
+}
+
 static void on_heartbeat(struct loop_timer *timer, void *arg)
 {
 	(void)timer;
 	followers_wake(arg, true);
+	taps_wake(arg, true);
 }
 
 static void on_wake(struct loop_timer *timer, void *arg)
@@ -148,6 +155,7 @@ void control_free(struct control *c)
 		request_cancel_waiting(rq); /* takes itself off the list */
 	}
 	followers_wake(c, false);
+	taps_wake(c, false);
 	socket_remove(c);
 	server_free(c->admin);
 	server_free(c->metrics);

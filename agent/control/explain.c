@@ -17,6 +17,7 @@
 #include "agent/control/json.h"
 #include "agent/control/locate.h"
 #include "agent/control/objects.h"
+#include "agent/model/l7.h"
 #include "agent/model/plan.h"
 
 struct explain {
@@ -30,7 +31,7 @@ struct explain {
 	bool has_chosen;
 	struct addr_port chosen;	    /* endpoint */
 	const struct workload *destination; /* that has the endpoint; NULL: outside the mesh */
-	const char *path;		    /* "attested", "hbone", "direct", "plaintext", "refused" */
+	const char *path;		    /* "attested", "hbone", "http", "direct", "plaintext", "refused" */
 	bool authenticated;
 	enum drop_reason inbound_reason;
 	bool inbound_known;
@@ -128,8 +129,14 @@ static const char *path_from_plan(const struct explain *x)
 
 static void settle_path(struct explain *x)
 {
-	if (!x->asked_kernel)
+	struct explain_outbound live = x->outbound;
+
+	/* The HTTP engine chooses for each request: shown is one of those that it has. */
+	bool http = x->asked_kernel && live.path == PATH_HELPER_L7;
+	if (!x->asked_kernel || (http && !live.chosen.port))
 		outbound_from_plan(x);
+	if (http)
+		x->outbound.path = PATH_HELPER_L7;
 	if (x->outbound.path == PATH_DENY) {
 		x->path = "refused";
 		return;
@@ -137,16 +144,38 @@ static void settle_path(struct explain *x)
 	x->chosen = x->outbound.chosen.port ? x->outbound.chosen : x->to.asked;
 	x->has_chosen = true;
 	x->destination = plan_workload_by_addr(x->plan, &x->chosen.addr);
+	const struct workload *s = x->source.workload;
 	if (!x->asked_kernel) {
 		x->path = path_from_plan(x);
-	} else if (x->outbound.path == PATH_HELPER_L4 || x->outbound.path == PATH_HELPER_L7) {
+		http = s && s->enrolled && x->to.port && x->to.port->l7 != L7_NONE;
+	} else if (x->outbound.path == PATH_HELPER_L4) {
 		x->path = "hbone";
-	} else {
+	} else if (!http) {
 		const struct workload *d = x->destination;
 		bool attested = d && d->enrolled && workload_is_local(d) && x->to.proto == IPPROTO_TCP;
 		x->path = attested ? "attested" : "direct";
 	}
-	x->authenticated = str_eq(x->path, "hbone") || str_eq(x->path, "attested");
+	x->authenticated = http ? s && x->destination && !str_eq(path_from_plan(x), "plaintext") && x->destination->enrolled :
+				  str_eq(x->path, "hbone") || str_eq(x->path, "attested");
+	if (!http)
+		return;
+	x->path = "http";
+	note(x, "Its requests are routed and balanced one by one. What happens to one: meshctl explain %s http://HOST/PATH.",
+	     s ? s->uid : "SOURCE");
+}
+
+/* Rules on requests, at a port where requests are seen: who may connect is not who may ask. */
+static bool judged_by_request(const struct explain *x, const struct policy *p)
+{
+	const struct workload *d = x->destination;
+
+	if (x->to.proto != IPPROTO_TCP || !policy_needs_http(p))
+		return false;
+	for (size_t i = 0; i < d->l7_port_count; i++)
+		if (d->l7_ports[i].port == x->chosen.port)
+			return d->l7_ports[i].app == APP_HTTP || d->l7_ports[i].app == APP_HTTP2 ||
+			       d->l7_ports[i].app == APP_GRPC || d->l7_ports[i].app == APP_UNKNOWN;
+	return d->l7_other_ports || (x->to.port && x->to.port->l7 != L7_NONE);
 }
 
 static void verdict_json(json_t *o, const struct policy *p, const struct policy_verdict *v, enum drop_reason reason)
@@ -194,8 +223,7 @@ static json_t *inbound_json(struct request *rq, const struct workload *destinati
 	return o;
 }
 
-/* A reference to the policy of a workload of any node, or NULL. */
-static struct policy *policy_for(struct request *rq, const struct workload *w)
+struct policy *policy_for(struct request *rq, const struct workload *w)
 {
 	const struct control_backend *b = request_backend(rq);
 
@@ -235,8 +263,18 @@ static json_t *explain_inbound_part(struct explain *x)
 		note(x, "The destination's end is decided on %s; shown is what the configuration here says of it.",
 		     node_of(d));
 	const struct identity *peer = x->authenticated && x->source.workload ? x->source.workload->identity : NULL;
-	o = inbound_json(x->rq, d, policy, peer, &x->source.addr, &x->chosen, x->to.proto, !str_eq(x->path, "hbone"),
-			 &x->inbound_reason, &disagrees);
+	bool by_helper = str_eq(x->path, "hbone") || str_eq(x->path, "http");
+	o = inbound_json(x->rq, d, policy, peer, &x->source.addr, &x->chosen, x->to.proto, !by_helper, &x->inbound_reason,
+			 &disagrees);
+	if (judged_by_request(x, policy) && x->inbound_reason != DROP_MTLS_REQUIRED) {
+		x->inbound_reason = DROP_NONE;
+		disagrees = NULL;
+		json_object_del(o, "rule");
+		json_object_del(o, "reason");
+		json_object_del(o, "help");
+		json_set_bool(o, "allowed", true);
+		json_set_bool(o, "by_request", true);
+	}
 	policy_unref(policy);
 	x->inbound_known = true;
 	if (disagrees)
@@ -368,9 +406,11 @@ static void authz_one(struct request *rq, json_t *items, const struct located_so
 	const struct identity *peer =
 		source->workload && source->workload->enrolled ? source->workload->identity : NULL;
 	json_t *o = inbound_json(rq, d, policy, peer, &source->addr, at, proto, false, &reason, &disagrees);
+	bool http_rules = policy_needs_http(policy);
 	policy_unref(policy);
 	json_set_text(o, "peer", peer ? peer->uri : NULL);
 	json_set_u64(o, "port", at->port);
+	json_set_bool(o, "http_rules", http_rules); /* what they make of a request is another question */
 	json_add(items, o);
 }
 
@@ -390,81 +430,4 @@ void handle_authz_check(struct request *rq)
 	json_t *o = json_of_items(items);
 	json_set(o, "source", explain_source(&x));
 	reply_json(rq, o);
-}
-
-/* Of a whole mesh's table: the loop carries on with other work in a few milliseconds. Filters get the rest. */
-enum { TLS_POLICIES_MAX = 1000 };
-
-struct tls_row {
-	const char *client, *server, *status;
-	char origin[256]; /* of the mode of the last endpoint; "": none */
-};
-
-/* One word for all endpoints, or "mixed". */
-static void merge(const char **have, const char *value)
-{
-	if (!*have)
-		*have = value;
-	else if (value && !str_eq(*have, value))
-		*have = "mixed";
-}
-
-/* budget: how many policies may still be made for this request; those of this node's workloads cost nothing. */
-static struct tls_row tls_of(struct request *rq, const struct plan *plan, const struct service_port *port, int *budget)
-{
-	struct tls_row row = { .status = "OK" };
-
-	for (size_t i = 0; i < port->endpoint_count; i++) {
-		const struct workload *w = port->endpoints[i].workload;
-		const char *client = w ? workload_path_text(plan, w, port->proto) : "plaintext";
-		merge(&row.client, client);
-		if (!w || !w->enrolled) {
-			merge(&row.server, "not in mesh");
-			continue;
-		}
-		bool affordable = w->policy || --*budget >= 0;
-		struct policy *policy = affordable ? policy_for(rq, w) : NULL;
-		if (!policy) {
-			merge(&row.server, affordable ? "on other node" : "not looked at");
-			continue;
-		}
-		enum mtls_mode mode = policy_mtls_mode(policy, port->endpoints[i].port);
-		merge(&row.server, text_of_mtls(mode));
-		str_copy(row.origin, sizeof(row.origin), policy->mtls_origin);
-		policy_unref(policy);
-		if (mode == MTLS_STRICT && str_eq(client, "plaintext"))
-			row.status = "CONFLICT";
-	}
-	if (!port->endpoint_count)
-		row = (struct tls_row){ .status = "NO ENDPOINTS" };
-	return row;
-}
-
-void handle_tls_check(struct request *rq)
-{
-	const struct plan *plan = request_plan(rq);
-	if (!plan)
-		return;
-	const char *ns = request_query(rq, "namespace"), *name = request_query(rq, "service");
-	json_t *items = json_array();
-	int budget = TLS_POLICIES_MAX;
-
-	for (size_t i = 0; i < plan->service_count; i++) {
-		const struct service *s = plan->services[i];
-		if ((ns && !str_eq(s->ns, ns)) || (name && !str_eq(s->name, name) && !str_eq(s->hostname, name)))
-			continue;
-		for (size_t k = 0; k < s->port_count; k++) {
-			struct tls_row row = tls_of(rq, plan, &s->ports[k], &budget);
-			json_t *o = json_object();
-			json_set_text(o, "host", s->hostname);
-			json_set_u64(o, "port", s->ports[k].port);
-			json_set_text(o, "protocol", text_of_proto(s->ports[k].proto));
-			json_set_text(o, "status", row.status);
-			json_set_text(o, "server", row.server);
-			json_set_text(o, "client", row.client);
-			json_set_text(o, "policy", row.origin[0] ? row.origin : NULL);
-			json_add(items, o);
-		}
-	}
-	reply_json(rq, json_of_items(items));
 }

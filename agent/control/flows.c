@@ -296,7 +296,7 @@ static bool filter_word(struct request *rq, const char *name, const char *value,
 static bool filter_parse(struct request *rq, struct flow_filter *f)
 {
 	static const char *const verdicts[] = { "allowed", "denied", "opened", "closed", "failed", "refused" };
-	static const char *const paths[] = { "direct", "attested", "hbone", "plaintext" };
+	static const char *const paths[] = { "direct", "attested", "hbone", "plaintext", "http" };
 	const char *reasons[DROP_REASON_COUNT];
 
 	for (int i = 0; i < DROP_REASON_COUNT; i++)

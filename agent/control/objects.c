@@ -13,6 +13,7 @@
 #include "agent/base/err.h"
 #include "agent/base/str.h"
 #include "agent/control/backend.h"
+#include "agent/control/http_words.h"
 #include "agent/control/json.h"
 #include "agent/control/objects.h"
 #include "agent/model/plan.h"
@@ -234,6 +235,8 @@ static json_t *port_json(const struct plan *plan, const struct service_port *por
 	json_set_u64(o, "port", port->port);
 	json_set_text(o, "protocol", text_of_proto(port->proto));
 	json_set_text(o, "app_protocol", text_of_app(port->app));
+	if (port->l7 != L7_NONE)
+		json_set_text(o, "http", text_of_l7_mode((enum l7_mode)port->l7));
 	json_set_u64(o, "endpoint_count", port->endpoint_count);
 	json_set_u64(o, "healthy_count", usable);
 	if (!endpoints)

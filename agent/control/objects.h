@@ -9,6 +9,7 @@
 struct addr_port;
 struct json_t;
 struct plan;
+struct policy;
 struct policy_rule;
 struct request;
 struct service;
@@ -24,3 +25,5 @@ struct json_t *service_json(const struct plan *plan, const struct service *s, bo
 struct json_t *endpoint_json(const struct plan *plan, const struct service_port *port, size_t at,
 			     const struct addr_port *chosen);
 struct json_t *policy_rule_json(const struct policy_rule *rule);
+/* A reference to the policy of a workload of any node, or NULL when it can't be told here. */
+struct policy *policy_for(struct request *rq, const struct workload *w);

@@ -121,6 +121,28 @@ static int on_explain_inbound(const struct workload *destination, uint32_t sourc
 	return kernel_explain_inbound(d->kernel, pod, source_identity, source, port, proto, out, err);
 }
 
+static int on_target(const struct workload *caller, const struct addr_port *original, const char *host,
+		     struct l7_target **out, void *arg)
+{
+	return compiler_target(((struct daemon *)arg)->compiler, caller, original, host, out);
+}
+
+static int on_cluster(const char *name, struct http_cluster **out, void *arg)
+{
+	return compiler_cluster(((struct daemon *)arg)->compiler, name, out);
+}
+
+static int on_tap(const char *filter, uint32_t per_second, void (*fn)(const char *json, void *ctx), void *ctx,
+		  uint32_t *id, void *arg)
+{
+	return supervisor_tap_start(((struct daemon *)arg)->supervisor, filter, per_second, fn, ctx, id);
+}
+
+static void on_tap_stop(uint32_t id, void *arg)
+{
+	supervisor_tap_stop(((struct daemon *)arg)->supervisor, id);
+}
+
 static const struct flow_entry *on_flow_next(uint64_t after, void *arg)
 {
 	return flowlog_next(((struct daemon *)arg)->flowlog, after);
@@ -222,6 +244,10 @@ void daemon_backend_fill(struct daemon *d, struct control_backend *out)
 		.metrics = daemon_metrics,
 		.explain_outbound = on_explain_outbound,
 		.explain_inbound = on_explain_inbound,
+		.target = on_target,
+		.cluster = on_cluster,
+		.tap = on_tap,
+		.tap_stop = on_tap_stop,
 		.flow_next = on_flow_next,
 		.flow_newest = on_flow_newest,
 		.certs = on_certs,
