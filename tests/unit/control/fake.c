@@ -18,6 +18,7 @@
 #include "agent/base/str.h"
 #include "agent/compile/compile.h"
 #include "agent/control/locate.h"
+#include "agent/model/l7.h"
 #include "agent/model/plan.h"
 #include "agent/source/store.h"
 
@@ -55,6 +56,32 @@ static const char config[] =
 				       "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: "
 				       "wrong, namespace: shop }\n"
 				       "spec: { action: REFUSE }\n";
+
+static const char http_config[] = WORKLOAD("web-1", "web", "node-a", "10.50.1.40") WORKLOAD("web-2", "web", "node-b",
+											   "10.50.2.40")
+	"apiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: shop }\n"
+	"spec:\n  clusterIPs: [10.60.0.50]\n  selector: { app: web }\n"
+	"  ports:\n  - { name: http, port: 80, targetPort: 8080 }\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: web, namespace: shop }\n"
+	"spec:\n  host: web\n  subsets:\n  - { name: v1, labels: { version: v1 } }\n"
+	"  - { name: v2, labels: { version: v2 } }\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: web, namespace: shop }\n"
+	"spec:\n  hosts: [ web ]\n  http:\n"
+	"  - name: canary\n    match: [ { headers: { x-canary: { exact: \"true\" } } } ]\n"
+	"    rewrite: { uri: /admin }\n"
+	"    timeout: 2s\n    retries: { attempts: 3, perTryTimeout: 500ms, retryOn: 5xx }\n"
+	"    route: [ { destination: { host: web, subset: v1 } } ]\n"
+	"  - name: old\n    match: [ { uri: { prefix: /old } } ]\n    redirect: { uri: /new }\n"
+	"  - name: gone\n    match: [ { uri: { exact: /gone } } ]\n    route: [ { destination: { host: web, subset: v2 } } ]\n"
+	"  - name: split\n    route:\n    - { destination: { host: web, subset: v1 }, weight: 90 }\n"
+	"    - { destination: { host: web }, weight: 10 }\n---\n"
+	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: web-admin, namespace: shop }\n"
+	"spec:\n  selector: { matchLabels: { app: web } }\n  action: DENY\n"
+	"  rules: [ { to: [ { operation: { paths: [ \"/admin*\" ] } } ] } ]\n---\n"
+	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: web-callers, namespace: shop }\n"
+	"spec:\n  selector: { matchLabels: { app: web } }\n  action: ALLOW\n"
+	"  rules:\n  - { to: [ { operation: { methods: [ GET ] } } ] }\n"
+	"  - { from: [ { source: { requestPrincipals: [ \"*\" ] } } ], to: [ { operation: { methods: [ POST ] } } ] }\n";
 
 static const struct plan *on_plan(void *arg)
 {
@@ -111,6 +138,9 @@ static int on_explain_outbound(const struct workload *source, const struct addr_
 	} else if (port && !port->slot_count) {
 		out->path = PATH_DENY;
 		out->reason = DROP_NO_ENDPOINT;
+	} else if (port && port->l7 != L7_NONE) {
+		out->path = PATH_HELPER_L7;
+		out->chosen = (struct addr_port){ 0 };
 	} else if (port) {
 		const struct endpoint *e = &port->endpoints[port->slots[0]];
 		out->chosen = (struct addr_port){ e->addr, e->port };
@@ -129,7 +159,7 @@ static int on_explain_inbound(const struct workload *destination, uint32_t sourc
 	(void)err;
 
 	policy_eval(destination->policy, &in, &v);
-	*out = (struct explain_inbound){ .reason = v.reason };
+	*out = (struct explain_inbound){ .reason = v.reason, .to_helper = policy_needs_http(destination->policy) };
 	return 0;
 }
 
@@ -184,7 +214,7 @@ static int on_dump(const char *what, void (*fn)(const char *json, void *ctx), vo
 		f->dump_fn = fn;
 		f->dump_ctx = ctx;
 	} else {
-		fn("[{\"identity\":\"x\"}]", ctx);
+		fn(f->clusters && str_eq(what, "clusters") ? f->clusters : "[{\"identity\":\"x\"}]", ctx);
 	}
 	return 0;
 }
@@ -226,6 +256,55 @@ static int on_analyze(void (*on_finding)(const struct finding *f, void *ctx), vo
 	return rc;
 }
 
+static int on_target(const struct workload *caller, const struct addr_port *original, const char *host,
+		     struct l7_target **out, void *arg)
+{
+	return compiler_target(((struct fake *)arg)->compiler, caller, original, host, out);
+}
+
+static int on_cluster(const char *name, struct http_cluster **out, void *arg)
+{
+	return compiler_cluster(((struct fake *)arg)->compiler, name, out);
+}
+
+static void on_tap_timer(struct loop_timer *timer, void *arg)
+{
+	struct fake *f = arg;
+
+	if (f->tap_lines[0]) {
+		for (size_t i = 0; i < ARRAY_SIZE(f->tap_lines) && f->tap_lines[i]; i++)
+			f->tap_fn(f->tap_lines[i], f->tap_ctx);
+		f->tap_lines[0] = NULL;
+		return;
+	}
+	loop_timer_free(timer);
+	control_free(TAKE(f->control)); /* which ends the reader */
+}
+
+static int on_tap(const char *filter, uint32_t per_second, void (*fn)(const char *json, void *ctx), void *ctx,
+		  uint32_t *id, void *arg)
+{
+	struct fake *f = arg;
+	struct loop_timer *timer;
+
+	if (f->tap_error)
+		return f->tap_error;
+	str_copy(f->tap_filter, sizeof(f->tap_filter), filter);
+	f->tap_rate = per_second;
+	f->tap_fn = fn;
+	f->tap_ctx = ctx;
+	*id = 7;
+	if (loop_timer_new(f->loop, on_tap_timer, f, &timer) == 0)
+		loop_timer_start(timer, 20, 20);
+	return 0;
+}
+
+static void on_tap_stop(uint32_t id, void *arg)
+{
+	if (id == 7)
+		((struct fake *)arg)->tap_filter[0] = 0;
+}
+
 static const struct resource *source_next(const void *arg, enum resource_kind kind, const struct resource *after)
 {
 	return store_next(arg, kind, after);
@@ -250,6 +329,24 @@ static void compile(struct fake *f)
 	must(store_put_file(f->store, "shop.yaml", config, sizeof(config) - 1) == 0, "put");
 	must(store_commit(f->store, &changed, &err) == 0, err.text);
 	must(compiler_run(f->compiler, &source, &in, &f->plan, &err) == 0, err.text);
+}
+
+void fake_http(struct fake *f)
+{
+	struct compile_input in = { .revision = 2, .node = "node-a" };
+	const struct compile_source source = { source_next, f->store };
+	struct err err = ERR_INIT;
+	bool changed;
+
+	must(store_put_file(f->store, "web.yaml", http_config, sizeof(http_config) - 1) == 0, "put");
+	must(store_commit(f->store, &changed, &err) == 0, err.text);
+	plan_unref(TAKE(f->plan));
+	must(compiler_run(f->compiler, &source, &in, &f->plan, &err) == 0, err.text);
+	f->backend.target = on_target;
+	f->backend.cluster = on_cluster;
+	f->backend.tap = on_tap;
+	f->backend.tap_stop = on_tap_stop;
+	fake_knows_policies(f);
 }
 
 void fake_knows_policies(struct fake *f)

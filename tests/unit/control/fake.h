@@ -27,6 +27,14 @@ struct fake {
 	char rotated[200], revoked[64];
 	uint64_t rolled_back;
 	unsigned int level_changes;
+
+	char tap_filter[200]; /* of the tap that runs; "": none does */
+	uint32_t tap_rate;
+	int tap_error; /* of the next one: -errno */
+	void (*tap_fn)(const char *json, void *ctx);
+	void *tap_ctx;
+	const char *tap_lines[4]; /* told of when the client reads; NULL ends it */
+	const char *clusters;	  /* JSON of the helper's dump of clusters; NULL: as of others */
 };
 
 struct answer {
@@ -36,6 +44,7 @@ struct answer {
 };
 
 struct fake *fake_new(void);
+void fake_http(struct fake *f); /* adds service web (http, routes, rules on requests), with target, cluster and taps */
 void fake_serve(struct fake *f, const char *group); /* opens control anew, its socket for this group */
 void fake_free(struct fake *f);
 /* One HTTP request over the unix socket (or to the metrics port), served by the fake's own loop in between. */
