@@ -66,7 +66,7 @@ static void grpc_match_set(struct http_routing *to, struct http_match *out, cons
 
 	if (method) {
 		bool regex = method->type == ROUTE_MATCH_REGEX || !method->service;
-		char *path = regex ? str_format("/%s/%s", method->service ? method->service : "[^/]+",
+		char *path = regex ? str_format("/(?:%s)/(?:%s)", method->service ? method->service : "[^/]+",
 						method->method ? method->method : "[^/]+") :
 				     str_format("/%s/%s", method->service, method->method ? method->method : "");
 		to->no_memory |= !path;

@@ -270,8 +270,10 @@ static void test_grpc_routes(void **state)
 	static const struct {
 		const char *request, *route;
 	} rows[] = {
-		{ "POST /p.S/Get", "method" },	  { "POST /p.S/Get x-a=v", "header" }, { "POST /p.S/List", "service" },
-		{ "POST /x/Put", "any-service" }, { "POST /q.T/A", "regex" },	       { "POST /q.T/C", "all" },
+		{ "POST /p.S/Get", "method" },	 { "POST /p.S/Get x-a=v", "header" },
+		{ "POST /p.S/List", "service" }, { "POST /x/Put", "any-service" },
+		{ "POST /q.T/A", "regex" },	 { "POST /q.T/C", "all" },
+		{ "POST /q.T/B", "regex" },	 { "POST B", "all" },
 	};
 	struct l7_target *t = http_target(&w, "shop/me", "10.60.0.1:90", NULL);
 
