@@ -155,7 +155,9 @@ static const struct field path_match_fields[] = {
 static void path_match_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
 {
 	const struct route_path_match *m = object;
-	if (m->type != ROUTE_MATCH_REGEX && m->value[0] != '/')
+	if (m->type == ROUTE_MATCH_REGEX)
+		decode_regex_check(d, path, "value", node, m->value, NULL);
+	else if (m->value[0] != '/')
 		decode_error(d, path, "value", node, "\"%s\" does not begin with a slash", m->value);
 }
 
@@ -167,7 +169,16 @@ static const struct field value_match_fields[] = {
 	FIELD(route_value_match, name, "name", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Of what."),
 	FIELD(route_value_match, value, "value", STRING, .flags = FIELD_REQUIRED, .doc = "Value."),
 };
-static const struct schema schema_value_match = SCHEMA(route_value_match, value_match_fields, .name = "HTTPHeaderMatch");
+
+static void value_match_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
+{
+	const struct route_value_match *m = object;
+	if (m->type == ROUTE_MATCH_REGEX)
+		decode_regex_check(d, path, "value", node, m->value, NULL);
+}
+
+static const struct schema schema_value_match =
+	SCHEMA(route_value_match, value_match_fields, .name = "HTTPHeaderMatch", .validate = value_match_validate);
 
 static const struct field http_match_fields[] = {
 	FIELD(http_route_match, path, "path", OBJECT, .of = &schema_path_match, .doc = "Path."),
@@ -188,6 +199,10 @@ static void method_match_validate(struct decode *d, const struct path *path, con
 	const struct grpc_method_match *m = object;
 	if (!m->service && !m->method)
 		decode_error(d, path, NULL, node, "needs service or method");
+	if (m->type == ROUTE_MATCH_REGEX) {
+		decode_regex_check(d, path, "service", node, m->service, NULL);
+		decode_regex_check(d, path, "method", node, m->method, NULL);
+	}
 }
 
 static const struct schema schema_method_match =

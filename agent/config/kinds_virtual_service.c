@@ -20,9 +20,9 @@ static const struct field string_match_fields[] = {
 static void string_match_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
 {
 	struct string_match *m = object;
-	(void)d, (void)path, (void)node;
 	m->kind = m->exact ? STRING_MATCH_EXACT : m->prefix ? STRING_MATCH_PREFIX : m->regex ? STRING_MATCH_REGEX : STRING_MATCH_PRESENT;
 	m->text = m->exact ? m->exact : m->prefix ? m->prefix : m->regex;
+	decode_regex_check(d, path, "regex", node, m->regex, NULL);
 }
 
 static const struct schema schema_string_match =
@@ -136,7 +136,15 @@ static const struct field regex_rewrite_fields[] = {
 	FIELD(regex_rewrite, match, "match", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Regular expression."),
 	FIELD(regex_rewrite, rewrite, "rewrite", STRING, .flags = FIELD_REQUIRED, .doc = "Replacement."),
 };
-static const struct schema schema_regex_rewrite = SCHEMA(regex_rewrite, regex_rewrite_fields, .name = "RegexRewrite");
+
+static void regex_rewrite_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
+{
+	const struct regex_rewrite *r = object;
+	decode_regex_check(d, path, "match", node, r->match, r->rewrite);
+}
+
+static const struct schema schema_regex_rewrite =
+	SCHEMA(regex_rewrite, regex_rewrite_fields, .name = "RegexRewrite", .validate = regex_rewrite_validate);
 
 static const struct field rewrite_fields[] = {
 	FIELD(vs_rewrite, uri, "uri", STRING, .group = 1, .doc = "Instead of the path, or the prefix that matched."),

@@ -90,6 +90,12 @@ static void test_http_route_bad_is_refused(void **state)
 	bad(RULES("HTTPRoute") "{ sessionPersistence: { cookieConfig: { lifetimeType: Permanent } } } ]\n",
 	    "absoluteTimeout: is required");
 	bad(RULES("HTTPRoute") "{ timeouts: { request: 2x } } ]\n", "\"2x\" is not a duration");
+	bad(RULES("HTTPRoute") "{ matches: [ { path: { type: RegularExpression, value: '/a(' } } ] } ]\n",
+	    "spec.rules[0].matches[0].path.value: regex \"/a(\"");
+	bad(RULES("HTTPRoute") "{ matches: [ { headers: [ { type: RegularExpression, name: a, value: '[' } ] } ] } ]\n",
+	    "spec.rules[0].matches[0].headers[0].value: regex \"[\"");
+	bad(RULES("GRPCRoute") "{ matches: [ { method: { type: RegularExpression, method: '*' } } ] } ]\n",
+	    "spec.rules[0].matches[0].method.method: regex \"*\"");
 }
 
 static void test_extension_is_warned_of(void **state)

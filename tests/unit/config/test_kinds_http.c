@@ -77,6 +77,21 @@ static void test_virtual_service_bad_is_refused(void **state)
 	bad(HEAD("networking.istio.io/v1", "VirtualService") "  hosts: [ a ]\n", "needs http, tls or tcp routes");
 }
 
+static void test_virtual_service_regexes_are_checked(void **state)
+{
+	(void)state;
+#define RULE(text) ROUTES "  - { " text ", route: [ { destination: { host: a } } ] }\n"
+	good(RULE("match: [ { uri: { regex: '/a/[0-9]+' }, headers: { x: { regex: 'EU|UK' } } } ]"));
+	bad(RULE("match: [ { uri: { regex: '/a(' } } ]"), "7: spec.http[0].match[0].uri.regex: regex \"/a(\"");
+	bad(RULE("match: [ { headers: { x-a: { regex: '(?=a)' } } } ]"), "spec.http[0].match[0].headers.x-a.regex: regex \"(?=a)\"");
+	bad(RULE("match: [ { queryParams: { a: { regex: '[' } } } ]"), "queryParams.a.regex: regex \"[\"");
+	bad(RULE("corsPolicy: { allowOrigins: [ { regex: '*' } ] }"), "corsPolicy.allowOrigins[0].regex: regex \"*\"");
+	good(RULE("rewrite: { uriRegexRewrite: { match: '/(a)', rewrite: '/\\1' } }"));
+	bad(RULE("rewrite: { uriRegexRewrite: { match: '/a)', rewrite: '/' } }"), "uriRegexRewrite.match: regex \"/a)\"");
+	bad(RULE("rewrite: { uriRegexRewrite: { match: '/(a)', rewrite: '/\\2' } }"), "uriRegexRewrite.match: substitution \"/\\2\"");
+#undef RULE
+}
+
 static void test_gateway_is_checked(void **state)
 {
 	(void)state;
@@ -141,6 +156,7 @@ int main(void)
 #define T(name) cmocka_unit_test_teardown(name, done)
 		T(test_virtual_service_is_decoded),
 		T(test_virtual_service_bad_is_refused),
+		T(test_virtual_service_regexes_are_checked),
 		T(test_gateway_is_checked),
 		T(test_request_authentication_is_checked),
 		T(test_sidecar_is_checked),
