@@ -33,6 +33,14 @@ const char *cli_option(const struct cli *cli, const char *name)
 	return NULL;
 }
 
+const char *cli_option_at(const struct cli *cli, const char *name, int i)
+{
+	for (int k = 0; k < cli->option_count; k++)
+		if (str_eq(cli->options[k].spec->name, name) && i-- == 0)
+			return cli->options[k].value;
+	return NULL;
+}
+
 __attribute__((format(printf, 2, 0))) static void say_error(struct cli *cli, const char *format, va_list args)
 {
 	fprintf(cli->err, "meshctl: ");
@@ -120,7 +128,9 @@ static void print_help(FILE *out)
 	fputs("\nExamples:\n"
 	      "  meshctl status                              is everything well?\n"
 	      "  meshctl explain frontend catalog.shop:80    what happens to that connection, and why\n"
+	      "  meshctl explain frontend http://catalog/x   the same for a request: routes, retries, rules\n"
 	      "  meshctl flows --follow --verdict refused    what is being refused right now\n"
+	      "  meshctl top                                 rates, errors and latencies of HTTP services\n"
 	      "\nExit status: 0 yes, 1 no (denied, unhealthy, differences), 2 wrong usage, 3 the agent can't be "
 	      "reached.\n",
 	      out);

@@ -130,6 +130,10 @@ int cmd_authz_check(struct cli *cli)
 			fprintf(cli->out, "%s port %lld: %s%s%s\n", at_text_or(item, "workload", "?"),
 				at_int(item, "port"), cli_color(cli, allowed ? COLOR_GOOD : COLOR_BAD), verdict,
 				cli_plain(cli));
+		if (text && at_true(item, "http_rules"))
+			fputs("  That is of a connection. Its policies have rules on requests: meshctl explain SOURCE "
+			      "http://HOST/PATH\n",
+			      cli->out);
 	}
 	if (text && !json_array_size(at(answer, "items")))
 		fputs("The service has no endpoints.\n", cli->out);

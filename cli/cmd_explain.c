@@ -7,19 +7,20 @@
 #include "agent/base/str.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/explain.h"
 #include "cli/format.h"
 #include "cli/policy_text.h"
 
-static void head(struct cli *cli, const char *what)
+void explain_head(struct cli *cli, const char *what)
 {
 	fprintf(cli->out, "  %s%-13s%s", cli_color(cli, COLOR_BOLD), what, cli_plain(cli));
 }
 
-static void show_source(struct cli *cli, const json_t *x)
+void explain_source(struct cli *cli, const json_t *x)
 {
 	const char *workload = at_text(x, "source.workload"), *address = at_text(x, "source.address");
 
-	head(cli, "Source");
+	explain_head(cli, "Source");
 	if (!workload) {
 		fprintf(cli->out, "%s, nobody the mesh knows\n", address ? address : "an unknown address");
 		return;
@@ -29,12 +30,12 @@ static void show_source(struct cli *cli, const json_t *x)
 		at_text_or(x, "source.identity", "?"));
 }
 
-static void show_destination(struct cli *cli, const json_t *x)
+void explain_destination(struct cli *cli, const json_t *x)
 {
 	const json_t *service = at(x, "destination.service");
 	const char *asked = at_text_or(x, "destination.asked", "?"), *proto = at_text_or(x, "destination.protocol", "");
 
-	head(cli, "Destination");
+	explain_head(cli, "Destination");
 	if (!json_is_object(service)) {
 		fprintf(cli->out, "%s/%s%s%s\n", asked, proto, at_text(x, "destination.workload") ? ", " : "",
 			at_text_or(x, "destination.workload", ""));
@@ -75,7 +76,7 @@ static void show_endpoints(struct cli *cli, const json_t *x)
 
 	if (!json_array_size(endpoints))
 		return;
-	head(cli, "Endpoints");
+	explain_head(cli, "Endpoints");
 	grid_init(&g, cli, 6);
 	g.no_header = true;
 	json_array_foreach(endpoints, i, e)
@@ -105,6 +106,7 @@ static const struct {
 } paths[] = {
 	{ "attested", "attested: both on this node; the kernel vouches for the caller, no TLS" },
 	{ "hbone", "mutual TLS (HBONE, port 15008)" },
+	{ "http", "the HTTP engine on the caller's node; from there mutual TLS or attested where the endpoint is in the mesh" },
 	{ "direct", "direct: not a mesh destination, or nothing to add; not encrypted by the mesh" },
 	{ "plaintext", "plaintext: one end is not in the mesh" },
 	{ "refused", "none: refused where the caller connects" },
@@ -120,14 +122,14 @@ static void show_path(struct cli *cli, const json_t *x)
 			text = paths[i].text;
 	if (str_eq(at_text(x, "destination.protocol"), "udp") && !str_eq(path, "refused"))
 		text = "plaintext: UDP is balanced and judged, not encrypted";
-	head(cli, "Path");
+	explain_head(cli, "Path");
 	fprintf(cli->out, "%s\n", text);
 	if (identity) {
-		head(cli, "Peer");
+		explain_head(cli, "Peer");
 		fprintf(cli->out, "must be %s\n", identity);
 	}
 	if (!at_true(x, "outbound.allowed")) {
-		head(cli, "Reason");
+		explain_head(cli, "Reason");
 		fprintf(cli->out, "%s: %s\n", at_text_or(x, "outbound.reason", "?"),
 			at_text_or(x, "outbound.help", ""));
 	}
@@ -140,17 +142,17 @@ static void show_inbound(struct cli *cli, const json_t *x)
 
 	if (!json_is_object(in))
 		return;
-	head(cli, "mTLS");
+	explain_head(cli, "mTLS");
 	fprintf(cli->out, "%s, from %s\n", at_text_or(in, "mtls_mode", "?"),
 		at_text_or(in, "mtls_origin", "the default"));
-	head(cli, "Policy");
+	explain_head(cli, "Policy");
 	policy = policy_verdict_text(in);
-	fprintf(cli->out, "%s\n", policy);
+	fprintf(cli->out, "%s\n", at_true(in, "by_request") ? "each request is judged by its rules" : policy);
 	if (at_text(in, "help"))
 		fprintf(cli->out, "%15s%s: %s\n", "", at_text_or(in, "reason", "?"), at_text(in, "help"));
 	if (json_is_object(at(in, "audit"))) {
 		AUTO(mem_freep) char *audit = policy_rule_text(at(in, "audit"));
-		head(cli, "Audit");
+		explain_head(cli, "Audit");
 		fprintf(cli->out, "%s\n", audit);
 	}
 }
@@ -171,14 +173,14 @@ static void show(struct cli *cli, const json_t *x)
 
 	fprintf(cli->out, "%s -> %s: %s%s%s\n\n", cli->args[0], cli->args[1], cli_color(cli, color), verdict,
 		cli_plain(cli));
-	show_source(cli, x);
-	show_destination(cli, x);
+	explain_source(cli, x);
+	explain_destination(cli, x);
 	show_endpoints(cli, x);
 	show_path(cli, x);
 	show_inbound(cli, x);
 	json_array_foreach(at(x, "notes"), i, note)
 	{
-		head(cli, i ? "" : "Note");
+		explain_head(cli, i ? "" : "Note");
 		fprintf(cli->out, "%s\n", json_string_value(note));
 	}
 }
@@ -198,6 +200,10 @@ int cmd_explain(struct cli *cli)
 	AUTO(mem_freep) char *query =
 		cli_query("source", source, "destination", cli->args[1], "proto", cli_option(cli, "proto"), NULL);
 	json_t *x;
+	if (strstr(cli->args[1], "://"))
+		return explain_http(cli, source);
+	if (cli_option(cli, "header") || cli_option(cli, "request"))
+		return cli_usage_error(cli, "-H and -X are for a request: give a URL, http://%s/", cli->args[1]);
 	int rc = cli_get(cli, &x, "/v1/explain%s", query);
 	if (rc != EXIT_OK)
 		return rc;

@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/policy_text.h"
 
 static void show_listeners(struct cli *cli, const json_t *items)
 {
@@ -152,6 +153,46 @@ static void show_dump(struct cli *cli, const json_t *items)
 	grid_print(&g);
 }
 
+/* A row for each match of each route; what a route says stands in its first. */
+static void show_routes(struct cli *cli, const json_t *items)
+{
+	bool wide = cli->format == FORMAT_WIDE;
+	const json_t *s, *r;
+	struct grid g;
+	size_t i, k;
+
+	grid_init(&g, cli, wide ? 8 : 6);
+	if (wide)
+		grid_row(&g, "HOST:PORT", "MODE", "ROUTE", "MATCH", "ACTION", "RETRIES", "FROM", "OWNER");
+	else
+		grid_row(&g, "HOST:PORT", "MODE", "ROUTE", "MATCH", "ACTION", "FROM");
+	json_array_foreach(items, i, s)
+	{
+		json_array_foreach(at(s, "routes"), k, r)
+		{
+			size_t n = at_count(r, "matches"), m = 0;
+			do {
+				const char *match = json_string_value(json_array_get(at(r, "matches"), m));
+				bool first = m == 0;
+				if (first)
+					grid_cell(&g, COLOR_NONE, "%s:%lld", at_text_or(s, "service", "?"), at_int(s, "port"));
+				else
+					grid_cell(&g, COLOR_NONE, "%s", "");
+				grid_cell(&g, COLOR_NONE, "%s", first ? at_text_or(s, "mode", "-") : "");
+				grid_cell(&g, COLOR_NONE, "%s", first ? at_text_or(r, "name", "-") : "");
+				grid_cell(&g, COLOR_NONE, "%s", match ? match : "*");
+				grid_cell(&g, COLOR_NONE, "%s", first ? at_text_or(r, "action", "-") : "");
+				if (wide)
+					grid_cell(&g, COLOR_NONE, "%s", first ? at_text_or(r, "retries", "-") : "");
+				grid_cell(&g, COLOR_NONE, "%s", first ? at_text_or(r, "origin", "-") : "");
+				if (wide)
+					grid_cell(&g, COLOR_NONE, "%s", first ? at_text_or(r, "owner", "-") : "");
+			} while (++m < n);
+		}
+	}
+	grid_print(&g);
+}
+
 static const struct {
 	const char *name;
 	void (*show)(struct cli *cli, const json_t *items);
@@ -159,8 +200,9 @@ static const struct {
 	{ "listeners", show_listeners }, { "clusters", show_clusters },
 	{ "endpoints", show_endpoints }, { "secrets", show_dump },
 	{ "connections", show_dump },	 { "pools", show_dump },
-	{ "pods", show_dump },		 { "upstreams", show_upstreams },
-	{ "http-pools", show_dump },	 { "http-connections", show_dump },
+	{ "pods", show_dump },		 { "routes", show_routes },
+	{ "upstreams", show_upstreams }, { "http-pools", show_dump },
+	{ "http-connections", show_dump },
 };
 
 static void show_all(struct cli *cli, const json_t *answer)
@@ -180,10 +222,17 @@ static void show_all(struct cli *cli, const json_t *answer)
 
 int cmd_proxy_config(struct cli *cli)
 {
-	AUTO(mem_freep) char *query = cli_query("namespace", cli->ns, NULL);
+	bool routes = str_eq(cli->args[0], "routes");
+	if (cli->argc > 1 && !routes)
+		return cli_usage_error(cli, "only routes are a workload's: proxy-config routes %s", cli->args[1]);
+	AUTO(mem_freep) char *workload = cli->argc > 1 ? qualified(cli, cli->args[1]) : NULL;
+	/* A workload's routes go to all namespaces. */
+	AUTO(mem_freep) char *query = cli_query("workload", workload, "namespace", workload ? NULL : cli->ns, "service",
+						routes ? cli_option(cli, "service") : NULL, NULL);
 	AUTO(mem_freep) char *what = cli_escape(cli->args[0]);
 	json_t *answer;
-	int rc = cli_get(cli, &answer, "/v1/proxy-config/%s%s", what, query);
+	int rc = routes ? cli_get(cli, &answer, "/v1/http/routes%s", query) :
+			  cli_get(cli, &answer, "/v1/proxy-config/%s%s", what, query);
 	if (rc != EXIT_OK)
 		return rc;
 

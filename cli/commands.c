@@ -9,6 +9,33 @@
 
 static const struct option_spec explain_options[] = {
 	{ "proto", 'p', "tcp|udp", "when a port has both (default: the service port's)" },
+	{ "header", 'H', "NAME: VALUE", "of the request; may be repeated" },
+	{ "request", 'X', "METHOD", "of the request (default: GET)" },
+	{ NULL, 0, NULL, NULL },
+};
+
+static const struct option_spec authz_options[] = {
+	{ "proto", 'p', "tcp|udp", "when a port has both (default: the service port's)" },
+	{ NULL, 0, NULL, NULL },
+};
+
+static const struct option_spec routes_options[] = {
+	{ "service", 0, "SERVICE", "of routes: only of this service" },
+	{ NULL, 0, NULL, NULL },
+};
+
+static const struct option_spec tap_options[] = {
+	{ "filter", 0, "EXPR", "CEL, as in Telemetry resources: \"response.code >= 500\"" },
+	{ "rate", 0, "N", "at most N requests a second (default: 100)" },
+	{ "count", 'c', "N", "end after N requests" },
+	{ NULL, 0, NULL, NULL },
+};
+
+static const struct option_spec top_options[] = {
+	{ "interval", 'i', "SECONDS", "over which rates are taken (default: 2)" },
+	{ "by", 0, "WHAT", "service, workload (that is called) or source (default: service)" },
+	{ "reporter", 0, "END", "source or destination: whose counts (default: source)" },
+	{ "once", '1', NULL, "one table, then end; so it is when the output is no terminal" },
 	{ NULL, 0, NULL, NULL },
 };
 
@@ -19,7 +46,7 @@ static const struct option_spec flows_options[] = {
 	{ "source", 0, "WHO", "workload, identity's account, or address of the caller" },
 	{ "destination", 0, "WHO", "workload, service, or address that was called" },
 	{ "verdict", 0, "WHAT", "allowed, refused, failed, opened or closed" },
-	{ "path", 0, "PATH", "direct, attested, hbone or plaintext" },
+	{ "path", 0, "PATH", "direct, attested, hbone, plaintext or http" },
 	{ "both-ends", 0, NULL, "also what the called end saw, when the caller's end is on this node too" },
 	{ "reason", 0, "REASON", "of a refusal; meshctl reasons lists them" },
 	{ NULL, 0, NULL, NULL },
@@ -60,14 +87,18 @@ static const struct command commands[] = {
 	  "  meshctl describe workload shop/payments-1\n"
 	  "  meshctl describe service catalog -n shop\n",
 	  NULL, 2, 2, cmd_describe },
-	{ "explain", "SOURCE DESTINATION[:PORT]", "What happens to a connection, and why",
+	{ "explain", "SOURCE DESTINATION[:PORT]|URL", "What happens to a connection or a request, and why",
 	  "Asks the live tables of the data path: which endpoint, which way, as whom, and what the policies say. "
 	  "SOURCE is a\n"
 	  "workload (NAMESPACE/NAME, NAME, or the app label) or an address; DESTINATION a service, host name, workload "
 	  "or\n"
-	  "address. Exit status 0 when the connection is allowed, 1 when it is refused or can't be decided here.\n\n"
+	  "address. Exit status 0 when the connection is allowed, 1 when it is refused or can't be decided here.\n"
+	  "With a URL it is about a request: which route takes it and why those before it did not, where it goes with which\n"
+	  "retries and timeout, and which rule of the destination's policies allows or denies it.\n\n"
 	  "Examples:\n"
 	  "  meshctl explain frontend catalog:80\n"
+	  "  meshctl explain frontend http://catalog/items -H 'x-canary: true'\n"
+	  "  meshctl explain frontend http://payments/refund -X POST\n"
 	  "  meshctl explain shop/frontend-1 payments.shop.svc.cluster.local:7000\n"
 	  "  meshctl explain 10.1.2.3 shop/payments-1:7000      # somebody outside the mesh\n",
 	  explain_options, 2, 2, cmd_explain },
@@ -77,6 +108,23 @@ static const struct command commands[] = {
 	  "  meshctl flows --follow --source frontend --destination payments\n"
 	  "  meshctl flows -n shop --path plaintext --all -o json\n",
 	  flows_options, 0, 0, cmd_flows },
+	{ "tap", "[SERVICE|WORKLOAD]", "Live requests of HTTP services",
+	  "Each request as it ends: when, what was asked, the answer's status and response flags, how long it took, who "
+	  "asked\n"
+	  "whom by which route. -o json passes the agent's lines on. A request within the node is told of by both ends.\n\n"
+	  "Examples:\n"
+	  "  meshctl tap catalog\n"
+	  "  meshctl tap -n shop --filter 'response.code >= 500'\n"
+	  "  meshctl tap --filter \"request.headers['x-canary'] == 'true'\" --count 10 -o json\n",
+	  tap_options, 0, 1, cmd_tap },
+	{ "top", "", "Rates, errors and latencies of HTTP services, live",
+	  "From two readings of the agent's metrics: requests a second, the share that did not fail (5xx, none, or a gRPC "
+	  "status),\n"
+	  "latencies, bytes a second. On a terminal the table is refreshed until it is interrupted.\n\n"
+	  "Examples:\n"
+	  "  meshctl top\n"
+	  "  meshctl top --by workload --interval 10 --once\n",
+	  top_options, 0, 0, cmd_top },
 	{ "authn tls-check", "[SERVICE]", "Which service ports are reached by mutual TLS",
 	  "CLIENT is how workloads of this node reach the port, SERVER what its workloads ask for. Exit status 1 on a "
 	  "conflict:\n"
@@ -93,14 +141,18 @@ static const struct command commands[] = {
 	  "  meshctl authz check frontend payments:7000\n"
 	  "  meshctl authz check 203.0.113.9 shop/payments-1:7000\n"
 	  "  meshctl authz check shop/payments-1\n",
-	  explain_options, 1, 2, cmd_authz_check },
-	{ "proxy-config", "all|listeners|clusters|endpoints|upstreams|secrets|connections|pools|http-connections|http-pools",
+	  authz_options, 1, 2, cmd_authz_check },
+	{ "proxy-config",
+	  "all|listeners|clusters|routes [WORKLOAD]|endpoints|upstreams|secrets|connections|pools|http-connections|"
+	  "http-pools",
 	  "What kernel and helper were given",
+	  "routes: what the calls of WORKLOAD (without one: of anybody) to each HTTP port mean.\n\n"
 	  "Examples:\n"
 	  "  meshctl proxy-config endpoints -n shop\n"
+	  "  meshctl proxy-config routes frontend --service catalog\n"
 	  "  meshctl proxy-config secrets\n"
 	  "  meshctl proxy-config all -o json\n",
-	  NULL, 1, 1, cmd_proxy_config },
+	  routes_options, 1, 2, cmd_proxy_config },
 	{ "cert list", "", "Certificates that were issued, and the roots that are trusted",
 	  "Examples:\n"
 	  "  meshctl cert list\n"

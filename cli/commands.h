@@ -9,6 +9,8 @@ int cmd_get(struct cli *cli);
 int cmd_describe(struct cli *cli);
 int cmd_explain(struct cli *cli);
 int cmd_flows(struct cli *cli);
+int cmd_tap(struct cli *cli);
+int cmd_top(struct cli *cli);
 int cmd_tls_check(struct cli *cli);
 int cmd_authz_check(struct cli *cli);
 int cmd_proxy_config(struct cli *cli);

@@ -18,6 +18,7 @@
 static struct {
 	const char *path; /* that must be asked for; NULL: any */
 	const char *answer;
+	const char *second; /* the answer to the next request after this; NULL: the same */
 	long status;
 	char asked[600], method[8], body[300], socket[256];
 } canned;
@@ -35,6 +36,8 @@ static int fake_request(struct cli *cli, const char *method, const char *path, c
 	}
 	*status = canned.status ? canned.status : 200;
 	*body = strdup(canned.answer);
+	if (canned.second)
+		canned.answer = canned.second;
 	return 0;
 }
 
@@ -277,6 +280,119 @@ static void test_explain_tells_a_story(void **state)
 	       "  Note         A note.\n");
 }
 
+static const char http_json[] =
+	"{\"verdict\":\"refused\",\"source\":{\"workload\":\"shop/fe-1\",\"address\":\"10.0.0.1\",\"identity\":\"spiffe://t/fe\","
+	"\"node\":\"a\"},\"destination\":{\"asked\":\"10.6.0.2:80\",\"protocol\":\"tcp\",\"service\":null,\"workload\":null},"
+	"\"request\":{\"method\":\"POST\",\"authority\":\"web\",\"path\":\"/x\",\"query\":\"a=1\",\"headers\":{\"x-a\":\"1\"}},"
+	"\"target\":{\"routes\":5},\"routes\":[{\"index\":0,\"name\":\"canary\",\"origin\":\"v.yaml:7\",\"owner\":\"VirtualService "
+	"shop/web\",\"taken\":false,\"tried\":[{\"conditions\":\"header x-canary = true\",\"why_not\":\"header x-canary is "
+	"absent\"}]},{\"index\":1,\"name\":\"rest\",\"origin\":\"v.yaml:12\",\"owner\":\"VirtualService shop/web\",\"taken\":true,"
+	"\"tried\":[{\"conditions\":\"every request\",\"why_not\":null}]}],"
+	"\"route\":{\"action\":\"outbound|80||web\",\"retries\":\"2 on reset\"},"
+	"\"clusters\":[{\"name\":\"outbound|80||web\",\"share\":1.0,\"exists\":true,\"endpoint_count\":2,\"endpoints\":["
+	"{\"address\":\"10.0.0.2:8080\",\"workload\":\"shop/web-1\",\"node\":\"a\",\"version\":\"v1\",\"healthy\":true,"
+	"\"ejected\":true,\"ejected_for_s\":9.6},{\"address\":\"10.0.0.3:8080\",\"workload\":\"shop/web-2\",\"node\":\"b\","
+	"\"healthy\":true,\"ejected\":false}]}],"
+	"\"inbound\":[{\"workload\":\"shop/web-1\",\"endpoint\":\"10.0.0.2:8080\",\"allowed\":false,\"peer\":\"spiffe://t/fe\","
+	"\"mtls_mode\":\"STRICT\",\"mtls_origin\":\"shop/default\",\"reason\":\"policy_deny\",\"help\":\"A rule denies it.\","
+	"\"rule\":{\"action\":\"DENY\",\"name\":\"shop/no-post\",\"origin\":\"p.yaml:3\",\"rule\":0},\"custom\":[],\"rules\":["
+	"{\"action\":\"DENY\",\"name\":\"shop/no-post\",\"origin\":\"p.yaml:3\",\"rule\":0,\"why_not\":null},"
+	"{\"action\":\"ALLOW\",\"name\":\"shop/get\",\"origin\":\"p.yaml:9\",\"rule\":0,\"why_not\":\"methods\"}],"
+	"\"token\":{\"matters\":false,\"issuers\":[]}}],\"notes\":[\"A note.\"]}";
+
+static void test_explain_a_url_tells_routes_endpoints_and_rules(void **state)
+{
+	(void)state;
+	prints("explain fe http://web/x?a=1 -X POST -H X-A:1 -H X-B:2", http_json, 1,
+	       "fe -> POST http://web/x?a=1: refused\n\n"
+	       "  Source       shop/fe-1 (10.0.0.1) on a\n"
+	       "               spiffe://t/fe\n"
+	       "  Destination  10.6.0.2:80/tcp\n"
+	       "  Request      POST /x?a=1, Host: web\n"
+	       "               x-a: 1\n"
+	       "  Routes       - canary  VirtualService shop/web (v.yaml:7)\n"
+	       "                   header x-canary = true  no: header x-canary is absent\n"
+	       "               * rest  VirtualService shop/web (v.yaml:12)\n"
+	       "                   every request  yes\n"
+	       "                 3 more behind it\n"
+	       "  Action       outbound|80||web\n"
+	       "  Retries      2 on reset\n"
+	       "  Cluster      outbound|80||web, 100 %\n"
+	       "                 10.0.0.2:8080  shop/web-1  v1  a  ejected (10 s)\n"
+	       "                 10.0.0.3:8080  shop/web-2  -   b  healthy\n"
+	       "  Destination  shop/web-1 at 10.0.0.2:8080, the caller being spiffe://t/fe\n"
+	       "  mTLS         STRICT, from shop/default\n"
+	       "  Policy       refused by DENY shop/no-post, rule 1 (p.yaml:3)\n"
+	       "               policy_deny: A rule denies it.\n"
+	       "                 DENY shop/no-post, rule 1 (p.yaml:3): matches\n"
+	       "                 ALLOW shop/get, rule 1 (p.yaml:9): does not match: methods\n"
+	       "  Note         A note.\n");
+	assert_string_equal(canned.asked,
+			    "/v1/http/explain?source=fe&url=http%3A%2F%2Fweb%2Fx%3Fa%3D1&method=POST&headers=X-A%3A1%0AX-B%3A2%0A");
+	prints("explain fe http://web/ -o json", "{\"verdict\":\"allowed\"}", 0, "{\n  \"verdict\": \"allowed\"\n}\n");
+	fails("explain fe web:80 -X POST", "{}", 2, "give a URL, http://web:80/");
+	fails("explain fe http://web/ -p udp", "{}", 2, "--proto is for connections");
+}
+
+static void test_routes_have_a_row_for_each_match(void **state)
+{
+	(void)state;
+	static const char json[] =
+		"{\"items\":[{\"service\":\"web.shop\",\"port\":80,\"mode\":\"http\",\"routes\":[{\"name\":\"a\",\"origin\":\"v.yaml:7\","
+		"\"matches\":[\"path = /a\",\"path = /b\"],\"action\":\"answer 200\"},{\"name\":\"b\",\"origin\":null,\"matches\":[],"
+		"\"action\":\"outbound|80||web\"}]}]}";
+	prints("proxy-config routes fe -n shop --service web", json, 0,
+	       "HOST:PORT    MODE  ROUTE  MATCH      ACTION            FROM\n"
+	       "web.shop:80  http  a      path = /a  answer 200        v.yaml:7\n"
+	       "                          path = /b                    \n"
+	       "web.shop:80  http  b      *          outbound|80||web  -\n");
+	assert_string_equal(canned.asked, "/v1/http/routes?workload=shop%2Ffe&service=web");
+	fails("proxy-config clusters fe", "{}", 2, "only routes are a workload's");
+}
+
+static void test_tap_prints_a_line_for_each_request(void **state)
+{
+	(void)state;
+	static const char lines[] =
+		"{\"time\":\"2026-11-21T12:00:01.123Z\",\"method\":\"GET\",\"authority\":\"web\",\"path\":\"/x\",\"status\":503,"
+		"\"flags\":\"UF\",\"details\":\"connect failed\",\"duration_ms\":7,\"endpoint\":\"10.0.0.2:8080\",\"route\":\"r\","
+		"\"reporter\":\"source\",\"pod\":\"shop/fe-1\"}\n"
+		"{\"lost\":4}\n"
+		"{\"time\":\"2026-11-21T12:00:02.000Z\",\"method\":\"GET\",\"path\":\"/y\",\"status\":200,\"flags\":null,"
+		"\"duration_ms\":1,\"reporter\":\"destination\",\"pod\":\"shop/web-1\",\"peer\":\"spiffe://t/fe\"}\n"
+		"{\"status\":204}\n";
+	prints("tap web -n shop --filter a>1 --rate 5 --count 2", lines, 0,
+	       "12:00:01.123 503 GET web/x  7 ms  shop/fe-1 -> 10.0.0.2:8080  r\n"
+	       "    UF, connect failed\n"
+	       "12:00:02.000 200 GET /y  1 ms  spiffe://t/fe -> shop/web-1 at -  -\n");
+	assert_true(str_starts(canned.asked, "/v1/tap?filter=%28a%3E1%29%20%26%26%20%28node.id.contains%28%27%2Fweb"));
+	assert_true(str_ends(canned.asked, "&rate=5"));
+	fails("tap", "{\"error\":\"the filter can't be read\"}", 2, "can't be read");
+	fails("tap x'y", "", 2, "no name");
+	fails("tap --rate 0", "", 2, "--rate 0");
+	canned.status = 503;
+	fails("tap", "{\"error\":\"end one of them\"}", 1, "end one of them");
+}
+
+static void test_top_prints_one_table_when_piped(void **state)
+{
+	(void)state;
+	prints("top --interval 0.01", "istio_requests_total{reporter=\"source\",destination_service=\"a\"} 3\n", 0,
+	       "No requests in the last 0.01 s.\n");
+	assert_string_equal(canned.asked, "/metrics");
+	/* A counter that goes back has begun anew: the second reading is what came since. */
+	canned.second = "istio_requests_total{reporter=\"source\",destination_service=\"a\",response_code=\"503\"} 2\n";
+	AUTO(result_done) struct result r =
+		run("top -i 0.01", "istio_requests_total{reporter=\"source\",destination_service=\"a\"} 3\n");
+	assert_int_equal(r.rc, 0);
+	assert_true(str_starts(r.out, "SERVICE  REQUESTS/S  SUCCESS"));
+	assert_non_null(strstr(r.out, "\na        "));
+	assert_non_null(strstr(r.out, "0.00%"));
+	fails("top --by pod", "", 2, "service, workload or source");
+	fails("top --interval x", "", 2, "--interval x");
+	fails("top --reporter proxy", "", 2, "source or destination");
+}
+
 static void test_explain_bare_source_takes_the_namespace(void **state)
 {
 	(void)state;
@@ -496,6 +612,10 @@ int main(void)
 		T(test_arguments_are_escaped),
 		T(test_status_reads_like_a_report),
 		T(test_explain_tells_a_story),
+		T(test_explain_a_url_tells_routes_endpoints_and_rules),
+		T(test_routes_have_a_row_for_each_match),
+		T(test_tap_prints_a_line_for_each_request),
+		T(test_top_prints_one_table_when_piped),
 		T(test_explain_bare_source_takes_the_namespace),
 		T(test_flows_are_lines),
 		T(test_get_workloads_is_a_table),
