@@ -371,7 +371,7 @@ static int envoy_filters_take(const struct filters_of *of, struct http_filters *
 	struct taking t = { .of = of, .f = f, .side = side };
 
 	documents_take(&t);
-	for (size_t i = 0; i < f->limit_count && !t.failed; i++)
+	for (size_t i = 0; i < f->limit_count && !t.failed && t.sources; i++)
 		t.sources[i].own_actions = f->limits[i].action_count > 0;
 	t.limits_known = true;
 	if (f->limit_count && !t.failed)

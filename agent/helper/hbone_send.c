@@ -183,7 +183,8 @@ ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
 }
 
 /* Copies len bytes from behind `skip` into pieces of the sizes that `to` has. */
-static void gather(const struct iovec *iov, int count, size_t skip, const struct iovec *to, size_t len)
+static void gather(const struct iovec *iov, int count, size_t skip, const struct iovec *to, const struct iovec *end,
+		   size_t len)
 {
 	size_t filled = 0;
 	for (int i = 0; i < count && len; i++) {
@@ -195,7 +196,7 @@ static void gather(const struct iovec *iov, int count, size_t skip, const struct
 		size_t left = iov[i].iov_len - skip < len ? iov[i].iov_len - skip : len;
 		skip = 0;
 		len -= left;
-		while (left) {
+		while (left && to < end) {
 			size_t n = to->iov_len - filled < left ? to->iov_len - filled : left;
 			memcpy((uint8_t *)to->iov_base + filled, from, n);
 			from += n;
@@ -217,7 +218,8 @@ static ssize_t push_frame(struct hbone_conn *c, struct hbone_stream *s, const st
 	uint8_t *frame = buffer_reserve(output, H2_FRAME_HEADER + len);
 	if (!frame)
 		return -ENOBUFS;
-	gather(iov, count, skip, &(struct iovec){ frame + H2_FRAME_HEADER, len }, len);
+	const struct iovec whole = { frame + H2_FRAME_HEADER, len };
+	gather(iov, count, skip, &whole, &whole + 1, len);
 	h2_data_header(c->h2, &s->h2, len, false, frame);
 	buffer_added(output, H2_FRAME_HEADER + len);
 	conn_touch(c);
@@ -234,7 +236,7 @@ static ssize_t push_records(struct hbone_conn *c, struct hbone_stream *s, const 
 		int n = payload_slots(c->h->tx + at, len, BATCH_RECORDS, slots);
 		for (int i = 0; i < n; i++)
 			room += slots[i].iov_len;
-		gather(iov, count, skip, slots, room);
+		gather(iov, count, skip, slots, slots + n, room);
 		at = seal_data(c, s, (size_t)at, room, false);
 	}
 	if (at < 0 || conn_write(c, c->h->tx, (size_t)at) < 0) {

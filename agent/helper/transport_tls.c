@@ -228,12 +228,8 @@ static size_t open_records(struct transport_tls *x, const uint8_t *bytes, size_t
 			x->eof = true;
 		} else if (n < 0) {
 			tls_fail(x, -EPROTO);
-		} else if (n == 0) {
-			break;
-		} else if (x->closed) {
-			continue; /* nobody wants it */
-		} else if (!deliver(x, plain, (size_t)n)) {
-			break;
+		} else if (n == 0 || (!x->closed && !deliver(x, plain, (size_t)n))) {
+			break; /* what comes after close is thrown away */
 		}
 	}
 	if (x->state == TLS_OPEN && tls_client_output(x->tls)->len)

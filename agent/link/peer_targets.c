@@ -161,7 +161,7 @@ static void target_send(struct peer *peer, struct sent_target *t)
 		int rc = target_answer(peer, t, what, target);
 		if (rc == -EMSGSIZE || rc == -EINVAL) {
 			peer_log(peer->s, LOG_ERROR, "the routes of %s %s: calls to it fail",
-				 target->service ? target->service : "a service", unfit(rc));
+				 target && target->service ? target->service : "a service", unfit(rc));
 			rc = target_answer(peer, t, SENT_NONE, NULL);
 		}
 		/* When there was no memory, the question times out or the old answer holds until the next change. */

@@ -3,6 +3,7 @@
  * count is raised only when its element is there. Decoded objects are left so that their destructors can do the same. */
 #include "agent/link/shape.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -311,6 +312,7 @@ static int decode_addr(const ProtobufCBinaryData *from, struct addr *to)
 
 static int decode_numbers(const uint32_t *from, size_t count, void *to, size_t *to_count)
 {
+	assert(to_count);
 	uint16_t *list = calloc(count + 1, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
@@ -326,6 +328,7 @@ static int decode_numbers(const uint32_t *from, size_t count, void *to, size_t *
 
 static int decode_texts(char *const *from, size_t count, void *to, size_t *to_count)
 {
+	assert(to_count);
 	char **list = calloc(count + 1, sizeof(*list));
 	if (!list)
 		return -ENOMEM;
@@ -358,6 +361,7 @@ static int decode_pointer(const struct shape *shape, const ProtobufCMessage *fro
 
 int shape_list_decode(const struct shape *shape, const void *messages, size_t count, void *to, size_t *to_count)
 {
+	assert(to_count);
 	if (!count)
 		return 0;
 	if (count > SHAPE_COUNT_MAX)

@@ -138,7 +138,8 @@ static char *put_websocket_key(char *to, uint64_t now_ns)
 	uint64_t from[2] = { now_ns, ++count };
 	uint64_t random[2] = { hash_keyed(from, sizeof(from)), 0 };
 	random[1] = hash_keyed(random, sizeof(random));
-	const uint8_t *b = (const uint8_t *)random;
+	uint8_t b[sizeof(random)];
+	memcpy(b, random, sizeof(b));
 
 	to = PUT(to, "sec-websocket-key: ");
 	for (int i = 0; i < 15; i += 3) {

@@ -30,7 +30,7 @@ static bool is_wanted(const struct http_field *f, const struct wanted *w)
 {
 	if (w->id || f->id)
 		return f->id == w->id;
-	return f->name.n == w->name.n && memcmp(f->name.p, w->name.p, w->name.n) == 0;
+	return w->name.p && f->name.n == w->name.n && memcmp(f->name.p, w->name.p, w->name.n) == 0;
 }
 
 /* --- adding */
@@ -179,10 +179,8 @@ static struct http_string fields_join(struct http_head *h, const struct wanted *
 		const struct http_field *f = &h->fields[i];
 		if (!is_wanted(f, w))
 			continue;
-		if (i > first) {
-			memcpy(p, between, between_len);
-			p += between_len;
-		}
+		if (i > first)
+			p = mempcpy(p, between, between_len);
 		memcpy(p, f->value.p, f->value.n);
 		p += f->value.n;
 	}
