@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 helper_USES := link model base
-helper_PKGS := libssl libcrypto libnghttp2 libseccomp libcap cjose jansson
+helper_PKGS := libssl libcrypto libnghttp2 libseccomp libcap cjose jansson luajit
 # Not a module: lets tests/unit/hbone have a fake worker of their own.
 hbone_USES := helper
 # The tests of the process start the real one.
@@ -21,3 +21,5 @@ route_USES := helper
 $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/route/test_*.c)): $(BUILD)/obj/tests/unit/http/fake_transport.o
 # Balancing over a fake loop, worker, transport and codecs: tests/unit/balance.
 balance_USES := helper
+# Records of requests over a worker that takes notes: tests/unit/observe.
+observe_USES := helper

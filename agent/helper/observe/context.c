@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/helper/observe/context.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { TRACEPARENT_LEN = 55 };
+enum { TRACEPARENT_LEN = 55, B3_SPAN_LEN = 16, B3_SIZE = 80 };
+
+static const char b3_header[] = "b3", b3_parent_header[] = "x-b3-parentspanid";
 
 static int nibble(char c)
 {
@@ -46,26 +47,61 @@ static bool w3c_read(struct http_string v, struct trace_context *out)
 	return true;
 }
 
-/* 16 or 32 digits. */
-static bool b3_trace_id(struct http_string v, struct trace_context *out)
+/* 16 or 32 digits, and 16. */
+static bool b3_ids(struct http_string trace, struct http_string span, struct trace_context *out)
 {
+	size_t skip = trace.n == 16 ? 8 : 0;
 	memset(out->trace_id, 0, sizeof(out->trace_id));
-	if (v.n != 16 && v.n != 32)
-		return false;
-	return hex_read(v.p, out->trace_id + (v.n == 16 ? 8 : 0), v.n / 2) && !all_zero(out->trace_id, 16);
+	return (trace.n == 16 || trace.n == 32) && span.n == B3_SPAN_LEN &&
+	       hex_read(trace.p, out->trace_id + skip, trace.n / 2) && hex_read(span.p, out->span_id, 8) &&
+	       !all_zero(out->trace_id, 16) && !all_zero(out->span_id, 8);
 }
 
-static bool b3_read(const struct http_head *head, struct trace_context *out)
+static void b3_decision(struct http_string v, struct trace_context *out)
 {
-	struct http_string trace = http_get_id(head, HTTP_X_B3_TRACEID), span = http_get_id(head, HTTP_X_B3_SPANID);
-	struct http_string sampled = http_get_id(head, HTTP_X_B3_SAMPLED);
-	struct http_string flags = http_get_id(head, HTTP_X_B3_FLAGS);
-	if (!trace.p || !span.p || span.n != 16 || !b3_trace_id(trace, out) || !hex_read(span.p, out->span_id, 8) ||
-	    all_zero(out->span_id, 8))
+	bool yes = http_is(v, "1") || http_is(v, "d") || http_is_nocase(v, "true");
+	if (!yes && !http_is(v, "0") && !http_is_nocase(v, "false"))
+		return;
+	out->has_sampled = true;
+	out->sampled = yes;
+}
+
+static bool b3_multi_read(const struct http_head *head, struct trace_context *out)
+{
+	b3_decision(http_get_id(head, HTTP_X_B3_SAMPLED), out);
+	if (http_is(http_get_id(head, HTTP_X_B3_FLAGS), "1")) /* debug */
+		out->has_sampled = out->sampled = true;
+	return b3_ids(http_get_id(head, HTTP_X_B3_TRACEID), http_get_id(head, HTTP_X_B3_SPANID), out);
+}
+
+/* Up to the next dash; p NULL: there is nothing more. */
+static struct http_string part_take(struct http_string *rest)
+{
+	struct http_string part = *rest;
+	const char *dash = rest->p ? memchr(rest->p, '-', rest->n) : NULL;
+	if (!dash) {
+		*rest = (struct http_string){ 0 };
+		return part;
+	}
+	part.n = (uint32_t)(dash - part.p);
+	*rest = (struct http_string){ dash + 1, rest->n - part.n - 1 };
+	return part;
+}
+
+/* "traceid-spanid[-decision[-parent]]", or the decision alone. */
+static bool b3_single_read(struct http_string v, struct trace_context *out)
+{
+	struct http_string rest = v;
+	if (!v.p)
 		return false;
-	out->b3 = true;
-	out->has_sampled = sampled.p || http_is(flags, "1");
-	out->sampled = http_is(flags, "1") || http_is(sampled, "1") || http_is_nocase(sampled, "true");
+	if (!memchr(v.p, '-', v.n)) {
+		b3_decision(v, out);
+		return false;
+	}
+	struct http_string trace = part_take(&rest), span = part_take(&rest);
+	if (!b3_ids(trace, span, out))
+		return false;
+	b3_decision(part_take(&rest), out);
 	return true;
 }
 
@@ -73,15 +109,16 @@ bool trace_context_read(const struct http_head *head, struct trace_context *out)
 {
 	struct http_string v = http_get_id(head, HTTP_TRACEPARENT);
 	*out = (struct trace_context){ 0 };
-	if (v.p && w3c_read(v, out)) {
-		out->b3 = http_get_id(head, HTTP_X_B3_TRACEID).p != NULL;
-		return true;
-	}
+	if (v.p && w3c_read(v, out))
+		return out->w3c = true;
 	*out = (struct trace_context){ 0 };
-	return b3_read(head, out);
+	if (b3_single_read(http_get(head, b3_header), out) || b3_multi_read(head, out))
+		return true;
+	*out = (struct trace_context){ .has_sampled = out->has_sampled, .sampled = out->sampled };
+	return false;
 }
 
-static void hex_write(const uint8_t *from, size_t n, char *to)
+void trace_hex(const uint8_t *from, size_t n, char *to)
 {
 	static const char digits[] = "0123456789abcdef";
 	for (size_t i = 0; i < n; i++) {
@@ -91,28 +128,41 @@ static void hex_write(const uint8_t *from, size_t n, char *to)
 	to[2 * n] = 0;
 }
 
-static int b3_write(struct http_head *head, const struct trace_context *c, const char *trace, const char *span,
-		    const uint8_t parent_id[8])
+static int b3_multi_write(struct http_head *head, bool sampled, const char *trace, const char *span, const char *parent)
 {
-	char parent[17];
 	int rc = http_set_id(head, HTTP_X_B3_TRACEID, trace, 32);
 	if (rc == 0)
-		rc = http_set_id(head, HTTP_X_B3_SPANID, span, 16);
+		rc = http_set_id(head, HTTP_X_B3_SPANID, span, B3_SPAN_LEN);
 	if (rc == 0)
-		rc = http_set_id(head, HTTP_X_B3_SAMPLED, c->sampled ? "1" : "0", 1);
-	if (rc == 0 && parent_id && !all_zero(parent_id, 8)) {
-		hex_write(parent_id, 8, parent);
-		rc = http_set(head, "x-b3-parentspanid", parent);
-	}
+		rc = http_set_id(head, HTTP_X_B3_SAMPLED, sampled ? "1" : "0", 1);
+	if (rc == 0 && *parent)
+		return http_set(head, b3_parent_header, parent);
+	http_remove(head, b3_parent_header); /* of a span before ours */
 	return rc;
+}
+
+static int b3_single_write(struct http_head *head, bool sampled, const char *trace, const char *span, const char *parent)
+{
+	char text[B3_SIZE];
+	snprintf(text, sizeof(text), "%s-%s-%d%s%s", trace, span, sampled, *parent ? "-" : "", parent);
+	return http_set(head, b3_header, text);
 }
 
 int trace_context_write(struct http_head *head, const struct trace_context *c, const uint8_t parent_id[8])
 {
-	char trace[33], span[17], text[TRACEPARENT_LEN + 1];
-	hex_write(c->trace_id, 16, trace);
-	hex_write(c->span_id, 8, span);
-	snprintf(text, sizeof(text), "00-%s-%s-%02d", trace, span, c->sampled ? 1 : 0);
-	int rc = http_set_id(head, HTTP_TRACEPARENT, text, TRACEPARENT_LEN);
-	return rc == 0 && c->b3 ? b3_write(head, c, trace, span, parent_id) : rc;
+	char text[TRACEPARENT_LEN + 1] = "00-", *trace = text + 3, *span = trace + 33, parent[17] = "";
+	trace_hex(c->trace_id, 16, trace);
+	trace_hex(c->span_id, 8, span);
+	if (parent_id)
+		trace_hex(parent_id, 8, parent);
+	int rc = 0;
+	if (http_get(head, b3_header).p)
+		rc = b3_single_write(head, c->sampled, trace, span, parent);
+	if (rc == 0 && (http_get_id(head, HTTP_X_B3_TRACEID).p || http_get_id(head, HTTP_X_B3_SAMPLED).p))
+		rc = b3_multi_write(head, c->sampled, trace, span, parent);
+	if (rc < 0)
+		return rc;
+	trace[32] = span[16] = '-';
+	memcpy(span + 17, c->sampled ? "01" : "00", 3);
+	return http_set_id(head, HTTP_TRACEPARENT, text, TRACEPARENT_LEN);
 }

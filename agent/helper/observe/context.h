@@ -10,10 +10,14 @@
 struct trace_context {
 	uint8_t trace_id[16], span_id[8];
 	bool has_sampled, sampled; /* B3 may leave the decision open */
-	bool b3;		   /* the caller speaks B3: so will we, beside traceparent */
+	bool w3c;		   /* from traceparent, and tracestate goes with it */
 };
 
-/* false: none, or not valid (a broken one is as none: W3C Trace Context 4.3). */
+/* false: none, or not valid (a broken one is as none: W3C Trace Context 4.3); then *out may still have a decision, which B3
+ * can bring alone. */
 bool trace_context_read(const struct http_head *head, struct trace_context *out);
-/* Replaces what there is. 0 or -ENOMEM. */
+/* traceparent, and what there is of B3's headers: who speaks B3 is answered in it. parent_id: of span_id; NULL: none.
+ * 0 or -ENOMEM. */
 int trace_context_write(struct http_head *head, const struct trace_context *c, const uint8_t parent_id[8]);
+/* 2n digits and a NUL. */
+void trace_hex(const uint8_t *from, size_t n, char *to);

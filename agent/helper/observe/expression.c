@@ -2,6 +2,7 @@
 #include "agent/helper/observe/expression.h"
 
 #include "agent/base/addr.h"
+#include "agent/base/err.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/helper/observe/record.h"
@@ -10,11 +11,15 @@
 #include "agent/model/http.h"
 #include "agent/model/identity.h"
 
+#include <stdio.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEPTH_MAX = 16, SCRATCH = 256 };
+enum { DEPTH_MAX = 16, SCRATCH = 96, SCRATCH_COUNT = 8, FIELD_NAME_MAX = 128 };
 
+/* NONE is CEL's error: of an attribute or header that is not there, of types that don't go together. It spreads, but through
+ * && and || whose other side decides. */
 enum value_kind { VALUE_NONE, VALUE_BOOL, VALUE_NUMBER, VALUE_TEXT };
 
 struct value {
@@ -29,7 +34,8 @@ struct reader {
 	const char *p;
 	int depth;
 	bool bad;
-	char scratch[2][SCRATCH]; /* texts that are made: two operands of a comparison */
+	const char *unknown; /* behind the first attribute that there is not */
+	char (*scratch)[SCRATCH]; /* texts that are made, as of addresses */
 	int used;
 };
 
@@ -53,9 +59,20 @@ static struct value bool_value(bool b)
 	return (struct value){ .kind = VALUE_BOOL, .b = b };
 }
 
+static struct value unknown(struct reader *e)
+{
+	if (!e->unknown)
+		e->unknown = e->p;
+	return (struct value){ 0 };
+}
+
 static char *scratch_take(struct reader *e)
 {
-	return e->scratch[e->used++ & 1];
+	if (e->used == SCRATCH_COUNT) {
+		e->bad = true; /* the last is overwritten, which nobody sees */
+		e->used--;
+	}
+	return e->scratch[e->used++];
 }
 
 static struct value addr_value(struct reader *e, const struct addr_port *a)
@@ -110,7 +127,7 @@ static struct value request_attribute(struct reader *e, const char *name)
 		return number_value((double)r->request_bytes);
 	if (str_eq(name, "duration"))
 		return milliseconds(r->began_ns, r->end_ns);
-	return (struct value){ 0 };
+	return unknown(e);
 }
 
 static struct value response_attribute(struct reader *e, const char *name)
@@ -128,7 +145,7 @@ static struct value response_attribute(struct reader *e, const char *name)
 		return r->grpc && r->grpc_status >= 0 ? number_value(r->grpc_status) : (struct value){ 0 };
 	if (str_eq(name, "size"))
 		return number_value((double)r->response_bytes);
-	return (struct value){ 0 };
+	return unknown(e);
 }
 
 static struct value connection_attribute(struct reader *e, const char *name)
@@ -137,7 +154,7 @@ static struct value connection_attribute(struct reader *e, const char *name)
 		return bool_value(e->r->mutual);
 	if (str_eq(name, "uri_san_peer_certificate"))
 		return e->r->peer ? c_value(e->r->peer->uri) : (struct value){ 0 };
-	return (struct value){ 0 };
+	return unknown(e);
 }
 
 static struct value other_attribute(struct reader *e, const char *path)
@@ -159,7 +176,7 @@ static struct value other_attribute(struct reader *e, const char *path)
 		return r->route ? c_value(r->route->name) : (struct value){ 0 };
 	if (str_eq(path, "node.id"))
 		return r->pod ? c_value(r->pod->uid) : (struct value){ 0 };
-	return (struct value){ 0 };
+	return unknown(e);
 }
 
 static struct value attribute(struct reader *e, const char *path)
@@ -210,12 +227,22 @@ static struct value quoted(struct reader *e)
 	return text_value(s);
 }
 
-static struct value read_or(struct reader *e);
+static struct value read_choice(struct reader *e);
+
+static bool name_lower(struct http_string key, char out[FIELD_NAME_MAX])
+{
+	if (!key.n || key.n >= FIELD_NAME_MAX)
+		return false;
+	for (uint32_t i = 0; i < key.n; i++)
+		out[i] = (char)(key.p[i] >= 'A' && key.p[i] <= 'Z' ? key.p[i] | 0x20 : key.p[i]);
+	out[key.n] = 0;
+	return true;
+}
 
 /* request.headers['name'], request.headers["name"], request.headers.name */
 static struct value headers(struct reader *e, const struct http_head *h)
 {
-	char name[128];
+	char name[FIELD_NAME_MAX];
 	struct http_string key = { 0 };
 	if (take(e, "[")) {
 		skip(e);
@@ -229,13 +256,10 @@ static struct value headers(struct reader *e, const struct http_head *h)
 			e->p++;
 		key = (struct http_string){ from, (uint32_t)(e->p - from) };
 	}
-	if (e->bad || !key.n || key.n >= sizeof(name)) {
+	if (e->bad || !name_lower(key, name)) {
 		e->bad = true;
 		return (struct value){ 0 };
 	}
-	for (uint32_t i = 0; i < key.n; i++)
-		name[i] = (char)(key.p[i] >= 'A' && key.p[i] <= 'Z' ? key.p[i] | 0x20 : key.p[i]);
-	name[key.n] = 0;
 	return h ? text_value(http_get(h, name)) : (struct value){ 0 };
 }
 
@@ -249,20 +273,19 @@ static struct value method(struct reader *e, struct value v, const char *name)
 {
 	struct value part = { 0 };
 	if (take(e, "("))
-		part = read_or(e);
-	if (!take(e, ")") || part.kind != VALUE_TEXT) {
+		part = read_choice(e);
+	else
 		e->bad = true;
+	if (!take(e, ")"))
+		e->bad = true;
+	if (e->bad || v.kind != VALUE_TEXT || part.kind != VALUE_TEXT)
 		return (struct value){ 0 };
-	}
-	struct http_string s = v.kind == VALUE_TEXT ? v.text : (struct http_string){ "", 0 }, t = part.text;
+	struct http_string s = v.text, t = part.text;
 	if (str_eq(name, "contains"))
-		return bool_value(v.kind == VALUE_TEXT && text_has(s, t));
-	if (str_eq(name, "startsWith"))
-		return bool_value(v.kind == VALUE_TEXT && s.n >= t.n && !memcmp(s.p, t.p, t.n));
-	if (str_eq(name, "endsWith"))
-		return bool_value(v.kind == VALUE_TEXT && s.n >= t.n && !memcmp(s.p + s.n - t.n, t.p, t.n));
-	e->bad = true;
-	return (struct value){ 0 };
+		return bool_value(text_has(s, t));
+	if (s.n < t.n)
+		return bool_value(false);
+	return bool_value(!memcmp(str_eq(name, "endsWith") ? s.p + s.n - t.n : s.p, t.p, t.n));
 }
 
 static bool is_method(const char *name)
@@ -287,6 +310,29 @@ static struct value methods(struct reader *e, struct value v)
 		v = method(e, v, name);
 	}
 	return v;
+}
+
+/* has(x), string(x), size(x): behind the parenthesis. */
+static struct value call(struct reader *e, const char *name)
+{
+	struct value v = read_choice(e);
+	if (!take(e, ")"))
+		e->bad = true;
+	if (str_eq(name, "has"))
+		return bool_value(v.kind != VALUE_NONE);
+	if (str_eq(name, "size"))
+		return v.kind == VALUE_TEXT ? number_value(v.text.n) : (struct value){ 0 };
+	if (!str_eq(name, "string")) {
+		e->bad = true;
+		return (struct value){ 0 };
+	}
+	if (v.kind == VALUE_BOOL)
+		return c_value(v.b ? "true" : "false");
+	if (v.kind != VALUE_NUMBER)
+		return v;
+	char *buf = scratch_take(e);
+	snprintf(buf, SCRATCH, "%.10g", v.number);
+	return c_value(buf);
 }
 
 static struct value path(struct reader *e)
@@ -314,19 +360,13 @@ static struct value path(struct reader *e)
 	}
 	if (str_eq(name, "true") || str_eq(name, "false"))
 		return bool_value(name[0] == 't');
-	if (str_eq(name, "has")) {
-		struct value v = { 0 };
-		if (take(e, "("))
-			v = read_or(e);
-		if (!take(e, ")"))
-			e->bad = true;
-		return bool_value(v.kind != VALUE_NONE);
-	}
 	if (dot && is_method(dot + 1)) {
 		name[dot - name] = 0;
 		e->p = dot_in_text;
 		return methods(e, attribute(e, name));
 	}
+	if (take(e, "("))
+		return methods(e, call(e, name));
 	return attribute(e, name);
 }
 
@@ -339,11 +379,17 @@ static struct value operand(struct reader *e)
 	}
 	if (take(e, "(")) {
 		e->depth++;
-		struct value v = read_or(e);
+		struct value v = read_choice(e);
 		e->depth--;
 		if (!take(e, ")"))
 			e->bad = true;
-		return v;
+		return methods(e, v);
+	}
+	if (take(e, "!")) { /* binds closer than a comparison */
+		e->depth++;
+		struct value v = operand(e);
+		e->depth--;
+		return v.kind == VALUE_BOOL ? bool_value(!v.b) : (struct value){ 0 };
 	}
 	if (*e->p == '\'' || *e->p == '"')
 		return methods(e, quoted(e));
@@ -359,11 +405,9 @@ static struct value operand(struct reader *e)
 	return (struct value){ 0 };
 }
 
-static int compare(struct value a, struct value b, bool *comparable)
+/* Of values of one type. */
+static int order(struct value a, struct value b)
 {
-	*comparable = a.kind == b.kind && a.kind != VALUE_NONE;
-	if (!*comparable)
-		return 1;
 	if (a.kind == VALUE_NUMBER)
 		return a.number < b.number ? -1 : a.number > b.number;
 	if (a.kind == VALUE_BOOL)
@@ -373,70 +417,104 @@ static int compare(struct value a, struct value b, bool *comparable)
 	return c ? c : a.text.n < b.text.n ? -1 : a.text.n > b.text.n;
 }
 
+enum comparison { EQUAL, NOT_EQUAL, AT_MOST, AT_LEAST, LESS, MORE, COMPARISON_COUNT };
+static const char *const comparisons[COMPARISON_COUNT] = { "==", "!=", "<=", ">=", "<", ">" };
+
+static struct value compare(struct value a, enum comparison how, struct value b)
+{
+	if (a.kind == VALUE_NONE || b.kind == VALUE_NONE || (a.kind != b.kind && how > NOT_EQUAL))
+		return (struct value){ 0 };
+	if (a.kind != b.kind)
+		return bool_value(how == NOT_EQUAL);
+	int c = order(a, b);
+	const bool results[COMPARISON_COUNT] = { c == 0, c != 0, c <= 0, c >= 0, c < 0, c > 0 };
+	return bool_value(results[how]);
+}
+
+/* 'name' in request.headers */
+static struct value in_headers(struct value name, const struct http_head *h)
+{
+	char lower[FIELD_NAME_MAX];
+	if (name.kind != VALUE_TEXT)
+		return (struct value){ 0 };
+	return bool_value(h && name_lower(name.text, lower) && http_get(h, lower).p);
+}
+
 static struct value in_list(struct reader *e, struct value v)
 {
-	bool found = false, comparable;
-	if (!take(e, "[")) {
+	bool found = false;
+	if (take(e, "request.headers"))
+		return in_headers(v, e->r->request);
+	if (take(e, "response.headers"))
+		return in_headers(v, e->r->response);
+	if (!take(e, "["))
 		e->bad = true;
-		return (struct value){ 0 };
-	}
 	while (!e->bad && !take(e, "]")) {
-		struct value item = operand(e);
-		found |= compare(v, item, &comparable) == 0 && comparable;
+		struct value same = compare(v, EQUAL, operand(e));
+		found |= same.kind == VALUE_BOOL && same.b;
 		if (!take(e, ",") && *e->p != ']')
 			e->bad = true;
 	}
-	return bool_value(found);
+	return v.kind == VALUE_NONE ? v : bool_value(found);
 }
 
 static struct value comparison(struct reader *e)
 {
-	static const char *const operators[] = { "==", "!=", "<=", ">=", "<", ">" };
-	if (take(e, "!")) {
-		if (++e->depth > DEPTH_MAX)
-			e->bad = true;
-		struct value v = e->bad ? (struct value){ 0 } : comparison(e);
-		e->depth--;
-		return bool_value(v.kind == VALUE_BOOL && !v.b);
-	}
 	struct value a = operand(e);
 	skip(e);
-	if (!strncmp(e->p, "in ", 3) || !strncmp(e->p, "in[", 3)) {
+	if (e->p[0] == 'i' && e->p[1] == 'n' && !is_word(e->p[2])) {
 		e->p += 2;
 		return in_list(e, a);
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(operators); i++) {
-		if (!take(e, operators[i]))
-			continue;
-		bool comparable;
-		int c = compare(a, operand(e), &comparable);
-		const bool results[] = { c == 0, c != 0, c <= 0, c >= 0, c < 0, c > 0 };
-		return bool_value(comparable ? results[i] : i == 1);
-	}
+	for (int how = 0; how < COMPARISON_COUNT; how++)
+		if (take(e, comparisons[how]))
+			return compare(a, (enum comparison)how, operand(e));
 	return a;
+}
+
+static bool is_bool(struct value v, bool b)
+{
+	return v.kind == VALUE_BOOL && v.b == b;
+}
+
+/* One that decides decides, whatever the other is. */
+static struct value both(struct value a, struct value b, bool decides)
+{
+	if (is_bool(a, decides) || is_bool(b, decides))
+		return bool_value(decides);
+	return is_bool(a, !decides) && is_bool(b, !decides) ? bool_value(!decides) : (struct value){ 0 };
 }
 
 static struct value read_and(struct reader *e)
 {
 	struct value v = comparison(e);
-	while (!e->bad && take(e, "&&")) {
-		struct value more = comparison(e);
-		v = bool_value(v.kind == VALUE_BOOL && v.b && more.kind == VALUE_BOOL && more.b);
-	}
+	while (!e->bad && take(e, "&&"))
+		v = both(v, comparison(e), false);
 	return v;
 }
 
 static struct value read_or(struct reader *e)
 {
-	struct value v;
+	struct value v = read_and(e);
+	while (!e->bad && take(e, "||"))
+		v = both(v, read_and(e), true);
+	return v;
+}
+
+/* a ? b : c */
+static struct value read_choice(struct reader *e)
+{
 	if (++e->depth > DEPTH_MAX) {
 		e->bad = true;
 		return (struct value){ 0 };
 	}
-	v = read_and(e);
-	while (!e->bad && take(e, "||")) {
-		struct value more = read_and(e);
-		v = bool_value((v.kind == VALUE_BOOL && v.b) || (more.kind == VALUE_BOOL && more.b));
+	struct value v = read_or(e);
+	if (!e->bad && take(e, "?")) {
+		struct value yes = read_choice(e);
+		if (!take(e, ":"))
+			e->bad = true;
+		struct value no = e->bad ? (struct value){ 0 } : read_choice(e);
+		v = v.kind != VALUE_BOOL ? (struct value){ 0 } : v.b ? yes : no;
 	}
 	e->depth--;
 	return v;
@@ -444,21 +522,42 @@ static struct value read_or(struct reader *e)
 
 static struct value evaluate(struct reader *e)
 {
-	struct value v = read_or(e);
+	struct value v = read_choice(e);
 	skip(e);
 	return e->bad || *e->p ? (struct value){ 0 } : v;
 }
 
+int expression_check(const char *text, struct err *err)
+{
+	static const struct http_head none = { .content_length = -1 };
+	const struct request_record r = { .request = &none, .grpc_status = -1, .details = "" };
+	char scratch[SCRATCH_COUNT][SCRATCH];
+	struct reader e = { .r = &r, .p = text, .scratch = scratch };
+	struct value v = read_choice(&e);
+
+	skip(&e);
+	if (e.bad || *e.p)
+		return err_set(err, -EINVAL, "the filter can't be read: see character %zu", (size_t)(e.p - text) + 1);
+	if (e.unknown)
+		return err_set(err, -EINVAL, "the filter asks for something that requests do not have: see before character %zu",
+			       (size_t)(e.unknown - text) + 1);
+	if (v.kind == VALUE_NUMBER || v.kind == VALUE_TEXT)
+		return err_set(err, -EINVAL, "the filter is a value, not a condition: compare it with something");
+	return 0;
+}
+
 bool expression_true(const struct request_record *r, const char *text)
 {
-	struct reader e = { .r = r, .p = text };
+	char scratch[SCRATCH_COUNT][SCRATCH];
+	struct reader e = { .r = r, .p = text, .scratch = scratch };
 	struct value v = evaluate(&e);
 	return v.kind == VALUE_BOOL && v.b;
 }
 
 bool expression_value(const struct request_record *r, const char *text, struct sb *out)
 {
-	struct reader e = { .r = r, .p = text };
+	char scratch[SCRATCH_COUNT][SCRATCH];
+	struct reader e = { .r = r, .p = text, .scratch = scratch };
 	struct value v = evaluate(&e);
 	switch (v.kind) {
 	case VALUE_TEXT:

@@ -2,9 +2,12 @@
 /* Lines of access logs: text formats and JSON templates with %operators% in them. */
 #include "agent/helper/observe/format.h"
 
+#include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/helper/observe/escape.h"
 #include "agent/helper/observe/operator.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 const char access_log_text[] =
@@ -33,124 +36,112 @@ const char access_log_json[] =
 	"\"downstream_remote_address\":\"%DOWNSTREAM_REMOTE_ADDRESS%\","
 	"\"requested_server_name\":\"%REQUESTED_SERVER_NAME%\",\"route_name\":\"%ROUTE_NAME%\"}\n";
 
-/* What strangers write must not begin a new line or look like one. */
-static void text_escape(struct sb *out, const char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)p[i];
-		if (c >= 0x20 && c != 0x7f && c != '"')
-			sb_add_bytes(out, p + i, 1);
-		else
-			sb_addf(out, c == '"' ? "\\\"" : "\\x%02x", c);
-	}
-}
+/* Literal text, then an operator's value. */
+struct piece {
+	const char *text;
+	size_t len;
+	struct operator_call call; /* name NULL: none */
+	bool whole;		   /* JSON: it is a string of its own, whose quotes are not in the text */
+};
 
-static bool is_utf8_tail(const char *p, size_t n, size_t at, size_t count)
-{
-	for (size_t i = 1; i <= count; i++)
-		if (at + i >= n || ((unsigned char)p[at + i] & 0xc0) != 0x80)
-			return false;
-	return true;
-}
+struct log_format {
+	bool json;
+	char *text;
+	struct piece *pieces;
+	size_t count, cap;
+};
 
-/* Bytes that are no UTF-8 become U+FFFD. */
-static void json_escape(struct sb *out, const char *p, size_t n)
+/* The literal text up to the next operator, which *out is. Returns where what is behind it begins; a piece of text ends
+ * with the percent sign that it has to show. */
+static const char *piece_read(const char *p, struct piece *out)
 {
-	for (size_t i = 0; i < n; i++) {
-		unsigned char c = (unsigned char)p[i];
-		size_t tail = c >= 0xf0 && c < 0xf5 ? 3 : c >= 0xe0 && c < 0xf0 ? 2 : c >= 0xc2 && c < 0xe0 ? 1 : 0;
-		if (c == '"' || c == '\\')
-			sb_addf(out, "\\%c", c);
-		else if (c < 0x20)
-			sb_addf(out, "\\u%04x", c);
-		else if (c < 0x80)
-			sb_add_bytes(out, p + i, 1);
-		else if (tail && is_utf8_tail(p, n, i, tail)) {
-			sb_add_bytes(out, p + i, tail + 1);
-			i += tail;
-		} else
-			sb_add(out, "\\ufffd");
-	}
+	size_t len = strcspn(p, "%");
+	*out = (struct piece){ .text = p, .len = len };
+	p += len;
+	if (!*p)
+		return p;
+	size_t n = operator_find(p, &out->call);
+	if (n)
+		return p + n;
+	out->len++; /* a lone percent sign is itself, and two are one */
+	return p + (p[1] == '%' ? 2 : 1);
 }
 
 void record_format(const struct request_record *r, const char *format, struct sb *out)
 {
-	for (const char *p = format; *p;) {
-		size_t plain = strcspn(p, "%");
-		struct operator_text op;
-		bool number;
-		sb_add_bytes(out, p, plain);
-		p += plain;
-		if (!*p)
-			break;
-		size_t n = operator_find(p, &op);
-		if (n && !operator_write(r, op, out, &number))
+	while (*format) {
+		struct piece piece;
+		format = piece_read(format, &piece);
+		sb_add_bytes(out, piece.text, piece.len);
+		if (piece.call.name && !operator_write(r, &piece.call, out))
 			sb_add(out, "-");
-		if (!n) {
-			sb_add(out, "%");
-			n = p[1] == '%' ? 2 : 1;
-		}
-		p += n;
 	}
 }
 
-void record_format_line(const struct request_record *r, const char *format, struct sb *out)
+/* "%X%" between two quotes of JSON's own, and not an object's key. */
+static bool is_whole(const struct piece *p, const char *after)
 {
-	struct sb value = { 0 };
-	for (const char *p = format; *p;) {
-		size_t plain = strcspn(p, "%");
-		struct operator_text op;
-		bool number;
-		sb_add_bytes(out, p, plain);
-		p += plain;
-		if (!*p)
+	size_t escapes = 0;
+	if (!p->call.name || !p->len || p->text[p->len - 1] != '"' || *after != '"')
+		return false;
+	while (escapes + 1 < p->len && p->text[p->len - 2 - escapes] == '\\')
+		escapes++;
+	after += 1 + strspn(after + 1, " \t\r\n");
+	return escapes % 2 == 0 && *after != ':';
+}
+
+struct log_format *log_format_new(const char *text, bool json)
+{
+	struct log_format *f = calloc(1, sizeof(*f));
+	if (!f)
+		return NULL;
+	f->json = json;
+	f->text = strdup(text);
+	bool ok = f->text != NULL;
+	for (const char *p = f->text; ok && *p;) {
+		ok = mem_reserve(&f->pieces, &f->cap, f->count + 1, sizeof(*f->pieces)) == 0;
+		if (!ok)
 			break;
-		size_t n = operator_find(p, &op);
-		value.len = 0;
-		if (n && operator_write(r, op, &value, &number))
-			text_escape(out, value.p ? value.p : "", value.len);
-		else
-			sb_add(out, n ? "-" : "%");
-		p += n ? n : p[1] == '%' ? 2 : 1;
+		struct piece *piece = &f->pieces[f->count++];
+		p = piece_read(p, piece);
+		piece->whole = json && is_whole(piece, p);
+		piece->len -= piece->whole;
+		p += piece->whole;
 	}
-	out->failed |= value.failed;
-	sb_done(&value);
+	if (ok)
+		return f;
+	log_format_free(f);
+	return NULL;
 }
 
-/* The string in which p lies is this operator alone: numbers stand bare then, and what is absent is null. */
-static bool is_whole_string(const struct sb *out, const char *after)
+void log_format_free(struct log_format *f)
 {
-	return out->len && out->p[out->len - 1] == '"' && *after == '"';
+	if (!f)
+		return;
+	free(f->pieces);
+	free(f->text);
+	free(f);
 }
 
-void record_format_json(const struct request_record *r, const char *format, struct sb *out)
+void log_format_write(const struct log_format *f, const struct request_record *r, struct sb *out)
 {
-	struct sb value = { 0 };
-	for (const char *p = format; *p;) {
-		size_t plain = strcspn(p, "%");
-		struct operator_text op;
-		bool number = false;
-		sb_add_bytes(out, p, plain);
-		p += plain;
-		if (!*p || out->failed)
-			break;
-		size_t n = operator_find(p, &op);
-		if (!n) {
-			sb_add(out, "%");
-			p += p[1] == '%' ? 2 : 1;
+	for (size_t i = 0; i < f->count; i++) {
+		const struct piece *p = &f->pieces[i];
+		sb_add_bytes(out, p->text, p->len);
+		if (!p->call.name)
 			continue;
+		bool quotes = p->whole && !operator_is_number(&p->call);
+		size_t before = out->len;
+		if (quotes)
+			sb_add_bytes(out, "\"", 1);
+		size_t value = out->len;
+		if (operator_write(r, &p->call, out)) {
+			escape_since(out, value, f->json);
+			if (quotes)
+				sb_add_bytes(out, "\"", 1);
+		} else if (!out->failed) {
+			out->len = before;
+			sb_add(out, p->whole ? "null" : "-");
 		}
-		value.len = 0;
-		bool there = operator_write(r, op, &value, &number);
-		bool whole = is_whole_string(out, p + n) && (number || !there);
-		if (whole)
-			out->len--; /* the quote before */
-		if (there)
-			json_escape(out, value.p ? value.p : "", value.len);
-		else
-			sb_add(out, whole ? "null" : "-");
-		p += n + whole;
 	}
-	out->failed |= value.failed;
-	sb_done(&value);
 }

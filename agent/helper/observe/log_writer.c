@@ -5,11 +5,14 @@
 #include "agent/base/str.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +21,9 @@ enum { SINKS_MAX = 16, QUEUE_BYTES_MAX = 8 << 20, PATIENCE_MS = 1000 };
 struct sink {
 	char *path;
 	int fd; /* -1: none */
+	size_t queued; /* chunks; its place is free again when there are none, and no descriptor */
+	bool stuck;    /* took nothing for a second: the next chunk isn't waited for */
+	bool torn;     /* the last line has no end */
 };
 
 struct chunk {
@@ -45,38 +51,59 @@ static void chunk_free(struct chunk *c)
 	free(c);
 }
 
-/* All of it, unless the descriptor takes nothing for a second. */
-static bool write_all(int fd, const char *p, size_t n)
+/* The descriptors are shared with the agent, and so may block: what is not a file gets no more than a pipe that is ready has
+ * room for (pipe(7)). Returns how much was written: all of it, unless the descriptor takes nothing for so long. */
+static size_t write_all(int fd, const char *p, size_t n, int patience_ms)
 {
-	while (n) {
-		ssize_t wrote = write(fd, p, n);
-		if (wrote > 0) {
-			p += wrote;
-			n -= (size_t)wrote;
-			continue;
-		}
+	struct stat st;
+	bool file = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+	size_t done = 0;
+	while (done < n) {
 		struct pollfd wait = { .fd = fd, .events = POLLOUT };
-		if (wrote < 0 && errno == EAGAIN && poll(&wait, 1, PATIENCE_MS) > 0 && (wait.revents & POLLOUT))
+		int ready = poll(&wait, 1, patience_ms);
+		if (ready < 0 && errno == EINTR)
 			continue;
-		if (wrote < 0 && errno == EINTR)
-			continue;
-		return false;
+		if (ready <= 0 || !(wait.revents & POLLOUT))
+			break;
+		size_t part = !file && n - done > PIPE_BUF ? PIPE_BUF : n - done;
+		ssize_t wrote = write(fd, p + done, part);
+		if (wrote > 0)
+			done += (size_t)wrote;
+		else if (wrote == 0 || (errno != EAGAIN && errno != EINTR))
+			break;
 	}
-	return true;
+	return done;
+}
+
+/* Lines that are not there whole. */
+static uint32_t lines_lost(const struct chunk *c, size_t written)
+{
+	uint32_t n = 0;
+	for (size_t i = written; i < c->len; i++)
+		n += c->bytes[i] == '\n';
+	return n < c->count ? n : c->count;
 }
 
 /* The lock is held, but not while it writes: the sink may be replaced meanwhile, so a duplicate is written to. */
 static void chunk_write(struct log_writer *w, struct chunk *c)
 {
-	int fd = w->sinks[c->sink].fd >= 0 ? dup(w->sinks[c->sink].fd) : -1;
+	struct sink *s = &w->sinks[c->sink];
+	int fd = s->fd >= 0 ? fcntl(s->fd, F_DUPFD_CLOEXEC, 0) : -1, patience_ms = s->stuck ? 0 : PATIENCE_MS;
+	bool torn = s->torn;
+	size_t written = 0;
 	pthread_mutex_unlock(&w->lock);
-	bool done = fd >= 0 && write_all(fd, c->bytes, c->len);
+	if (fd >= 0 && (!torn || write_all(fd, "\n", 1, patience_ms) == 1)) {
+		torn = false;
+		written = write_all(fd, c->bytes, c->len, patience_ms);
+	}
 	if (fd >= 0)
 		close(fd);
 	pthread_mutex_lock(&w->lock);
+	s->stuck = written < c->len;
+	s->torn = written ? c->bytes[written - 1] != '\n' : torn;
+	s->queued--;
 	w->queued_bytes -= c->len;
-	if (!done)
-		w->dropped += c->count;
+	w->dropped += lines_lost(c, written);
 	chunk_free(c);
 }
 
@@ -141,25 +168,38 @@ void log_writer_free(struct log_writer *w)
 static struct sink *sink_find(struct log_writer *w, const char *path)
 {
 	for (size_t i = 0; i < w->sink_count; i++)
-		if (str_eq(w->sinks[i].path, path))
+		if (w->sinks[i].path && str_eq(w->sinks[i].path, path))
 			return &w->sinks[i];
 	return NULL;
+}
+
+/* A place for one more path: that of one which has ended, or a new one. */
+static struct sink *sink_place(struct log_writer *w)
+{
+	for (size_t i = 0; i < w->sink_count; i++)
+		if (w->sinks[i].fd < 0 && !w->sinks[i].queued)
+			return &w->sinks[i];
+	return w->sink_count < SINKS_MAX ? &w->sinks[w->sink_count++] : NULL;
 }
 
 static int sink_set(struct log_writer *w, const char *path, int fd)
 {
 	struct sink *s = sink_find(w, path);
 	if (!s) {
-		if (w->sink_count == SINKS_MAX)
-			return -E2BIG;
 		char *copy = strdup(path);
 		if (!copy)
 			return -ENOMEM;
-		s = &w->sinks[w->sink_count++];
+		s = sink_place(w);
+		if (!s) {
+			free(copy);
+			return -E2BIG;
+		}
+		free(s->path);
 		*s = (struct sink){ .path = copy, .fd = -1 };
 	}
 	fd_closep(&s->fd);
 	s->fd = fd;
+	s->stuck = s->torn = false;
 	return 0;
 }
 
@@ -183,6 +223,7 @@ bool log_writer_put(struct log_writer *w, const char *path, char *lines, size_t 
 		*c = (struct chunk){ .sink = (size_t)(s - w->sinks), .len = len, .count = count, .bytes = lines };
 		STAILQ_INSERT_TAIL(&w->queue, c, next);
 		w->queued_bytes += len;
+		s->queued++;
 		pthread_cond_signal(&w->work);
 	} else {
 		w->dropped += count;
@@ -199,6 +240,15 @@ uint64_t log_writer_dropped(struct log_writer *w)
 {
 	pthread_mutex_lock(&w->lock);
 	uint64_t n = w->dropped;
+	w->dropped = 0;
 	pthread_mutex_unlock(&w->lock);
 	return n;
+}
+
+bool log_writer_busy(struct log_writer *w)
+{
+	pthread_mutex_lock(&w->lock);
+	bool busy = w->queued_bytes > 0;
+	pthread_mutex_unlock(&w->lock);
+	return busy;
 }

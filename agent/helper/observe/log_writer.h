@@ -15,4 +15,6 @@ void log_writer_free(struct log_writer *w);  /* writes what is queued, for at mo
 int log_writer_sink(struct log_writer *w, const char *path, int fd);
 /* Whole lines; takes them (malloc'ed). false: they were dropped, for want of a sink or of room. */
 bool log_writer_put(struct log_writer *w, const char *path, char *lines, size_t len, uint32_t count);
-uint64_t log_writer_dropped(struct log_writer *w); /* lines, so far */
+/* Lines that were lost since the last call, of whoever calls: each is told of once. */
+uint64_t log_writer_dropped(struct log_writer *w);
+bool log_writer_busy(struct log_writer *w); /* something is queued or being written */

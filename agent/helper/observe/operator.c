@@ -15,7 +15,12 @@
 #include <string.h>
 #include <time.h>
 
-enum { OPERATOR_MAX = 256, FIELD_NAME_MAX = 128 };
+enum { FIELD_NAME_MAX = 128 };
+
+struct operator_text {
+	const char *p;
+	size_t n;
+};
 
 typedef bool (*operator_fn)(const struct request_record *r, struct operator_text argument, struct sb *out);
 
@@ -29,8 +34,19 @@ static bool put(struct sb *out, const char *text)
 
 static bool put_u64(struct sb *out, uint64_t v)
 {
-	sb_addf(out, "%llu", (unsigned long long)v);
+	char digits[20];
+	size_t at = sizeof(digits);
+	do {
+		digits[--at] = (char)('0' + v % 10);
+		v /= 10;
+	} while (v);
+	sb_add_bytes(out, digits + at, sizeof(digits) - at);
 	return true;
+}
+
+static bool is_text(struct operator_text t, const char *text)
+{
+	return strlen(text) == t.n && memcmp(t.p, text, t.n) == 0;
 }
 
 static bool put_addr(struct sb *out, const struct addr_port *a, bool with_port)
@@ -38,7 +54,19 @@ static bool put_addr(struct sb *out, const struct addr_port *a, bool with_port)
 	char buf[ADDR_PORT_TEXT_MAX];
 	if (!a || (addr_is_zero(&a->addr) && !a->port))
 		return false;
-	sb_add(out, with_port ? addr_port_text(a, buf) : addr_text(&a->addr, buf));
+	if (!addr_is_v4(&a->addr)) {
+		sb_add(out, with_port ? addr_port_text(a, buf) : addr_text(&a->addr, buf));
+		return true;
+	}
+	for (size_t i = 12; i < 16; i++) { /* several on each line: without the C library */
+		put_u64(out, a->addr.b[i]);
+		if (i < 15)
+			sb_add_bytes(out, ".", 1);
+	}
+	if (with_port) {
+		sb_add_bytes(out, ":", 1);
+		put_u64(out, a->port);
+	}
 	return true;
 }
 
@@ -49,30 +77,82 @@ static bool put_span_ms(struct sb *out, uint64_t from_ns, uint64_t to_ns)
 
 /* --- the request */
 
-static bool op_start_time(const struct request_record *r, struct operator_text argument, struct sb *out)
+/* The seconds' part changes once a second: kept as text. "2026-11-21T16:00:00" */
+static const char *seconds_text(time_t s)
 {
-	time_t s = (time_t)(r->start_ns / 1000000000);
-	unsigned int ms = (unsigned int)(r->start_ns / 1000000 % 1000);
-	char format[64], text[128];
+	static _Thread_local time_t of = -1;
+	static _Thread_local char text[32];
+	struct tm tm;
+	if (s == of)
+		return text;
+	if (!gmtime_r(&s, &tm) || !strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm))
+		return NULL;
+	of = s;
+	return text;
+}
+
+/* Envoy's additions to strftime: %3f (digits of the second's fraction; %f: nine), %E3S (seconds with them), and %s, which is
+ * the zone's in the C library. Returns how many bytes of the format it was; 0: none of those. */
+static size_t fraction(const char *p, size_t n, uint64_t ns, char *out, size_t size)
+{
+	char digits[10];
+	snprintf(digits, sizeof(digits), "%09u", (unsigned int)(ns % 1000000000));
+	if (n >= 2 && p[1] == 's')
+		return snprintf(out, size, "%llu", (unsigned long long)(ns / 1000000000)) > 0 ? 2 : 0;
+	if (n >= 2 && p[1] == 'f')
+		return snprintf(out, size, "%s", digits) > 0 ? 2 : 0;
+	if (n >= 3 && p[1] >= '1' && p[1] <= '9' && p[2] == 'f')
+		return snprintf(out, size, "%.*s", p[1] - '0', digits) > 0 ? 3 : 0;
+	if (n >= 4 && p[1] == 'E' && p[2] >= '1' && p[2] <= '9' && p[3] == 'S')
+		return snprintf(out, size, "%%S.%.*s", p[2] - '0', digits) > 0 ? 4 : 0;
+	return 0;
+}
+
+static bool put_time(struct sb *out, uint64_t ns, struct operator_text f)
+{
+	time_t s = (time_t)(ns / 1000000000);
+	char format[128], text[256];
+	size_t len = 0;
 	struct tm tm;
 
+	for (size_t i = 0; i < f.n;) {
+		char part[24] = { f.p[i], 0 };
+		size_t n = 1;
+		if (f.p[i] == '%') {
+			n = fraction(f.p + i, f.n - i, ns, part, sizeof(part));
+			if (!n && i + 1 < f.n) {
+				part[1] = f.p[i + 1];
+				n = 2;
+			} else if (!n) {
+				return false; /* ends in the middle */
+			}
+		}
+		if (!str_copy(format + len, sizeof(format) - len, part))
+			return false;
+		len += strlen(part);
+		i += n;
+	}
 	if (!gmtime_r(&s, &tm))
 		return false;
-	if (argument.n == 0) {
-		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
-		sb_addf(out, "%s.%03uZ", text, ms);
-		return true;
-	}
-	if (argument.n >= sizeof(format))
-		return false;
-	memcpy(format, argument.p, argument.n);
-	format[argument.n] = 0;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral" /* the configuration's own */
 	size_t n = strftime(text, sizeof(text), format, &tm);
 #pragma GCC diagnostic pop
 	sb_add_bytes(out, text, n);
 	return n > 0;
+}
+
+static bool op_start_time(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	unsigned int ms = (unsigned int)(r->start_ns / 1000000 % 1000);
+	const char tail[] = { '.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z' };
+
+	if (argument.n)
+		return put_time(out, r->start_ns, argument);
+	if (!put(out, seconds_text((time_t)(r->start_ns / 1000000000))))
+		return false;
+	sb_add_bytes(out, tail, sizeof(tail));
+	return true;
 }
 
 /* A pseudo-header or field of a head, lower case. */
@@ -180,17 +260,33 @@ static bool op_grpc(const struct request_record *r, struct operator_text argumen
 					     "NotFound", "AlreadyExists", "PermissionDenied", "ResourceExhausted",
 					     "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal",
 					     "Unavailable", "DataLoss", "Unauthenticated" };
+	static const char *const snake[] = { "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED",
+					     "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
+					     "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
+					     "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED" };
 	if (!r->grpc || r->grpc_status < 0)
 		return false;
-	if ((argument.n == 6 && !memcmp(argument.p, "NUMBER", 6)) || (size_t)r->grpc_status >= ARRAY_SIZE(names))
+	if (is_text(argument, "NUMBER") || (size_t)r->grpc_status >= ARRAY_SIZE(names))
 		return put_u64(out, (uint64_t)r->grpc_status);
-	return put(out, names[r->grpc_status]);
+	return put(out, (is_text(argument, "SNAKE_STRING") ? snake : names)[r->grpc_status]);
 }
 
 static bool op_grpc_number(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
 	return r->grpc && r->grpc_status >= 0 && put_u64(out, (uint64_t)r->grpc_status);
+}
+
+static bool op_request_header_bytes(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return put_u64(out, r->request_header_bytes);
+}
+
+static bool op_response_header_bytes(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return put_u64(out, r->response_header_bytes);
 }
 
 static bool op_bytes_received(const struct request_record *r, struct operator_text argument, struct sb *out)
@@ -285,6 +381,24 @@ static bool op_remote_bare(const struct request_record *r, struct operator_text 
 	return put_addr(out, r->source, false);
 }
 
+static bool op_remote_port(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return r->source && put_u64(out, r->source->port);
+}
+
+static bool op_upstream_host_bare(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return r->endpoint && put_addr(out, &r->endpoint->addr, false);
+}
+
+static bool op_upstream_port(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return r->endpoint && put_u64(out, r->endpoint->addr.port);
+}
+
 static bool op_route(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
@@ -326,19 +440,13 @@ static bool op_principal(const struct request_record *r, struct operator_text ar
 	return put(out, r->request_principal);
 }
 
-static bool op_absent(const struct request_record *r, struct operator_text argument, struct sb *out)
-{
-	(void)r;
-	(void)argument;
-	(void)out;
-	return false;
-}
-
-static const struct operator {
+struct operator {
 	const char *name;
 	operator_fn write;
 	bool number;
-} operators[] = {
+};
+
+static const struct operator operators[] = {
 	{ "REQ", op_req, false },
 	{ "RESP", op_resp, false },
 	{ "START_TIME", op_start_time, false },
@@ -348,12 +456,16 @@ static const struct operator {
 	{ "RESPONSE_CODE_DETAILS", op_details, false },
 	{ "BYTES_RECEIVED", op_bytes_received, true },
 	{ "BYTES_SENT", op_bytes_sent, true },
+	{ "REQUEST_HEADERS_BYTES", op_request_header_bytes, true },
+	{ "RESPONSE_HEADERS_BYTES", op_response_header_bytes, true },
 	{ "DURATION", op_duration, true },
 	{ "REQUEST_DURATION", op_request_duration, true },
 	{ "RESPONSE_DURATION", op_response_duration, true },
 	{ "RESPONSE_TX_DURATION", op_response_tx, true },
 	{ "UPSTREAM_HOST", op_upstream_host, false },
 	{ "UPSTREAM_REMOTE_ADDRESS", op_upstream_host, false },
+	{ "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", op_upstream_host_bare, false },
+	{ "UPSTREAM_REMOTE_PORT", op_upstream_port, true },
 	{ "UPSTREAM_CLUSTER", op_upstream_cluster, false },
 	{ "UPSTREAM_CLUSTER_RAW", op_upstream_cluster, false },
 	{ "UPSTREAM_LOCAL_ADDRESS", op_upstream_local, false },
@@ -365,9 +477,9 @@ static const struct operator {
 	{ "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", op_remote_bare, false },
 	{ "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", op_remote, false },
 	{ "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", op_remote_bare, false },
+	{ "DOWNSTREAM_REMOTE_PORT", op_remote_port, true },
 	{ "DOWNSTREAM_PEER_URI_SAN", op_peer, false },
 	{ "ROUTE_NAME", op_route, false },
-	{ "VIRTUAL_CLUSTER_NAME", op_absent, false },
 	{ "VIRTUAL_HOST_NAME", op_vhost, false },
 	{ "HOSTNAME", op_hostname, false },
 	{ "GRPC_STATUS", op_grpc, false },
@@ -377,63 +489,59 @@ static const struct operator {
 	{ "REQUEST_PRINCIPAL", op_principal, false }, /* Weft's own */
 };
 
-size_t operator_find(const char *p, struct operator_text *out)
+static bool is_name(char c)
 {
-	const char *end = p + 1;
-	bool argument = false;
+	return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
 
-	/* An argument may hold percent signs, as START_TIME's does. */
-	while (*end && (*end != '%' || argument) && end - p < OPERATOR_MAX) {
-		argument = *end == '(' ? true : *end == ')' ? false : argument;
-		end++;
-	}
-	if (*end != '%' || end == p + 1)
+size_t operator_find(const char *p, struct operator_call *out)
+{
+	const char *at = p + 1;
+	*out = (struct operator_call){ .argument = "", .max = UINT32_MAX };
+	while (is_name(*at) && at - p < FIELD_NAME_MAX)
+		at++;
+	size_t name_len = (size_t)(at - p - 1);
+	if (!name_len)
 		return 0;
-	*out = (struct operator_text){ p + 1, (size_t)(end - p - 1) };
-	return (size_t)(end - p) + 1;
+	if (*at == '(') { /* which may hold percent signs, as START_TIME's does */
+		size_t n = strcspn(++at, ")");
+		if (!at[n] || n > UINT16_MAX)
+			return 0;
+		out->argument = at;
+		out->argument_len = (uint32_t)n;
+		at += n + 1;
+	}
+	if (*at == ':' && at[1] >= '0' && at[1] <= '9') {
+		out->max = 0;
+		for (at++; *at >= '0' && *at <= '9'; at++)
+			out->max = out->max > UINT16_MAX ? out->max : out->max * 10 + (uint32_t)(*at - '0');
+	}
+	if (*at != '%')
+		return 0;
+	out->name = p + 1;
+	for (size_t i = 0; i < ARRAY_SIZE(operators) && !out->op; i++)
+		if (strlen(operators[i].name) == name_len && !memcmp(operators[i].name, out->name, name_len))
+			out->op = &operators[i];
+	return (size_t)(at - p) + 1;
 }
 
-/* "%REQ(X):10%": at most ten bytes. */
-static void cut(struct sb *out, size_t before, struct operator_text op)
+bool operator_is_number(const struct operator_call *call)
 {
-	const char *colon = memrchr(op.p, ':', op.n);
-	size_t max = 0, digits = colon ? op.n - (size_t)(colon + 1 - op.p) : 0;
-
-	if (!digits || digits > 6 || out->failed || colon[-1] != ')')
-		return;
-	for (size_t i = 1; i <= digits; i++) {
-		if (colon[i] < '0' || colon[i] > '9')
-			return;
-		max = max * 10 + (size_t)(colon[i] - '0');
-	}
-	if (out->len - before > max) {
-		out->len = before + max;
-		out->p[out->len] = 0;
-	}
+	return call->op && call->op->number;
 }
 
-bool operator_write(const struct request_record *r, struct operator_text op, struct sb *out, bool *number)
+bool operator_write(const struct request_record *r, const struct operator_call *call, struct sb *out)
 {
-	const char *open = memchr(op.p, '(', op.n);
-	size_t name_len = open ? (size_t)(open - op.p) : op.n;
-	struct operator_text argument = { op.p, 0 };
-
-	if (open) {
-		const char *close = memrchr(open, ')', op.n - name_len);
-		if (!close)
-			return false;
-		argument = (struct operator_text){ open + 1, (size_t)(close - open - 1) };
+	size_t before = out->len;
+	if (!call->op || !call->op->write(r, (struct operator_text){ call->argument, call->argument_len }, out))
+		return false;
+	/* "%REQ(X):10%": at most ten bytes, and no half characters. */
+	if (!call->op->number && out->len - before > call->max && !out->failed) {
+		size_t end = before + call->max;
+		while (end > before && ((unsigned char)out->p[end] & 0xc0) == 0x80)
+			end--;
+		out->len = end;
+		out->p[end] = 0;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(operators); i++) {
-		const struct operator *o = &operators[i];
-		if (strlen(o->name) != name_len || memcmp(o->name, op.p, name_len) != 0)
-			continue;
-		size_t before = out->len;
-		*number = o->number;
-		if (!o->write(r, argument, out))
-			return false;
-		cut(out, before, op);
-		return true;
-	}
-	return false;
+	return true;
 }

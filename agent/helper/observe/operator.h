@@ -6,18 +6,22 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
+struct operator;
 struct sb;
 
-/* One %...% of a format: the text between the percent signs. */
-struct operator_text {
-	const char *p;
-	size_t n;
+/* One %NAME(argument):max% of a format, read. */
+struct operator_call {
+	const struct operator *op; /* NULL: there is none of this name, and so never a value */
+	const char *name, *argument; /* borrowed from the format; argument "" when there is none */
+	uint32_t argument_len;
+	uint32_t max; /* bytes */
 };
 
-/* Finds the operator that begins at p[0] == '%'. Returns how many bytes it takes with both percent signs; 0: none (a lone
- * percent sign). "%%" is none either: the caller writes one. */
-size_t operator_find(const char *p, struct operator_text *out);
-/* Appends what it stands for. false: there is no such value in this record (nothing was appended), or no such operator.
- * *number: the value is a number. */
-bool operator_write(const struct request_record *r, struct operator_text op, struct sb *out, bool *number);
+/* Reads the operator that begins at p[0] == '%'. Returns how many bytes it takes with both percent signs; 0: there is none,
+ * but a lone percent sign, or two. */
+size_t operator_find(const char *p, struct operator_call *out);
+/* Appends what it stands for. false: there is no such value in this record, and nothing was appended. */
+bool operator_write(const struct request_record *r, const struct operator_call *call, struct sb *out);
+bool operator_is_number(const struct operator_call *call);

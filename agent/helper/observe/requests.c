@@ -219,13 +219,16 @@ static struct request_series *series_make(struct request_counts *c, uint32_t met
 	}
 	for (size_t i = 0; o && !values.failed && i < o->tag_count && i < REMOVABLE_MAX; i++) {
 		int standard = standard_label(o->tags[i].tag);
-		if (standard >= 0)
-			l.v[standard] = o->tags[i].remove ? REQUEST_LABEL_REMOVED : values.p + at[i];
+		if (standard < 0)
+			continue;
+		const char *value = values.p + at[i];
+		/* A caller's word does not remove a label. */
+		l.v[standard] = o->tags[i].remove ? REQUEST_LABEL_REMOVED : str_eq(value, REQUEST_LABEL_REMOVED) ? "'" : value;
 	}
 	for (size_t i = 0; i < REQUEST_LABEL_COUNT; i++)
 		key_add(&key, l.v[i]);
-	for (size_t i = 0; o && !values.failed && i < o->tag_count && i < REQUEST_TAGS_MAX; i++) {
-		if (o->tags[i].remove || standard_label(o->tags[i].tag) >= 0)
+	for (size_t i = 0, more = 0; o && !values.failed && i < o->tag_count && i < REMOVABLE_MAX; i++) {
+		if (o->tags[i].remove || standard_label(o->tags[i].tag) >= 0 || more++ >= REQUEST_TAGS_MAX)
 			continue;
 		sb_add(&key, o->tags[i].tag);
 		sb_add(&key, "=");

@@ -23,7 +23,11 @@ static const char template[] =
 static char *record_json(const struct request_record *r)
 {
 	struct sb out = { 0 };
-	record_format_json(r, template, &out);
+	struct log_format *format = log_format_new(template, true);
+	if (!format)
+		return NULL;
+	log_format_write(format, r, &out);
+	log_format_free(format);
 	/* Names of pods come from the agent: nothing in them needs escaping. */
 	sb_addf(&out, ",\"reporter\":\"%s\",\"pod\":\"%s\"}",
 		r->reporter == REPORTER_CLIENT ? "source" : "destination", r->pod->uid);

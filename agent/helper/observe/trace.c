@@ -3,20 +3,29 @@
 #include "agent/helper/observe/context.h"
 #include "agent/helper/observe/internal.h"
 
+#include "agent/base/mem.h"
 #include "agent/model/telemetry.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { UUID_LEN = 36, MILLION = 1000000 };
 
+/* RFC 9562: version 4, variant 10 */
 static void request_id_make(struct observe *o, char out[UUID_LEN + 1])
 {
-	uint64_t a = observe_random(o), b = observe_random(o);
-	/* RFC 9562: version 4, variant 10 */
-	snprintf(out, UUID_LEN + 1, "%08x-%04x-4%03x-%04x-%012llx", (uint32_t)(a >> 32), (uint32_t)(a >> 16) & 0xffff,
-		 (uint32_t)a & 0xfff, ((uint32_t)(b >> 48) & 0x3fff) | 0x8000,
-		 (unsigned long long)(b & 0xffffffffffffull));
+	uint64_t random[2] = { observe_random(o), observe_random(o) };
+	uint8_t b[16];
+	memcpy(b, random, sizeof(b));
+	b[6] = (uint8_t)(0x40 | (b[6] & 0x0f));
+	b[8] = (uint8_t)(0x80 | (b[8] & 0x3f));
+	static const struct {
+		uint8_t from, n, at;
+	} groups[] = { { 0, 4, 0 }, { 4, 2, 9 }, { 6, 2, 14 }, { 8, 2, 19 }, { 10, 6, 24 } };
+	for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+		trace_hex(b + groups[i].from, groups[i].n, out + groups[i].at);
+		out[groups[i].at + 2 * groups[i].n] = '-';
+	}
+	out[UUID_LEN] = 0;
 }
 
 static void id_make(struct observe *o, uint8_t *out, size_t n)
@@ -33,13 +42,15 @@ void trace_begin(struct observe *o, struct request_record *r, struct http_head *
 	struct trace_context from;
 	char id[UUID_LEN + 1];
 
-	if (!http_get_id(head, HTTP_X_REQUEST_ID).p) {
+	if (!http_get_id(head, HTTP_X_REQUEST_ID).n) {
 		request_id_make(o, id);
 		http_set_id(head, HTTP_X_REQUEST_ID, id, UUID_LEN);
 	}
 	if (!tracing || !tracing->provider)
 		return;
 	r->has_parent = trace_context_read(head, &from);
+	if (!from.w3c)
+		http_remove_id(head, HTTP_TRACESTATE); /* of another trace: W3C Trace Context 4.3 */
 	if (r->has_parent) {
 		memcpy(r->trace_id, from.trace_id, sizeof(r->trace_id));
 		memcpy(r->parent_id, from.span_id, sizeof(r->parent_id));
@@ -52,8 +63,7 @@ void trace_begin(struct observe *o, struct request_record *r, struct http_head *
 	else
 		memcpy(r->span_id, r->parent_id, sizeof(r->span_id)); /* handed on as it came */
 	/* Who began the trace decides. */
-	r->sampled = r->has_parent && from.has_sampled ? from.sampled :
-							 observe_random(o) % MILLION < tracing->sampling_ppm;
+	r->sampled = from.has_sampled ? from.sampled : observe_random(o) % MILLION < tracing->sampling_ppm;
 }
 
 void trace_inject(struct observe *o, const struct request_record *r, struct http_head *head)
@@ -66,6 +76,6 @@ void trace_inject(struct observe *o, const struct request_record *r, struct http
 		return;
 	memcpy(c.trace_id, r->trace_id, sizeof(c.trace_id));
 	memcpy(c.span_id, r->span_id, sizeof(c.span_id));
-	c.b3 = http_get_id(head, HTTP_X_B3_TRACEID).p != NULL;
-	trace_context_write(head, &c, r->has_parent ? r->parent_id : NULL);
+	bool own = r->has_parent && memcmp(r->parent_id, r->span_id, sizeof(r->span_id)) != 0;
+	trace_context_write(head, &c, own ? r->parent_id : NULL);
 }
