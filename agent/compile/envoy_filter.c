@@ -314,7 +314,7 @@ static void patch_take(struct taking *t, const struct envoy_patch *p)
 	}
 	if (p->kind != ENVOY_ROUTE_ACTIONS && !p->per_route)
 		return;
-	for (size_t i = 0; i < t->f->limit_count; i++) {
+	for (size_t i = 0; i < t->f->limit_count && t->sources; i++) {
 		struct rate_limit *l = &t->f->limits[i];
 		if (!t->sources[i].own_actions && (l->global || l->descriptor_count))
 			actions_append(t, p->rate_limits, p->route, p->port, l);
@@ -356,7 +356,7 @@ static void documents_take(struct taking *t)
 
 static void actions_look(const struct taking *t)
 {
-	for (size_t i = 0; i < t->f->limit_count; i++) {
+	for (size_t i = 0; i < t->f->limit_count && t->sources; i++) {
 		const struct rate_limit *l = &t->f->limits[i];
 		if ((l->global || l->descriptor_count) && !l->action_count)
 			NOTE(t->of->notes, FINDING_WARNING, t->sources[i].r,

@@ -452,7 +452,7 @@ static void on_tick_end(void *arg)
 		return;
 	}
 	if (s->error) {
-		if (!s->told)
+		if (!s->told && s->t.events)
 			s->t.events->on_broken(&s->t, s->error, s->t.arg);
 		s->told = true;
 		return;
