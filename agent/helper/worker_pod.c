@@ -262,13 +262,29 @@ static uint32_t entry_limit(const struct worker *w, const struct pod_spec *spec)
 	return all / w->count + (all % w->count != 0);
 }
 
-/* Takes spec. Returns whether what is allowed to connect may have changed. */
-static bool entry_update(struct pod_entry *entry, struct pod_spec *spec)
+static bool ports_differ(const struct pod_spec *a, const struct pod_spec *b)
+{
+	if (a->l7_other_ports != b->l7_other_ports || a->l7_port_count != b->l7_port_count)
+		return true;
+	for (size_t i = 0; i < a->l7_port_count; i++)
+		if (a->l7_ports[i].port != b->l7_ports[i].port || a->l7_ports[i].app != b->l7_ports[i].app)
+			return true;
+	return false;
+}
+
+enum { CHANGED_CALLERS = 1, CHANGED_INBOUND = 2 };
+
+/* Takes spec. Returns what may have changed: who is allowed to connect, and what inbound connections meet. */
+static unsigned int entry_update(struct pod_entry *entry, struct pod_spec *spec)
 {
 	struct worker_pod *pod = &entry->pod;
 	struct pod_spec *old = entry->spec;
-	bool changed = old && (!old->policy != !spec->policy || (spec->policy && old->policy->id != spec->policy->id) ||
-			       strcmp(old->identity->uri, spec->identity->uri) != 0);
+	unsigned int changed = 0;
+	if (old && (!old->policy != !spec->policy || (spec->policy && old->policy->id != spec->policy->id) ||
+		    strcmp(old->identity->uri, spec->identity->uri) != 0))
+		changed = CHANGED_CALLERS | CHANGED_INBOUND;
+	if (old && (!old->inbound != !spec->inbound || ports_differ(old, spec)))
+		changed |= CHANGED_INBOUND;
 	entry->spec = spec;
 	pod->uid = spec->uid;
 	pod->ns = spec->ns;
@@ -304,20 +320,18 @@ void worker_pod_set(struct worker *w, struct pod_spec *spec, int *fds, size_t fd
 		pod_spec_unref(spec);
 		return;
 	}
-	bool changed = entry_update(entry, spec);
+	unsigned int changed = entry_update(entry, spec);
 	entry_arm(entry, table_get_str(w->credentialed, spec->identity->uri) != NULL);
 	if (!entry->armed)
 		loop_timer_start(w->arm_timer, ARM_TIMEOUT_MS, 0);
 	entry_listeners(entry, fds, fd_count);
 	if (added)
 		worker_pools_prefill(entry);
-	if (changed) {
+	if (changed & CHANGED_CALLERS) {
 		hbone_policy_changed(w->hbone, &entry->pod);
 		tcp_proxy_policy_changed(w->tcp, &entry->pod);
 	}
-	if (!added)
-		http_proxy_pod_changed(w->http, &entry->pod);
-	if (!added && w->http)
+	if (changed & CHANGED_INBOUND && w->http)
 		http_proxy_pod_changed(w->http, &entry->pod);
 }
 

@@ -19,6 +19,8 @@ int upstreams_new(struct worker *w, struct upstreams **out);
 void upstreams_free(struct upstreams *u);
 void upstreams_drain(struct upstreams *u);
 size_t upstreams_live(const struct upstreams *u); /* connections with a stream */
+/* What a pod of this node lets in may have changed: connections to it are made anew, as their streams end. */
+void upstreams_pod_changed(struct upstreams *u, const struct worker_pod *pod);
 void upstreams_pod_removed(struct upstreams *u, struct worker_pod *pod);
 void upstreams_dump(struct upstreams *u, const char *what, struct sb *out); /* "clusters", "http-pools": JSON array */
 

@@ -239,6 +239,20 @@ size_t upstreams_live(const struct upstreams *u)
 	return u->live;
 }
 
+/* A connection that was made to the pod directly is judged by nobody any more: those to come are. */
+void upstreams_pod_changed(struct upstreams *u, const struct worker_pod *pod)
+{
+	struct pool *p;
+	TAILQ_FOREACH(p, &u->pools, link)
+	{
+		for (size_t i = 0; i < pod->addr_count; i++)
+			if (addr_eq(&p->host->addr.addr, &pod->addrs[i])) {
+				pool_drain(p, 0);
+				break;
+			}
+	}
+}
+
 void upstreams_pod_removed(struct upstreams *u, struct worker_pod *pod)
 {
 	struct entry *e;

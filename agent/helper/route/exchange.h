@@ -104,7 +104,7 @@ struct upstreams *http_proxy_upstreams(struct http_proxy *p);
 void http_proxy_outbound(struct http_proxy *p, struct worker_pod *pod, struct transport *t, enum http_protocol protocol,
 			 const struct addr_port *original, struct http_vhost *vhost);
 void http_proxy_inbound(struct http_proxy *p, struct worker_pod *pod, struct transport *t, enum http_protocol protocol);
-void http_proxy_pod_changed(struct http_proxy *p, struct worker_pod *pod); /* policy or filters: for the next requests */
+void http_proxy_pod_changed(struct http_proxy *p, struct worker_pod *pod); /* what its inbound connections meet */
 void http_proxy_pod_removed(struct http_proxy *p, struct worker_pod *pod);
 void http_proxy_drain(struct http_proxy *p);
 size_t http_proxy_live(const struct http_proxy *p); /* exchanges under way */

@@ -289,9 +289,8 @@ struct upstreams *http_proxy_upstreams(struct http_proxy *p)
 
 void http_proxy_pod_changed(struct http_proxy *p, struct worker_pod *pod)
 {
-	/* Each request takes what is in force when it begins. */
-	(void)p;
-	(void)pod;
+	/* Each request takes what is in force when it begins; but connections to the pod may go around it. */
+	upstreams_pod_changed(p->upstreams, pod);
 }
 
 void http_proxy_pod_removed(struct http_proxy *p, struct worker_pod *pod)

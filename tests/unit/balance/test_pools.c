@@ -557,6 +557,36 @@ static void test_drain_lets_requests_end(void **state)
 	assert_int_equal(upstreams_live(fake.u), 0);
 }
 
+static void test_a_pod_whose_rules_changed_gets_connections_anew(void **state)
+{
+	(void)state;
+	struct request a, b, c;
+	struct addr other, own;
+	fake_push_c(fake_cluster(1));
+	request_start(&a);
+	struct fake_conn *conn = fake_connected_all();
+	own = other = conn->to.addr;
+	other.b[15] ^= 0x40;
+	struct worker_pod pod = { .addrs = &other, .addr_count = 1 };
+	upstreams_pod_changed(fake.u, &pod);
+	assert_int_equal(fake.conn_count, 1);
+	request_end(&a, 200);
+	assert_int_equal(request_whole(200), 1); /* it is used again */
+
+	request_start(&b);
+	pod.addrs = &own;
+	upstreams_pod_changed(fake.u, &pod);
+	assert_false(conn->closed); /* what is under way ends as it began */
+	request_start(&c);
+	assert_int_equal(fake_connecting(), 1);
+	fake_connected_all();
+	assert_int_equal(fake.conn_count, 2);
+	request_end(&b, 200);
+	fake_turn();
+	assert_true(conn->closed || conn->draining);
+	request_end(&c, 200);
+}
+
 static void test_a_pod_that_goes_takes_its_connections_along(void **state)
 {
 	(void)state;
@@ -632,6 +662,7 @@ int main(void)
 		TEST(test_retries_have_their_limit),
 		TEST(test_a_retry_budget_is_a_share_of_live_requests),
 		TEST(test_drain_lets_requests_end),
+		TEST(test_a_pod_whose_rules_changed_gets_connections_anew),
 		TEST(test_a_pod_that_goes_takes_its_connections_along),
 		TEST(test_dump_shows_connections),
 	};

@@ -216,6 +216,12 @@ void upstreams_drain(struct upstreams *u)
 	(void)u;
 }
 
+void upstreams_pod_changed(struct upstreams *u, const struct worker_pod *pod)
+{
+	(void)u;
+	(void)pod;
+}
+
 void upstreams_pod_removed(struct upstreams *u, struct worker_pod *pod)
 {
 	(void)u;
