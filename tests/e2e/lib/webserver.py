@@ -7,7 +7,7 @@
 The answer is JSON: name, method, target, version, headers (a list of pairs, as received), peer, local, body length.
 Query parameters: status=N, delay=MS, size=N (bytes instead of JSON), chunked=1, trailers=1, header=K:V (repeatable),
 fail=N&key=K (the first N requests of that key get 503), reset=head|body|start, hang=1 (no answer), early=1 (answers before
-the body), fd=close (Connection: close). /ws upgrades to an echo of bytes, /sse sends an event every 50 ms."""
+the body), fd=close (Connection: close), broken=1 (this and all that follow get 500) and broken=0. /ws upgrades to an echo of bytes, /sse sends an event every 50 ms."""
 import argparse
 import asyncio
 import json
@@ -60,6 +60,7 @@ class Server:
     def __init__(self, name):
         self.name = name
         self.connections = 0
+        self.broken = False
 
     async def upgrade(self, reader, writer, fields):
         writer.write(f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: {fields['upgrade']}\r\n"
@@ -102,6 +103,10 @@ class Server:
         if "fail" in first:
             seen = FAILED[first["key"]] = FAILED.get(first["key"], 0) + 1
             status = 503 if seen <= int(first["fail"]) else 200
+        if "broken" in first:
+            self.broken = first["broken"] == "1"
+        if self.broken:
+            status = 500
         body = json.dumps({
             "name": self.name, "method": method, "target": target, "version": version, "headers": headers,
             "peer": text(writer.get_extra_info("peername")), "local": text(writer.get_extra_info("sockname")),
