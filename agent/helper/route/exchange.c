@@ -30,6 +30,7 @@ static const struct stage {
 	{ "jwt", stage_jwt, FOR_SERVER | WITH_FILTERS },
 	{ "authorize", stage_authorize, FOR_SERVER },
 	{ "rate limit", stage_rate_limit, FOR_CLIENT | FOR_SERVER | WITH_FILTERS },
+	{ "lua", stage_lua, FOR_CLIENT | FOR_SERVER | WITH_FILTERS },
 	{ "reroute", stage_reroute, FOR_CLIENT | WITH_FILTERS },
 	{ "cors", stage_cors, FOR_CLIENT },
 	{ "fault", stage_fault, FOR_CLIENT },
@@ -224,6 +225,7 @@ void exchange_reap(struct http_proxy *p, struct exchange_private *e)
 	free(e->local_copy);
 	if (x->claims)
 		exchange_claims_free(x->claims);
+	exchange_lua_free(x->lua);
 	if (x->filters)
 		http_filters_unref((struct http_filters *)x->filters);
 	if (x->policy)

@@ -32,6 +32,7 @@ enum exchange_side {
 };
 
 /* What filters leave for each other and for the record. Filters own their members. */
+struct exchange_lua;
 struct exchange_claims; /* verified tokens: filter/jwt.h */
 
 struct exchange {
@@ -52,6 +53,7 @@ struct exchange {
 	size_t match;
 	struct exchange_claims *claims;	   /* freed with exchange_claims_free() */
 	const char *request_principal;	   /* "issuer/subject", into claims */
+	struct exchange_lua *lua;	   /* scripts' state; freed with exchange_lua_free() */
 	struct http_head *response_extra;  /* fields that filters add to the response; NULL: none */
 	void *stage_state;		   /* of the stage that waits */
 	void (*stage_cancel)(struct exchange *x); /* called when the exchange ends while it waits */
@@ -93,8 +95,9 @@ enum stage_result stage_jwt(struct exchange *x);	  /* filter/jwt.c */
 enum stage_result stage_authorize(struct exchange *x);	  /* filter/authorize.c: CUSTOM, DENY, ALLOW */
 enum stage_result stage_rate_limit(struct exchange *x);	  /* filter/ratelimit.c: local, then global */
 enum stage_result stage_lua(struct exchange *x);	  /* filter/lua.c: envoy_on_request */
-void stage_lua_response(struct exchange *x, struct http_head *response); /* envoy_on_response: headers only */
+void stage_lua_response(struct exchange *x, struct http_head *response); /* envoy_on_response: the head only */
 void exchange_claims_free(struct exchange_claims *claims);
+void exchange_lua_free(struct exchange_lua *lua); /* NULL is fine */
 
 /* --- provided by route/ for the worker: HTTP on a byte stream (agent/helper/README.md) */
 int http_proxy_new(struct worker *w, struct http_proxy **out);

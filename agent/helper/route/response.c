@@ -157,4 +157,6 @@ void response_finish_fields(struct exchange_private *e, struct http_head *head)
 	if (e->upstream && e->upstream->cookie[0])
 		http_add(head, "set-cookie", e->upstream->cookie);
 	affinity_cookie(e, head);
+	if (e->x.filters && e->x.filters->script_count)
+		stage_lua_response(&e->x, head);
 }

@@ -72,6 +72,7 @@ void fake_exchange_free(struct exchange *x)
 	if (x->stage_cancel)
 		x->stage_cancel(x);
 	exchange_claims_free(x->claims);
+	exchange_lua_free(x->lua);
 	http_head_free(x->response_extra);
 	http_head_free(x->head);
 	free(x);
