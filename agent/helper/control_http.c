@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The agent's answers about calls above L4, and what it wants to know of requests. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
+#include "agent/base/err.h"
 #include "agent/base/log.h"
 #include "agent/helper/helper_internal.h"
+#include "agent/helper/observe/expression.h"
 #include "agent/helper/observe/log_writer.h"
 
 void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m)
@@ -74,8 +77,26 @@ static struct order *tap_order(void *arg)
 	return NULL;
 }
 
+/* An expression that can't be read is never true: who asks is told, rather than left waiting. */
+static bool tap_refused(struct helper *h, uint32_t id, const char *filter)
+{
+	Weft__Link__TapRecord m = WEFT__LINK__TAP_RECORD__INIT;
+	struct err err = ERR_INIT;
+	char json[ERR_TEXT_MAX + 32];
+
+	if (!*filter || expression_check(filter, &err) == 0)
+		return false;
+	snprintf(json, sizeof(json), "{\"error\":\"%s\"}", err.text);
+	m.id = id;
+	m.json = json;
+	helper_send(h, WEFT__LINK__TO_AGENT__MSG_TAP_RECORD, &m);
+	return true;
+}
+
 void control_on_tap(struct helper *h, uint32_t id, const char *filter, uint32_t per_second)
 {
+	if (per_second && tap_refused(h, id, filter))
+		return;
 	/* Each worker has its part of the rate. */
 	uint32_t each = per_second / h->worker_count + (per_second % h->worker_count != 0);
 	struct order like = { .id = id, .count = each, .text = (char *)(uintptr_t)filter };
