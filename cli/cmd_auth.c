@@ -8,6 +8,7 @@
 #include "agent/base/str.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
+#include "cli/explain.h"
 #include "cli/format.h"
 #include "cli/objects.h"
 #include "cli/policy_text.h"
@@ -107,6 +108,8 @@ int cmd_authz_check(struct cli *cli)
 		return show_rules(cli);
 
 	AUTO(mem_freep) char *source = qualified(cli, cli->args[0]);
+	if (strstr(cli->args[1], "://"))
+		return explain_http(cli, source);
 	AUTO(mem_freep) char *query =
 		cli_query("source", source, "destination", cli->args[1], "proto", cli_option(cli, "proto"), NULL);
 	int rc = cli_get(cli, &answer, "/v1/authz/check%s", query);
@@ -130,10 +133,6 @@ int cmd_authz_check(struct cli *cli)
 			fprintf(cli->out, "%s port %lld: %s%s%s\n", at_text_or(item, "workload", "?"),
 				at_int(item, "port"), cli_color(cli, allowed ? COLOR_GOOD : COLOR_BAD), verdict,
 				cli_plain(cli));
-		if (text && at_true(item, "http_rules"))
-			fputs("  That is of a connection. Its policies have rules on requests: meshctl explain SOURCE "
-			      "http://HOST/PATH\n",
-			      cli->out);
 	}
 	if (text && !json_array_size(at(answer, "items")))
 		fputs("The service has no endpoints.\n", cli->out);

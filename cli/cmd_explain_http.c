@@ -55,10 +55,11 @@ static void show_routes(struct cli *cli, const json_t *x)
 	json_array_foreach(routes, i, r)
 	{
 		bool taken = at_true(r, "taken");
-		fprintf(cli->out, "%*s%s%s %s%s  %s (%s)\n", i ? INDENT : 0, "",
+		const char *owner = at_text(r, "owner"), *origin = at_text(r, "origin");
+		fprintf(cli->out, "%*s%s%s %s%s  %s%s%s%s\n", i ? INDENT : 0, "",
 			cli_color(cli, taken ? COLOR_GOOD : COLOR_DIM), taken ? "*" : "-", at_text_or(r, "name", "?"),
-			cli_plain(cli), at_text_or(r, "owner", "made for the service"),
-			at_text_or(r, "origin", "by itself"));
+			cli_plain(cli), owner ? owner : "of the service itself, there being no document",
+			origin ? " (" : "", origin ? origin : "", origin ? ")" : "");
 		show_tried(cli, at(r, "tried"));
 	}
 	const json_t *last = json_array_get(routes, json_array_size(routes) - 1);

@@ -14,11 +14,6 @@ static const struct option_spec explain_options[] = {
 	{ NULL, 0, NULL, NULL },
 };
 
-static const struct option_spec authz_options[] = {
-	{ "proto", 'p', "tcp|udp", "when a port has both (default: the service port's)" },
-	{ NULL, 0, NULL, NULL },
-};
-
 static const struct option_spec routes_options[] = {
 	{ "service", 0, "SERVICE", "of routes: only of this service" },
 	{ NULL, 0, NULL, NULL },
@@ -133,15 +128,16 @@ static const struct command commands[] = {
 	  "  meshctl authn tls-check\n"
 	  "  meshctl authn tls-check catalog -n shop\n",
 	  NULL, 0, 1, cmd_tls_check },
-	{ "authz check", "SOURCE DESTINATION[:PORT]", "What the destination's policies say of a caller",
+	{ "authz check", "SOURCE DESTINATION[:PORT]|URL", "What the destination's policies say of a caller",
 	  "Evaluates the compiled policies of the destination's workloads, as if SOURCE had proven who it is. With a "
 	  "workload\n"
 	  "alone and no SOURCE (meshctl authz check shop/payments-1) its rules are listed.\n\n"
 	  "Examples:\n"
 	  "  meshctl authz check frontend payments:7000\n"
+	  "  meshctl authz check frontend http://payments/refund -X POST   # as explain\n"
 	  "  meshctl authz check 203.0.113.9 shop/payments-1:7000\n"
 	  "  meshctl authz check shop/payments-1\n",
-	  authz_options, 1, 2, cmd_authz_check },
+	  explain_options, 1, 2, cmd_authz_check },
 	{ "proxy-config",
 	  "all|listeners|clusters|routes [WORKLOAD]|endpoints|upstreams|secrets|connections|pools|http-connections|"
 	  "http-pools",

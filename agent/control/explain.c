@@ -129,12 +129,16 @@ static const char *path_from_plan(const struct explain *x)
 
 static void settle_path(struct explain *x)
 {
-	struct explain_outbound live = x->outbound;
-
 	/* The HTTP engine chooses for each request: shown is one of those that it has. */
-	bool http = x->asked_kernel && live.path == PATH_HELPER_L7;
-	if (!x->asked_kernel || (http && !live.chosen.port))
+	bool http = x->asked_kernel && x->outbound.path == PATH_HELPER_L7;
+	if (!x->asked_kernel || http)
 		outbound_from_plan(x);
+	if (http && x->outbound.path == PATH_DENY) {
+		note(x, "The service has no endpoint: unless a route leads elsewhere, requests are answered with 503.");
+		x->path = "http";
+		x->outbound.path = PATH_HELPER_L7;
+		return;
+	}
 	if (http)
 		x->outbound.path = PATH_HELPER_L7;
 	if (x->outbound.path == PATH_DENY) {
@@ -165,17 +169,16 @@ static void settle_path(struct explain *x)
 }
 
 /* Rules on requests, at a port where requests are seen: who may connect is not who may ask. */
-static bool judged_by_request(const struct explain *x, const struct policy *p)
+static bool judged_by_request(const struct policy *p, const struct workload *d, const struct located_destination *to,
+			      uint16_t port)
 {
-	const struct workload *d = x->destination;
-
-	if (x->to.proto != IPPROTO_TCP || !policy_needs_http(p))
+	if (to->proto != IPPROTO_TCP || !policy_needs_http(p))
 		return false;
 	for (size_t i = 0; i < d->l7_port_count; i++)
-		if (d->l7_ports[i].port == x->chosen.port)
+		if (d->l7_ports[i].port == port)
 			return d->l7_ports[i].app == APP_HTTP || d->l7_ports[i].app == APP_HTTP2 ||
 			       d->l7_ports[i].app == APP_GRPC || d->l7_ports[i].app == APP_UNKNOWN;
-	return d->l7_other_ports || (x->to.port && x->to.port->l7 != L7_NONE);
+	return d->l7_other_ports || (to->port && to->port->l7 != L7_NONE);
 }
 
 static void verdict_json(json_t *o, const struct policy *p, const struct policy_verdict *v, enum drop_reason reason)
@@ -266,7 +269,7 @@ static json_t *explain_inbound_part(struct explain *x)
 	bool by_helper = str_eq(x->path, "hbone") || str_eq(x->path, "http");
 	o = inbound_json(x->rq, d, policy, peer, &x->source.addr, &x->chosen, x->to.proto, !by_helper, &x->inbound_reason,
 			 &disagrees);
-	if (judged_by_request(x, policy) && x->inbound_reason != DROP_MTLS_REQUIRED) {
+	if (judged_by_request(policy, d, &x->to, x->chosen.port) && x->inbound_reason != DROP_MTLS_REQUIRED) {
 		x->inbound_reason = DROP_NONE;
 		disagrees = NULL;
 		json_object_del(o, "rule");
@@ -384,9 +387,10 @@ void handle_explain(struct request *rq)
 	reply_json(rq, o);
 }
 
-static void authz_one(struct request *rq, json_t *items, const struct located_source *source, const struct workload *d,
-		      const struct addr_port *at, uint8_t proto)
+static void authz_one(const struct explain *x, json_t *items, const struct workload *d, const struct addr_port *at)
 {
+	const struct located_source *source = &x->source;
+	struct request *rq = x->rq;
 	enum drop_reason reason;
 	const char *disagrees;
 
@@ -405,12 +409,16 @@ static void authz_one(struct request *rq, json_t *items, const struct located_so
 	}
 	const struct identity *peer =
 		source->workload && source->workload->enrolled ? source->workload->identity : NULL;
-	json_t *o = inbound_json(rq, d, policy, peer, &source->addr, at, proto, false, &reason, &disagrees);
-	bool http_rules = policy_needs_http(policy);
+	json_t *o = inbound_json(rq, d, policy, peer, &source->addr, at, x->to.proto, false, &reason, &disagrees);
+	bool by_request = judged_by_request(policy, d, &x->to, at->port) && reason != DROP_MTLS_REQUIRED;
 	policy_unref(policy);
+	if (by_request) {
+		json_set(o, "allowed", json_null());
+		json_set_bool(o, "by_request", true);
+		json_set_text(o, "problem", "each request is judged by its rules; ask about one, with a URL (http://HOST/PATH)");
+	}
 	json_set_text(o, "peer", peer ? peer->uri : NULL);
 	json_set_u64(o, "port", at->port);
-	json_set_bool(o, "http_rules", http_rules); /* what they make of a request is another question */
 	json_add(items, o);
 }
 
@@ -423,10 +431,10 @@ void handle_authz_check(struct request *rq)
 	json_t *items = json_array();
 	for (size_t i = 0; x.to.port && i < x.to.port->endpoint_count; i++) {
 		const struct endpoint *e = &x.to.port->endpoints[i];
-		authz_one(rq, items, &x.source, e->workload, &(struct addr_port){ e->addr, e->port }, x.to.proto);
+		authz_one(&x, items, e->workload, &(struct addr_port){ e->addr, e->port });
 	}
 	if (!x.to.service)
-		authz_one(rq, items, &x.source, x.to.workload, &x.to.asked, x.to.proto);
+		authz_one(&x, items, x.to.workload, &x.to.asked);
 	json_t *o = json_of_items(items);
 	json_set(o, "source", explain_source(&x));
 	reply_json(rq, o);

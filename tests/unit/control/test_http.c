@@ -202,6 +202,11 @@ static void test_a_connection_to_an_http_port_is_not_judged_by_rules_on_requests
 	AUTO(json_freep) json_t *anonymous = get(*state, "/v1/explain?source=192.0.2.9&destination=shop/web-1:8080");
 	says(anonymous, "verdict", "refused");
 	says(anonymous, "inbound.reason", "mtls_required");
+	AUTO(json_freep) json_t *check = get(*state, "/v1/authz/check?source=frontend&destination=web:80");
+	assert_true(json_is_null(find(check, "items.0.allowed")));
+	assert_true(json_is_true(find(check, "items.0.by_request")));
+	AUTO(json_freep) json_t *tcp = get(*state, "/v1/authz/check?source=frontend&destination=payments:7000");
+	assert_true(json_is_true(find(tcp, "items.0.allowed")));
 	AUTO(json_freep) json_t *s = get(*state, "/v1/services/shop/web");
 	says(s, "items.0.ports.0.http", "http");
 	AUTO(json_freep) json_t *tls = get(*state, "/v1/tls-check?service=web");
