@@ -136,10 +136,27 @@ bool cidr_contains(const struct cidr *c, const struct addr *a)
 	return addr_eq(&masked, &c->addr);
 }
 
+/* By hand: each line of an access log has several. */
+static size_t v4_text(const uint8_t b[4], char *buf)
+{
+	size_t n = 0;
+	for (int i = 0; i < 4; i++) {
+		if (i)
+			buf[n++] = '.';
+		if (b[i] >= 100)
+			buf[n++] = (char)('0' + b[i] / 100);
+		if (b[i] >= 10)
+			buf[n++] = (char)('0' + b[i] / 10 % 10);
+		buf[n++] = (char)('0' + b[i] % 10);
+	}
+	buf[n] = 0;
+	return n;
+}
+
 const char *addr_text(const struct addr *a, char buf[ADDR_TEXT_MAX])
 {
 	if (addr_is_v4(a))
-		inet_ntop(AF_INET, a->b + 12, buf, ADDR_TEXT_MAX);
+		v4_text(a->b + 12, buf);
 	else
 		inet_ntop(AF_INET6, a->b, buf, ADDR_TEXT_MAX);
 	return buf;
@@ -147,9 +164,19 @@ const char *addr_text(const struct addr *a, char buf[ADDR_TEXT_MAX])
 
 const char *addr_port_text(const struct addr_port *a, char buf[ADDR_PORT_TEXT_MAX])
 {
-	char host[ADDR_TEXT_MAX];
-	addr_text(&a->addr, host);
-	snprintf(buf, ADDR_PORT_TEXT_MAX, addr_is_v4(&a->addr) ? "%s:%u" : "[%s]:%u", host, (unsigned int)a->port);
+	size_t n;
+	if (addr_is_v4(&a->addr)) {
+		n = v4_text(a->addr.b + 12, buf);
+	} else {
+		buf[0] = '[';
+		inet_ntop(AF_INET6, a->addr.b, buf + 1, ADDR_TEXT_MAX);
+		n = strlen(buf);
+		buf[n++] = ']';
+	}
+	buf[n++] = ':';
+	char port[U64_TEXT_MAX];
+	size_t digits = str_from_u64(a->port, port);
+	memcpy(buf + n, port, digits + 1);
 	return buf;
 }
 

@@ -138,6 +138,19 @@ int str_to_u64(const char *text, uint64_t max, uint64_t *out)
 	return 0;
 }
 
+size_t str_from_u64(uint64_t value, char buf[U64_TEXT_MAX])
+{
+	char digits[U64_TEXT_MAX];
+	size_t at = sizeof(digits);
+	do
+		digits[--at] = (char)('0' + value % 10);
+	while (value /= 10);
+	size_t len = sizeof(digits) - at;
+	memcpy(buf, digits + at, len);
+	buf[len] = 0;
+	return len;
+}
+
 static const struct {
 	const char *name;
 	uint64_t ns;

@@ -31,6 +31,9 @@ bool str_ends(const char *text, const char *suffix);
 bool str_copy(char *to, size_t size, const char *from);
 /* Whole-string unsigned decimal up to max. 0, -EINVAL or -ERANGE. */
 int str_to_u64(const char *text, uint64_t max, uint64_t *out);
+/* Decimal, terminated; returns its length. */
+enum { U64_TEXT_MAX = 21 };
+size_t str_from_u64(uint64_t value, char buf[U64_TEXT_MAX]);
 /* Go/Protobuf durations: "10s", "1h30m", "250ms", "0.5s", "1.5h". 0, -EINVAL or -ERANGE. */
 int str_to_duration_ns(const char *text, uint64_t *out_ns);
 /* Damerau-Levenshtein distance, for "did you mean"; at most `limit` + 1 is returned. */

@@ -11,57 +11,118 @@
 
 enum { SPANS_MAX = 4096 };
 
-/* The members are only read by the packer. */
-static char *text_of(const char *text)
+/* --- writing: by hand, as it is done for each request; span.proto has the numbers. A length is always written as three
+ * bytes, so that it can be filled in when what it counts is there. */
+
+enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, LENGTH_SIZE = 3, VARINT_MAX = 10, LENGTH_MAX = (1 << 21) - 1 };
+
+static uint8_t *put_tag(uint8_t *p, unsigned int number, unsigned int wire)
 {
-	return (char *)(uintptr_t)(text ? text : "");
+	*p++ = (uint8_t)(number << 3 | wire);
+	return p;
 }
 
-static ProtobufCBinaryData bytes_of(const uint8_t *p, size_t n)
+static uint8_t *put_length(uint8_t *p, size_t n)
 {
-	return (ProtobufCBinaryData){ n, (uint8_t *)(uintptr_t)p };
+	p[0] = (uint8_t)(n | 0x80);
+	p[1] = (uint8_t)(n >> 7 | 0x80);
+	p[2] = (uint8_t)(n >> 14 & 0x7f);
+	return p + LENGTH_SIZE;
+}
+
+static uint8_t *put_bytes(uint8_t *p, unsigned int number, const void *bytes, size_t n)
+{
+	if (!n)
+		return p;
+	p = put_length(put_tag(p, number, WIRE_BYTES), n);
+	memcpy(p, bytes, n);
+	return p + n;
+}
+
+static uint8_t *put_varint(uint8_t *p, unsigned int number, uint64_t v)
+{
+	p = put_tag(p, number, WIRE_VARINT);
+	for (; v >= 0x80; v >>= 7)
+		*p++ = (uint8_t)(v | 0x80);
+	*p++ = (uint8_t)v;
+	return p;
+}
+
+static uint8_t *put_fixed64(uint8_t *p, unsigned int number, uint64_t v)
+{
+	p = put_tag(p, number, WIRE_FIXED64);
+	for (int i = 0; i < 8; i++)
+		*p++ = (uint8_t)(v >> 8 * i);
+	return p;
+}
+
+static size_t length_of(const char *text)
+{
+	return text ? strlen(text) : 0;
+}
+
+static uint8_t *put_text(uint8_t *p, unsigned int number, const char *text)
+{
+	return put_bytes(p, number, text, length_of(text));
+}
+
+static uint8_t *put_attribute(uint8_t *p, const struct span_attribute *a)
+{
+	uint8_t *length = put_tag(p, 11, WIRE_BYTES), *begin = length + LENGTH_SIZE;
+	p = put_text(begin, 1, a->key);
+	if (!a->text)
+		p = put_varint(p, 3, (uint64_t)a->number);
+	else if (*a->text)
+		p = put_text(p, 2, a->text);
+	else
+		p = put_length(put_tag(p, 2, WIRE_BYTES), 0); /* which of the two it is has to be said */
+	put_length(length, (size_t)(p - begin));
+	return p;
+}
+
+static uint8_t *put_span(uint8_t *p, const struct span *s)
+{
+	p = put_bytes(p, 1, s->trace_id, sizeof(s->trace_id));
+	p = put_bytes(p, 2, s->span_id, sizeof(s->span_id));
+	p = put_bytes(p, 3, s->parent_id, s->has_parent ? sizeof(s->parent_id) : 0);
+	p = put_text(p, 4, s->name);
+	if (s->server)
+		p = put_varint(p, 5, 1);
+	if (s->error)
+		p = put_varint(p, 6, 1);
+	p = put_fixed64(p, 7, s->start_ns);
+	p = put_fixed64(p, 8, s->end_ns);
+	p = put_text(p, 9, s->provider);
+	p = put_text(p, 10, s->service);
+	for (size_t i = 0; i < s->attribute_count; i++)
+		p = put_attribute(p, &s->attributes[i]);
+	return p;
+}
+
+/* At least what put_span() writes. */
+static size_t span_bound(const struct span *s)
+{
+	size_t n = 16 * (1 + LENGTH_SIZE + VARINT_MAX) + 32;
+	n += length_of(s->name) + length_of(s->provider) + length_of(s->service);
+	for (size_t i = 0; i < s->attribute_count; i++)
+		n += 3 * (1 + LENGTH_SIZE) + VARINT_MAX + length_of(s->attributes[i].key) + length_of(s->attributes[i].text);
+	return n;
 }
 
 int span_batch_add(struct sb *batch, const struct span *s)
 {
-	Weft__Link__SpanAttribute attributes[SPAN_ATTRIBUTES_MAX], *pointers[SPAN_ATTRIBUTES_MAX];
-	Weft__Link__Span m = WEFT__LINK__SPAN__INIT, *one = &m;
-	Weft__Link__SpanBatch b = WEFT__LINK__SPAN_BATCH__INIT;
-
-	for (size_t i = 0; i < s->attribute_count; i++) {
-		weft__link__span_attribute__init(&attributes[i]);
-		attributes[i].key = text_of(s->attributes[i].key);
-		if (s->attributes[i].text) {
-			attributes[i].value_case = WEFT__LINK__SPAN_ATTRIBUTE__VALUE_TEXT;
-			attributes[i].text = text_of(s->attributes[i].text);
-		} else {
-			attributes[i].value_case = WEFT__LINK__SPAN_ATTRIBUTE__VALUE_NUMBER;
-			attributes[i].number = s->attributes[i].number;
-		}
-		pointers[i] = &attributes[i];
-	}
-	m.trace_id = bytes_of(s->trace_id, sizeof(s->trace_id));
-	m.span_id = bytes_of(s->span_id, sizeof(s->span_id));
-	m.parent_id = bytes_of(s->parent_id, s->has_parent ? sizeof(s->parent_id) : 0);
-	m.name = text_of(s->name);
-	m.server = s->server;
-	m.error = s->error;
-	m.start_ns = s->start_ns;
-	m.end_ns = s->end_ns;
-	m.provider = text_of(s->provider);
-	m.service = text_of(s->service);
-	m.attributes = pointers;
-	m.n_attributes = s->attribute_count;
-	/* Batches of one, one behind the other, are a batch: that is how protobuf merges repeated fields. */
-	b.spans = &one;
-	b.n_spans = 1;
-	size_t len = weft__link__span_batch__get_packed_size(&b);
-	AUTO(mem_freep) uint8_t *packed = malloc(len);
-	if (!packed)
+	size_t bound = span_bound(s);
+	if (bound > LENGTH_MAX || batch->failed)
+		return -EINVAL;
+	if (mem_reserve(&batch->p, &batch->cap, batch->len + bound + 1, 1) < 0)
 		return -ENOMEM;
-	weft__link__span_batch__pack(&b, packed);
-	sb_add_bytes(batch, packed, len);
-	return batch->failed ? -ENOMEM : 0;
+	/* Batches of one, one behind the other, are a batch: that is how protobuf merges repeated fields. */
+	uint8_t *from = (uint8_t *)batch->p + batch->len, *begin = put_tag(from, 1, WIRE_BYTES) + LENGTH_SIZE;
+	uint8_t *end = put_span(begin, s);
+	put_length(begin - LENGTH_SIZE, (size_t)(end - begin));
+	*end = 0;
+	batch->len += (size_t)(end - from);
+	return 0;
 }
 
 static bool too_long(const char *text)

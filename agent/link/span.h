@@ -25,7 +25,7 @@ struct span {
 	size_t attribute_count;
 };
 
-/* Appends one span to a batch. 0 or -ENOMEM. */
+/* Appends one span to a batch. 0, -ENOMEM, or -EINVAL: megabytes of text. */
 int span_batch_add(struct sb *batch, const struct span *s);
 /* Calls back for each span of a batch; texts are valid during the call. 0, or -EINVAL: not a batch, or out of bounds. */
 int span_batch_read(const uint8_t *bytes, size_t len, void (*fn)(const struct span *s, void *arg), void *arg);

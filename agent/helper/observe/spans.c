@@ -166,14 +166,12 @@ void spans_add(struct spans *s, const struct tracing *t, const struct request_re
 {
 	bool server = r->reporter == REPORTER_SERVER;
 	struct making m; /* of 9 KiB, and little of it is needed */
-	char name[160], service[160];
+	char service[160];
 
 	if (!(server ? t->server : t->client))
 		return;
 	m.used = 0;
 	m.span.attribute_count = 0;
-	/* Named after the virtual host, as the proxies of Istio do. */
-	snprintf(name, sizeof(name), "%s", r->vhost ? r->vhost : r->pod->canonical_name ? r->pod->canonical_name : "http");
 	snprintf(service, sizeof(service), "%s.%s", r->pod->canonical_name ? r->pod->canonical_name : r->pod->name, r->pod->ns);
 	memcpy(m.span.trace_id, r->trace_id, sizeof(m.span.trace_id));
 	memcpy(m.span.span_id, r->span_id, sizeof(m.span.span_id));
@@ -181,7 +179,8 @@ void spans_add(struct spans *s, const struct tracing *t, const struct request_re
 	m.span.has_parent = r->has_parent;
 	m.span.server = server;
 	m.span.error = r->status >= 500 || r->status == 0 || (r->grpc && r->grpc_status > 0);
-	m.span.name = name;
+	/* Named after the virtual host, as the proxies of Istio do. */
+	m.span.name = r->vhost ? r->vhost : r->pod->canonical_name ? r->pod->canonical_name : "http";
 	m.span.provider = t->provider;
 	m.span.service = service;
 	m.span.start_ns = r->start_ns;
