@@ -16,7 +16,8 @@
 #include "agent/telemetry/span_otlp.h"
 #include "agent/telemetry/span_zipkin.h"
 
-enum { QUEUE_BYTES_MAX = 4 << 20, BATCH_BYTES = 256 << 10, FLUSH_MS = 1000, TIMEOUT_MS = 5000, RESPONSE_MAX = 64 << 10 };
+/* A queue is sent as one body: less than the 4 MiB that collectors take by default. */
+enum { QUEUE_BYTES_MAX = 2 << 20, BATCH_BYTES = 256 << 10, FLUSH_MS = 1000, TIMEOUT_MS = 5000, RESPONSE_MAX = 64 << 10 };
 
 struct provider {
 	struct trace_provider about;
@@ -94,7 +95,9 @@ static void on_answer(const struct transfer_result *r, void *arg)
 		p->failing = false;
 	}
 	p->in_flight = 0;
-	if (p->queued)
+	if (p->queue.len >= BATCH_BYTES && !p->failing)
+		provider_send(p);
+	else if (p->queued)
 		timer_start(p->e);
 }
 

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The helper counts requests by labels; here they get their names. What the server's side does not know of its caller but
- * the identity is filled in from the plan, as for istio_tcp_*. Rows that come to have the same labels do not exist: the
- * totals are by all label values. */
+ * the identity is filled in from the plan, as for istio_tcp_*. Totals are by all label values and by the metrics that have
+ * them, so rows may come to have the same labels (a Telemetry resource changed what is counted; "" and "unknown"; what was
+ * filled in): they are one series, since a scrape with one twice is refused. Tags' names are the helper's word: those that
+ * would be a label twice are left out. */
 #include "agent/telemetry/requests.h"
 
 #include <stdlib.h>
@@ -54,13 +56,28 @@ static void caller_fill(const struct parties *parties, const char *v[])
 			v[known[i].label] = known[i].value;
 }
 
+/* Prometheus keeps "__" for itself, and "le" is the histograms'. */
 static bool is_label_name(const char *p, size_t n)
 {
+	if (n >= 2 && (!memcmp(p, "__", 2) || (n == 2 && !memcmp(p, "le", 2))))
+		return false;
 	for (size_t i = 0; i < n; i++)
 		if (!((p[i] >= 'a' && p[i] <= 'z') || (p[i] >= 'A' && p[i] <= 'Z') || p[i] == '_' ||
 		      (i && p[i] >= '0' && p[i] <= '9')))
 			return false;
 	return n > 0 && n < 64;
+}
+
+/* v[i], "name=value", has the name of a standard label or of a tag before it. */
+static bool is_twice(const char *const v[], size_t i, size_t name_len)
+{
+	for (size_t k = 0; k < REQUEST_LABEL_COUNT; k++)
+		if (strlen(names[k]) == name_len && !memcmp(names[k], v[i], name_len))
+			return true;
+	for (size_t k = REQUEST_LABEL_COUNT; k < i; k++)
+		if (!strncmp(v[k], v[i], name_len + 1)) /* with the equals sign */
+			return true;
+	return false;
 }
 
 static char *labels_of(const struct requests *r, const struct request_series *series)
@@ -82,7 +99,7 @@ static char *labels_of(const struct requests *r, const struct request_series *se
 	for (size_t i = REQUEST_LABEL_COUNT; i < n; i++) {
 		const char *equals = strchr(v[i], '=');
 		char name[64];
-		if (!equals || !is_label_name(v[i], (size_t)(equals - v[i])))
+		if (!equals || !is_label_name(v[i], (size_t)(equals - v[i])) || is_twice(v, i, (size_t)(equals - v[i])))
 			continue;
 		memcpy(name, v[i], (size_t)(equals - v[i]));
 		name[equals - v[i]] = 0;
@@ -115,16 +132,46 @@ static int cmp_rows(const void *a, const void *b)
 	return strcmp(((const struct row *)a)->labels, ((const struct row *)b)->labels);
 }
 
+/* The rows of a metric with the labels of the one at *at, which moves past them: calls back for each. Returns the labels;
+ * NULL: no row of those labels has the metric. */
+static const char *rows_alike(const struct requests *r, size_t *at, enum request_metric metric,
+			      void (*add)(const struct request_series *s, size_t field, void *sum), size_t field, void *sum)
+{
+	const char *labels = r->rows[*at].labels, *found = NULL;
+	for (; *at < r->count && str_eq(r->rows[*at].labels, labels); (*at)++) {
+		if (!(r->rows[*at].series->metrics & (1u << metric)))
+			continue;
+		add(r->rows[*at].series, field, sum);
+		found = labels;
+	}
+	return found;
+}
+
+static void add_number(const struct request_series *s, size_t field, void *sum)
+{
+	uint64_t value;
+	memcpy(&value, (const char *)s + field, sizeof(value));
+	*(uint64_t *)sum += value;
+}
+
+static void add_histogram(const struct request_series *s, size_t field, void *arg)
+{
+	const struct request_histogram *h = (const void *)((const char *)s + field);
+	struct request_histogram *sum = arg;
+	sum->sum += h->sum;
+	for (size_t i = 0; i < REQUEST_BUCKETS; i++)
+		sum->buckets[i] += h->buckets[i];
+}
+
 static void counters(const struct requests *r, struct exposition *e, const char *name, const char *help,
 		     enum request_metric metric, size_t field)
 {
 	exposition_family(e, name, EXPOSITION_COUNTER, help);
-	for (size_t i = 0; i < r->count; i++) {
-		uint64_t value;
-		if (!(r->rows[i].series->metrics & (1u << metric)))
-			continue;
-		memcpy(&value, (const char *)r->rows[i].series + field, sizeof(value));
-		exposition_u64(e, name, r->rows[i].labels, value);
+	for (size_t i = 0; i < r->count;) {
+		uint64_t sum = 0;
+		const char *labels = rows_alike(r, &i, metric, add_number, field, &sum);
+		if (labels)
+			exposition_u64(e, name, labels, sum);
 	}
 }
 
@@ -133,12 +180,12 @@ static void histograms(const struct requests *r, struct exposition *e, const cha
 		       enum request_metric metric, size_t field, double unit)
 {
 	exposition_family(e, name, EXPOSITION_HISTOGRAM, help);
-	for (size_t i = 0; i < r->count; i++) {
-		const struct request_histogram *h =
-			(const void *)((const char *)r->rows[i].series + field);
-		if (r->rows[i].series->metrics & (1u << metric))
-			exposition_histogram_milli(e, name, r->rows[i].labels, request_bounds_milli, h->buckets,
-						   REQUEST_BUCKETS, (double)h->sum * unit);
+	for (size_t i = 0; i < r->count;) {
+		struct request_histogram sum = { 0 };
+		const char *labels = rows_alike(r, &i, metric, add_histogram, field, &sum);
+		if (labels)
+			exposition_histogram_milli(e, name, labels, request_bounds_milli, sum.buckets, REQUEST_BUCKETS,
+						   (double)sum.sum * unit);
 	}
 }
 

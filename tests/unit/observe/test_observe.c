@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -203,15 +204,22 @@ static void test_taps_see_what_their_filter_takes(void **state)
 	json_decref(j);
 }
 
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 static void time_it(struct fake *f, const char *what)
 {
 	enum { N = 200000 };
-	uint64_t began = clock_now_ns();
+	uint64_t began = cpu_ns();
 	for (int i = 0; i < N; i++) {
 		record_finish(f->observe, &f->r);
 		fake_notes.spans.len = 0;
 	}
-	print_message("%s: %llu ns\n", what, (unsigned long long)(clock_now_ns() - began) / N);
+	print_message("%s: %llu ns\n", what, (unsigned long long)(cpu_ns() - began) / N);
 }
 
 static void test_time(void **state)
