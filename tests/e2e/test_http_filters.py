@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EnvoyFilters as people have them: a header that is required, limits of this node, and limits that a service counts."""
+import os
+import time
+
+import pytest
+import yaml
+
+from lib import web
+from lib.mesh import service, workload
+from lib.net import Net
+from lib.shell import ROOT, wait_for
+from lib.traffic import PYTHON
+from lib.web import get, load
+
+CATALOG, PAYMENTS = "http://10.60.0.20", "http://10.60.0.30"
+MESH = "trustDomain: cluster.local\nweft: { helper: { threads: 2 } }\n"
+# ShouldRateLimit in as much of HTTP/2 and protobuf as it takes: tokens by the value of the entry "user".
+LIMITER = """
+import socket, struct, threading, time
+def literal(name, value): return b"\\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+def frame(kind, flags, stream, data): return struct.pack(">I", len(data))[1:] + struct.pack(">BBI", kind, flags, stream) + data
+def field(number, data): return bytes([number << 3 | 2]) + bytes([len(data)]) + data
+left, lock = {b"ann": 3}, threading.Lock()
+def judge(body):
+    assert field(1, b"shop-domain") in body, body
+    if field(2, b"slow") in body: time.sleep(1)
+    if field(2, b"broken") in body: return b"\\xff"
+    with lock:
+        for name in left:
+            if field(1, b"user") + field(2, name) in body:
+                left[name] -= 1
+                if left[name] < 0: return b"\\x08\\x02" + field(3, field(1, b"x-limit") + field(2, b"by-service"))
+    return b"\\x08\\x01" + field(4, field(1, b"x-counted") + field(2, b"yes"))
+def serve(conn):
+    file = conn.makefile("rb")
+    file.read(24)
+    conn.sendall(frame(4, 0, 0, b""))
+    bodies = {}
+    while True:
+        head = file.read(9)
+        if len(head) < 9: return
+        kind, flags, stream = struct.unpack(">BBI", head[3:])
+        data = file.read(int.from_bytes(head[:3], "big"))
+        if kind == 4 and not flags & 1: conn.sendall(frame(4, 1, 0, b""))
+        if kind == 6 and not flags & 1: conn.sendall(frame(6, 1, 0, data))
+        if kind == 0: bodies[stream] = bodies.get(stream, b"") + data
+        if kind in (0, 1) and flags & 1:
+            answer = judge(bodies.pop(stream, b""))
+            conn.sendall(frame(1, 4, stream, b"\\x88" + literal(b"content-type", b"application/grpc"))
+                         + frame(0, 0, stream, b"\\0" + struct.pack(">I", len(answer)) + answer)
+                         + frame(1, 5, stream, literal(b"grpc-status", b"0")))
+server = socket.create_server(("0.0.0.0", 9001))
+print("listening", flush=True)
+while True: threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+"""
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory):
+    with Net(tmp_path_factory.mktemp("filters")) as net:
+        made = web.build(net, MESH, service("limits", "shop", [("grpc", 9001, 9001, "TCP")], ["10.60.0.61", "fd60::61"],
+                                            app="catalog"))
+        process = made.catalog_1.spawn(PYTHON, "-c", LIMITER, name="limiter")
+        wait_for("the rate limit service", lambda: "listening" in process.output())
+        other = made.catalog_2.spawn(PYTHON, "-c", LIMITER.replace('{b"ann": 3}', "{}"), name="limiter")
+        wait_for("the other one", lambda: "listening" in other.output())
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def no_filters(town):
+    yield
+    for name in os.listdir(town.mesh.config):
+        if name.startswith("40-"):
+            town.mesh.remove(name)
+    town.mesh.settle()
+
+
+def put(town, name, text):
+    town.mesh.write(f"40-{name}.yaml", text)
+    town.mesh.settle()
+    for agent in town.mesh.agents.values():
+        assert agent.api("/v1/status")["config"]["problems"] == []
+
+
+def limit(name, app, config, context="SIDECAR_INBOUND"):
+    on = "{ default_value: { numerator: 100, denominator: HUNDRED } }"
+    return (f"apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{ name: {name}, namespace: shop }}\n"
+            f"spec:\n  workloadSelector: {{ labels: {{ app: {app} }} }}\n  configPatches:\n"
+            f"  - applyTo: HTTP_FILTER\n    match: {{ context: {context} }}\n    patch:\n      operation: INSERT_BEFORE\n"
+            f"      value:\n        name: envoy.filters.http.local_ratelimit\n        typed_config:\n"
+            f"          '@type': type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit\n"
+            f"          stat_prefix: x\n          filter_enabled: {on}\n          filter_enforced: {on}\n{config}")
+
+
+def bucket(tokens, interval="600s", indent=10):
+    return (f"{' ' * indent}token_bucket: {{ max_tokens: {tokens}, tokens_per_fill: {tokens}, fill_interval: {interval} }}\n")
+
+
+def shop_filter(name):
+    with open(os.path.join(ROOT, "tests/data/shop/40-filters-telemetry.yaml"), encoding="utf-8") as file:
+        return next(d for d in yaml.safe_load_all(file) if d["metadata"]["name"] == name)
+
+
+def lua(name, app, code, context="SIDECAR_INBOUND"):
+    document = shop_filter("tenant-required")
+    document["metadata"]["name"] = name
+    document["spec"]["workloadSelector"]["labels"]["app"] = app
+    patch = document["spec"]["configPatches"][0]
+    patch["match"]["context"] = context
+    patch["patch"]["value"]["typed_config"]["inlineCode"] = code
+    return yaml.safe_dump(document)
+
+
+# --- Lua ---
+
+@pytest.mark.parametrize("url,app,servers", [(PAYMENTS, "payments", {"payments"}),
+                                             (CATALOG, "catalog", {"catalog-1", "catalog-2"})])
+def test_a_required_header_on_the_same_node_and_on_another(town, url, app, servers):
+    document = shop_filter("tenant-required")
+    document["spec"]["workloadSelector"]["labels"]["app"] = app
+    put(town, "tenant", yaml.safe_dump(document))
+    seen = set()
+    for _ in range(10):
+        answer = get(town.frontend, url)
+        assert answer.status == 403 and answer.body == "tenant required", answer
+        answer = get(town.frontend, url, headers={"X-Tenant": "blue"})
+        assert answer.status == 200, answer
+        seen.add(answer.name)
+    assert seen == servers
+
+
+def test_scripts_see_and_change_requests_and_responses(town):
+    put(town, "lua", lua("change", "payments", """
+function envoy_on_request(handle)
+  local body = handle:body()
+  handle:headers():add("x-length", body and body:length() or "none")
+  handle:headers():replace("x-first", body and body:getBytes(0, 5) or "")
+  handle:headers():remove("user-agent")
+end
+function envoy_on_response(handle)
+  handle:headers():add("x-lua", handle:headers():get(":status"))
+end
+"""))
+    answer = get(town.frontend, PAYMENTS, method="POST", data="hello world")
+    assert answer.status == 200 and answer.json["body"] == 11, answer
+    assert answer.seen("x-length") == "11" and answer.seen("x-first") == "hello" and answer.seen("user-agent") is None
+    assert answer.header("x-lua") == "200"
+    answer = get(town.frontend, PAYMENTS)
+    assert answer.seen("x-length") == "none"
+    assert get(town.frontend, PAYMENTS, method="POST", data="x" * 100000).status == 413
+
+
+def test_a_script_on_the_calling_side_can_choose_the_route(town):
+    town.mesh.write("40-routes.yaml", (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: catalog, namespace: shop }\n"
+        "spec:\n  hosts: [ catalog ]\n  http:\n"
+        "  - { match: [ { headers: { x-way: { exact: stop } } } ], directResponse: { status: 418 } }\n"
+        "  - route: [ { destination: { host: catalog } } ]\n"))
+    put(town, "out", lua("out", "frontend", "function envoy_on_request(h) if h:headers():get('x-ask') then "
+                         "h:headers():add('x-way', 'stop') end end", "SIDECAR_OUTBOUND"))
+    assert get(town.frontend, CATALOG, headers={"X-Ask": "1"}).status == 418
+    assert get(town.frontend, CATALOG).status == 200
+
+
+def test_hostile_scripts_refuse_and_the_helper_lives(town):
+    pids = {name: agent.api("/v1/status")["helper"]["pid"] for name, agent in town.mesh.agents.items()}
+    for code in ("while true do end", "local s = 'x' while true do s = s .. s end", "pcall(string.rep, 'x', 1e9)",
+                 "while true do pcall(function() while true do end end) end"):
+        put(town, "bomb", lua("bomb", "payments", f"function envoy_on_request(h) {code} end"))
+        assert get(town.frontend, PAYMENTS).status == 500, code
+        assert get(town.frontend, CATALOG).status == 200
+    put(town, "bomb", lua("bomb", "payments", "this is no Lua"))
+    assert get(town.frontend, PAYMENTS).status == 500
+    put(town, "bomb", lua("bomb", "payments", "function envoy_on_request(h) error('mine') end"))
+    assert get(town.frontend, PAYMENTS).status == 200  # as with Envoy
+    after = {name: agent.api("/v1/status")["helper"]["pid"] for name, agent in town.mesh.agents.items()}
+    assert pids == after
+
+
+# --- limits ---
+
+def test_a_burst_of_six_with_five_tokens(town):
+    put(town, "limit", limit("five", "payments", bucket(5) +
+                             "          response_headers_to_add: [ { append: false, header: { key: x-local-rate-limit, value: 'true' } } ]\n"
+                             "          enable_x_ratelimit_headers: DRAFT_VERSION_03\n"))
+    for left in (4, 3, 2, 1, 0):
+        answer = get(town.frontend, PAYMENTS)
+        assert answer.status == 200 and answer.header("x-ratelimit-remaining") == str(left), answer
+    answer = get(town.frontend, PAYMENTS)
+    assert answer.status == 429 and answer.body == "local_rate_limited", answer
+    assert answer.header("x-local-rate-limit") == "true" and answer.header("x-envoy-ratelimited") == "true"
+    drops = town.mesh.agents["node-b"].metrics()
+    assert any("rate_limited" in key and value >= 1 for key, value in drops.items()), sorted(drops)
+
+
+@pytest.mark.parametrize("app,address", [("payments", "10.60.0.30"), ("payments", "fd60::30")])
+def test_exactly_as_many_pass_as_there_are_tokens(town, app, address):
+    put(town, "limit", limit("fifty-" + ("six" if ":" in address else "four"), app, bucket(50)))
+    seen = load(town.frontend, address, requests=200, connections=8)
+    assert seen["failed"] == 0 and seen["status"] == {"200": 50, "429": 150}, seen
+
+
+def test_buckets_fill_and_outlive_changes_elsewhere(town):
+    put(town, "limit", limit("fills", "payments", bucket(3, "3s")))
+    began = time.monotonic()
+    assert load(town.frontend, "10.60.0.30", requests=10, connections=2)["status"] == {"200": 3, "429": 7}
+    put(town, "other", lua("other", "payments", "function envoy_on_request(h) end"))
+    if time.monotonic() - began < 2:
+        assert get(town.frontend, PAYMENTS).status == 429
+    wait_for("the bucket to fill", lambda: get(town.frontend, PAYMENTS).status == 200, 6)
+    assert time.monotonic() - began > 2
+
+
+def test_descriptors_by_header(town):
+    put(town, "limit", limit("users", "payments", bucket(1000) + "          descriptors:\n"
+                             "          - entries: [ { key: user, value: ann } ]\n" + bucket(2, indent=12) +
+                             "          rate_limits: [ { actions: [ { request_headers: { header_name: x-user, descriptor_key: user } } ] } ]\n"))
+    statuses = [get(town.frontend, PAYMENTS, headers={"X-User": "ann"}).status for _ in range(4)]
+    assert statuses == [200, 200, 429, 429]
+    assert get(town.frontend, PAYMENTS, headers={"X-User": "bob"}).status == 200
+
+
+def test_a_limit_on_the_calling_side(town):
+    put(town, "limit", limit("calls", "frontend", bucket(2), "SIDECAR_OUTBOUND"))
+    assert [get(town.frontend, CATALOG).status for _ in range(3)] == [200, 200, 429]
+
+
+def test_an_annotation_is_a_limit(town):
+    def annotated(value):
+        text = workload(town.net.pods["payments"], "shop", "payments")
+        town.mesh.write("00-workloads.yaml", config.replace(text, text.replace(
+            "annotations: {", f'annotations: {{ weft.dev/local-rate-limit: "{value}",', 1)))
+        town.mesh.settle()
+
+    with open(os.path.join(town.mesh.config, "00-workloads.yaml"), encoding="utf-8") as file:
+        config = file.read()
+    try:
+        annotated("4/600s")
+        assert [get(town.frontend, PAYMENTS).status for _ in range(6)] == [200] * 4 + [429] * 2
+        annotated("lots")
+        assert get(town.frontend, PAYMENTS).status == 429
+        assert "is not a limit as in" in town.mesh.agents["node-b"].meshctl("analyze", check=False).stdout
+    finally:
+        town.mesh.write("00-workloads.yaml", config)
+        town.mesh.settle()
+    assert get(town.frontend, PAYMENTS).status == 200
+
+
+# --- what is not supported ---
+
+def test_an_unsupported_patch_is_refused_by_name_and_the_former_version_stays(town):
+    good = lua("keep", "payments", "function envoy_on_request(h) h:respond({[':status']='451'}) end")
+    put(town, "keep", good)
+    assert get(town.frontend, PAYMENTS).status == 451
+    bad = yaml.safe_load(good)
+    bad["spec"]["configPatches"].append({"applyTo": "CLUSTER", "match": {"context": "SIDECAR_OUTBOUND"},
+                                         "patch": {"operation": "MERGE", "value": {"connect_timeout": "1s"}}})
+    bad["spec"]["configPatches"][0]["patch"]["value"]["typed_config"]["inlineCode"] = "function envoy_on_request(h) end"
+    town.mesh.write("40-keep.yaml", yaml.safe_dump(bad))
+    agent = town.mesh.agents["node-b"]
+    problem = wait_for("the rejection", lambda: [p for p in agent.api("/v1/status")["config"]["problems"] if "keep" in p["key"]])[0]
+    assert problem["last_good"] and "CLUSTER" in problem["text"] and "not supported" in problem["text"], problem
+    shown = agent.meshctl("status", check=False).stdout
+    assert "EnvoyFilter" in shown and "CLUSTER" in shown, shown
+    assert get(town.frontend, PAYMENTS).status == 451
+
+
+# --- a service ---
+
+def test_a_rate_limit_service(town):
+    def config(deny):
+        return (f"apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{ name: global, namespace: shop }}\n"
+                f"spec:\n  workloadSelector: {{ labels: {{ app: payments }} }}\n  configPatches:\n"
+                f"  - applyTo: HTTP_FILTER\n    match: {{ context: SIDECAR_INBOUND }}\n    patch:\n      operation: INSERT_BEFORE\n"
+                f"      value:\n        name: envoy.filters.http.ratelimit\n        typed_config:\n"
+                f"          '@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit\n"
+                f"          domain: shop-domain\n          failure_mode_deny: {deny}\n          timeout: 0.5s\n"
+                f"          rate_limit_service: {{ grpc_service: {{ envoy_grpc: {{ cluster_name: 'outbound|9001|v1|limits.shop.svc.cluster.local' }} }} }}\n"
+                f"  - applyTo: VIRTUAL_HOST\n    match: {{ context: SIDECAR_INBOUND, routeConfiguration: {{ vhost: {{ name: 'inbound|http|8080' }} }} }}\n"
+                f"    patch:\n      operation: MERGE\n      value:\n"
+                f"        rate_limits: [ {{ actions: [ {{ request_headers: {{ header_name: x-user, descriptor_key: user }} }} ] }} ]\n")
+
+    town.mesh.write("40-subsets.yaml", "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: limits, namespace: shop }\n"
+                    "spec: { host: limits, subsets: [ { name: v1, labels: { version: v1 } } ] }\n")
+    put(town, "global", config("true"))
+    answers = [get(town.frontend, PAYMENTS, headers={"X-User": "ann"}) for _ in range(5)]
+    assert [a.status for a in answers] == [200, 200, 200, 429, 429], answers
+    assert answers[0].seen("x-counted") == "yes"
+    assert answers[4].header("x-limit") == "by-service" and answers[4].header("x-envoy-ratelimited") == "true"
+    assert get(town.frontend, PAYMENTS, headers={"X-User": "bob"}).status == 200
+    assert get(town.frontend, PAYMENTS).status == 200  # no descriptor, nobody is asked
+    for user in ("slow", "broken"):
+        assert get(town.frontend, PAYMENTS, headers={"X-User": user}).status == 500
+    put(town, "global", config("false"))
+    for user in ("slow", "broken"):
+        assert get(town.frontend, PAYMENTS, headers={"X-User": user}).status == 200
