@@ -46,6 +46,11 @@ bool control_group(const struct control *c, gid_t *gid, bool *may_change)
 	return c->has_group;
 }
 
+struct loop *control_loop(const struct control *c)
+{
+	return c->loop;
+}
+
 bool control_is_closing(const struct control *c)
 {
 	return c->closing;
@@ -70,7 +75,6 @@ static void on_heartbeat(struct loop_timer *timer, void *arg)
 {
 	(void)timer;
 	followers_wake(arg, true);
-	taps_wake(arg, true);
 }
 
 static void on_wake(struct loop_timer *timer, void *arg)
@@ -155,7 +159,7 @@ void control_free(struct control *c)
 		request_cancel_waiting(rq); /* takes itself off the list */
 	}
 	followers_wake(c, false);
-	taps_wake(c, false);
+	taps_end(c);
 	socket_remove(c);
 	server_free(c->admin);
 	server_free(c->metrics);

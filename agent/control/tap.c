@@ -7,17 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/control/backend.h"
 #include "agent/control/control.h"
 #include "agent/control/internal.h"
 
-enum { READERS_MAX = 4, PENDING_MAX = 256 * 1024, RATE_MAX = 1000, RATE_DEFAULT = 100 };
+/* A reader that has gone away is found out by writing to it; there are few, so it must be soon. */
+enum { READERS_MAX = 4, PENDING_MAX = 256 * 1024, RATE_MAX = 1000, RATE_DEFAULT = 100, HEARTBEAT_MS = 1000 };
 
 struct tap_reader {
 	struct control *control;
 	struct stream *stream; /* NULL until the answer has begun */
+	struct loop_timer *timer;
 	uint32_t id;
 	struct sb pending;
 	size_t sent; /* of pending */
@@ -82,15 +85,25 @@ static void reader_done(void *arg)
 	}
 	if (t->id && b->tap_stop)
 		b->tap_stop(t->id, b->arg);
+	loop_timer_free(t->timer);
 	sb_done(&t->pending);
 	free(t);
 }
 
-void taps_wake(struct control *control, bool heartbeat)
+static void on_heartbeat(struct loop_timer *timer, void *arg)
+{
+	struct tap_reader *t = arg;
+
+	(void)timer;
+	t->heartbeat = true;
+	if (t->stream)
+		stream_wake(t->stream);
+}
+
+void taps_end(struct control *control)
 {
 	for (struct tap_reader *t = *control_taps(control), *next; t; t = next) {
 		next = t->next;
-		t->heartbeat |= heartbeat;
 		if (t->stream)
 			stream_wake(t->stream);
 	}
@@ -127,8 +140,11 @@ void handle_tap(struct request *rq)
 	}
 	t->control = control;
 	t->heartbeat = true; /* the answer's head goes out with it, not with the first request */
-	int rc = b->tap(filter ? filter : "", (uint32_t)(rate ? rate : 1), on_record, t, &t->id, b->arg);
+	int rc = loop_timer_new(control_loop(control), on_heartbeat, t, &t->timer);
+	if (rc == 0)
+		rc = b->tap(filter ? filter : "", (uint32_t)(rate ? rate : 1), on_record, t, &t->id, b->arg);
 	if (rc < 0) {
+		loop_timer_free(t->timer);
 		free(t);
 		reply_error(rq, rc == -EINVAL ? 400 : 503, "%s",
 			    rc == -EINVAL ? "the filter is too long" :
@@ -136,6 +152,7 @@ void handle_tap(struct request *rq)
 					    "no memory");
 		return;
 	}
+	loop_timer_start(t->timer, HEARTBEAT_MS, HEARTBEAT_MS);
 	t->next = *control_taps(control);
 	*control_taps(control) = t;
 	reply_stream(rq, "application/x-ndjson", reader_read, reader_done, t);

@@ -34,8 +34,25 @@ spec:
   - name: moved
     match: [ { uri: { prefix: /old } } ]
     redirect: { uri: /new }
+  - name: public
+    match: [ { uri: { exact: /public } } ]
+    rewrite: { uri: /secret }
+    route: [ { destination: { host: catalog, subset: v1 } } ]
+  - name: public-far
+    match: [ { uri: { exact: /public-far } } ]
+    rewrite: { uri: /secret }
+    route: [ { destination: { host: catalog, subset: v2 } } ]
   - name: stable
     route: [ { destination: { host: catalog, subset: v1 } } ]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: catalog-secret, namespace: shop }
+spec:
+  selector: { matchLabels: { app: catalog } }
+  action: DENY
+  rules:
+  - to: [ { operation: { paths: [ /secret ] } } ]
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -121,6 +138,13 @@ def test_explain_agrees_with_what_happens(town, path, method, rule, allowed):
     assert answer.status == (200 if allowed else 403), answer
 
 
+@pytest.mark.parametrize("path, status", [("/public", 403), ("/public-far", 403), ("/secret", 403), ("/open", 200)])
+def test_explain_judges_what_the_route_makes_of_a_request(town, path, status):
+    code, x = explain(town, "frontend", f"http://catalog{path}")
+    assert code == (0 if status == 200 else 1), x
+    assert get(town.frontend, CATALOG + path).status == status
+
+
 def test_explain_a_denial_in_words(town):
     done = meshctl(town, "explain", "frontend", "http://payments/admin")
     assert done.returncode == 1
@@ -160,7 +184,7 @@ def test_explain_bad_requests(town):
 def test_routes(town):
     done = meshctl(town, "proxy-config", "routes", "frontend", "--service", "catalog")
     rows = done.stdout.splitlines()
-    assert done.returncode == 0 and len(rows) == 4, done.stdout
+    assert done.returncode == 0 and len(rows) == 6, done.stdout
     assert "header x-canary = true" in rows[1] and "|v2|" in rows[1] and "20-http.yaml:" in rows[1]
     assert "path prefix /old" in rows[2] and "redirect 301" in rows[2]
     everything = json.loads(meshctl(town, "proxy-config", "routes", "frontend", "-o", "json").stdout)["items"]
@@ -173,7 +197,7 @@ def tap(town, *words):
 
 
 def test_tap_shows_a_live_request_that_the_filter_takes(town):
-    watcher = tap(town, "catalog", "--filter", "response.code == 404", "--count", "1", "-o", "json")
+    watcher = tap(town, "catalog", "--filter", "response.code == 404 && xds.route_name == 'stable'", "--count", "1", "-o", "json")
 
     def seen():
         get(town.frontend, CATALOG + "/fine")
@@ -194,6 +218,15 @@ def test_tap_in_words_and_a_denial(town):
     wait_for("tap to end after one request", seen)
     line = watcher.output().splitlines()[0]
     assert " 403 GET 10.60.0.30/admin" in line and "shop/frontend ->" in line, line
+
+
+def test_taps_that_were_left_make_room(town):
+    for _ in range(6):
+        watcher = tap(town)
+        time.sleep(0.7)
+        watcher.stop()
+    time.sleep(2.5)
+    test_tap_in_words_and_a_denial(town)
 
 
 def test_tap_with_a_filter_that_makes_no_sense(town):
