@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { FILL_INTERVAL_MIN_MS = 50 };
+enum { FILL_INTERVAL_MIN_MS = 50, ACTIONS_MAX = 16, RATE_LIMITS_MAX = 32 /* as the helper has room for */ };
 
 struct reading {
 	struct envoy_patch *out;
@@ -255,6 +255,8 @@ static int actions_check(const struct reading *r, const struct node *list)
 					     "destination_cluster", "source_cluster", NULL };
 	if (list && list->type != NODE_LIST)
 		return refuse(r, "rate_limits is not a list");
+	if (list && list->count > RATE_LIMITS_MAX)
+		return refuse(r, "rate_limits: more than %d are not supported", RATE_LIMITS_MAX);
 	for (const struct node *one = list ? list->first : NULL; one; one = one->next) {
 		const struct node *actions = node_get(one, "actions");
 		uint64_t stage = 0;
@@ -263,6 +265,8 @@ static int actions_check(const struct reading *r, const struct node *list)
 			rc = refuse(r, "rate_limits[]: stages other than 0 are not supported");
 		if (rc == 0 && (!actions || actions->type != NODE_LIST || !actions->count))
 			rc = refuse(r, "rate_limits[]: actions is missing");
+		if (rc == 0 && actions->count > ACTIONS_MAX)
+			rc = refuse(r, "rate_limits[]: more than %d actions are not supported", ACTIONS_MAX);
 		for (const struct node *a = rc == 0 ? actions->first : NULL; a && rc == 0; a = a->next) {
 			rc = known_only(r, a, "rate_limits[].actions[]", kinds);
 			if (rc == 0 && (a->count != 1 || !a->first || a->first->type != NODE_MAP))
