@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Many requests over some keep-alive connections; prints JSON: {"status": {"200": n}, "server": {"name": n}, "failed": n}.
 
-    webload.py ADDRESS PORT --requests N [--connections C] [--host H] [--path P] [--header K:V]... [--seconds S]"""
+    webload.py ADDRESS PORT --requests N [--connections C] [--host H] [--path P] [--header K:V]... [--seconds S]
+
+SIGTERM ends it early."""
 import argparse
 import collections
 import http.client
 import json
+import signal
 import threading
 import time
 
@@ -23,6 +26,14 @@ options = parser.parse_args()
 status, server, errors = collections.Counter(), collections.Counter(), collections.Counter()
 lock = threading.Lock()
 until = time.monotonic() + options.seconds if options.seconds else None
+
+
+def stop(*_):
+    global until
+    until = 1e-9
+
+
+signal.signal(signal.SIGTERM, stop)
 
 
 def work(count):

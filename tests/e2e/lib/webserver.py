@@ -168,7 +168,8 @@ async def main():
     parser.add_argument("--name", default="server")
     options = parser.parse_args()
     server = Server(options.name)
-    listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    # asyncio turns Nagle off only where it sees the protocol
+    listener = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.bind(("::", options.port))
