@@ -116,7 +116,9 @@ static enum run run_end(struct exchange_lua *l, int rc)
 	const struct lua_call *c = &l->call;
 
 	if (l->vm->over) {
-		log_warn("lua %s: the limit of %s is reached: the request is refused", script_name(l), limits[l->vm->over]);
+		if (lua_log_allowed())
+			log_warn("lua %s: the limit of %s is reached: the request is refused", script_name(l),
+				 limits[l->vm->over]);
 		co_drop(l);
 		return RUN_REFUSED;
 	}
@@ -125,7 +127,8 @@ static enum run run_end(struct exchange_lua *l, int rc)
 	if (rc != 0) {
 		const char *why = rc == LUA_YIELD ? "it yields outside of its own coroutines" : lua_tostring(c->co, -1);
 		worker_metrics(c->x->w)->lua_errors++;
-		log_warn("lua %s: %s", script_name(l), why ? why : "an error that is no text");
+		if (lua_log_allowed())
+			log_warn("lua %s: %s", script_name(l), why ? why : "an error that is no text");
 	}
 	co_drop(l);
 	return RUN_DONE;

@@ -207,8 +207,7 @@ static int on_respond(lua_State *L)
 
 /* --- log */
 
-/* Scripts of one worker may write so many lines a second, whatever they are asked. */
-static bool line_allowed(void)
+bool lua_log_allowed(void)
 {
 	static __thread uint64_t second;
 	static __thread unsigned int lines;
@@ -229,7 +228,7 @@ static int on_log(lua_State *L)
 	const char *text = luaL_checklstring(L, 2, &n);
 	char line[LOG_LINE_MAX];
 
-	if (level > log_get_level() || !line_allowed())
+	if (level > log_get_level() || !lua_log_allowed())
 		return 0;
 	n = n < sizeof(line) ? n : sizeof(line) - 1;
 	for (size_t i = 0; i < n; i++)

@@ -374,8 +374,9 @@ int lua_vm_environment(struct lua_vm *vm, size_t script, int *env)
 	int rc = lua_vm_resume(vm, co, 0, true, NULL);
 	if (rc != 0 || vm->over) {
 		const char *why = rc == LUA_YIELD ? "it yields outside of its functions" : lua_tostring(co, -1);
-		log_error("lua %s: %s: the request is refused", vm->filters->scripts[script].name,
-			  why ? why : "it failed without a message");
+		if (lua_log_allowed())
+			log_error("lua %s: %s: the request is refused", vm->filters->scripts[script].name,
+				  why ? why : "it failed without a message");
 		lua_pop(L, 1);
 		return -EINVAL;
 	}

@@ -51,6 +51,9 @@ struct lua_vm *lua_vm_of(lua_State *L);
 /* Takes from the budget of steps; raises an error when it is used up. */
 void lua_vm_steps(lua_State *L, size_t steps);
 
+/* Scripts of one worker, and what is wrong with them, may be so many lines a second, whoever asks. */
+bool lua_log_allowed(void);
+
 /* --- lua_string.c: find, match, gmatch, gsub and the like with a budget, into the table at the top */
 void lua_string_functions(lua_State *L);
 /* --- lua_api.c: what handles are made of */
