@@ -93,8 +93,8 @@ static void describe_port(struct cli *cli, const json_t *p)
 	fprintf(cli->out, "\n%sPort %lld/%s%s  %s%s%lld of %lld endpoints healthy%s\n", cli_color(cli, COLOR_BOLD),
 		at_int(p, "port"), at_text_or(p, "protocol", "?"), cli_plain(cli), at_text_or(p, "name", ""),
 		at_text(p, "name") ? ", " : "", at_int(p, "healthy_count"), at_int(p, "endpoint_count"),
-		!http		       ? "" :
-		str_eq(http, "http")    ? ", HTTP: requests are routed one by one" :
+		!http			? "" :
+		str_eq(http, "http")	? ", HTTP: requests are routed one by one" :
 		str_eq(http, "sniffed") ? ", HTTP when the first bytes say so" :
 					  ", routed by TCP or TLS routes");
 	if (!at_count(p, "endpoints"))

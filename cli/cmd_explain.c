@@ -106,7 +106,8 @@ static const struct {
 } paths[] = {
 	{ "attested", "attested: both on this node; the kernel vouches for the caller, no TLS" },
 	{ "hbone", "mutual TLS (HBONE, port 15008)" },
-	{ "http", "the HTTP engine on the caller's node; from there mutual TLS or attested where the endpoint is in the mesh" },
+	{ "http",
+	  "the HTTP engine on the caller's node; from there mutual TLS or attested where the endpoint is in the mesh" },
 	{ "direct", "direct: not a mesh destination, or nothing to add; not encrypted by the mesh" },
 	{ "plaintext", "plaintext: one end is not in the mesh" },
 	{ "refused", "none: refused where the caller connects" },

@@ -157,7 +157,8 @@ static void show_token(struct cli *cli, const json_t *end)
 		fputs(matters ? "none is sent, and a rule asks for one\n" : "none is sent; none is needed\n", cli->out);
 	json_array_foreach(at(token, "issuers"), i, issuer)
 		fprintf(cli->out, "%*staken from %s (%s)%s\n", INDENT, "", at_text_or(issuer, "issuer", "?"),
-			at_text_or(issuer, "origin", "?"), at_true(issuer, "has_keys") ? "" : ", whose keys are not there");
+			at_text_or(issuer, "origin", "?"),
+			at_true(issuer, "has_keys") ? "" : ", whose keys are not there");
 }
 
 static void show_end(struct cli *cli, const json_t *end)
@@ -168,14 +169,16 @@ static void show_end(struct cli *cli, const json_t *end)
 
 	explain_head(cli, "Destination");
 	fprintf(cli->out, "%s%s%s%s", who ? who : "", who && at_text(end, "endpoint") ? " at " : "",
-		at_text_or(end, "endpoint", ""), who || at_text(end, "endpoint") ? "" : at_text_or(end, "cluster", "?"));
+		at_text_or(end, "endpoint", ""),
+		who || at_text(end, "endpoint") ? "" : at_text_or(end, "cluster", "?"));
 	if (problem) {
 		fprintf(cli->out, ": %s\n", problem);
 		return;
 	}
 	fprintf(cli->out, ", the caller being %s\n", at_text_or(end, "peer", "anonymous"));
 	explain_head(cli, "mTLS");
-	fprintf(cli->out, "%s, from %s\n", at_text_or(end, "mtls_mode", "?"), at_text_or(end, "mtls_origin", "the default"));
+	fprintf(cli->out, "%s, from %s\n", at_text_or(end, "mtls_mode", "?"),
+		at_text_or(end, "mtls_origin", "the default"));
 	explain_head(cli, "Policy");
 	if (json_is_boolean(at(end, "allowed")) || !at_true(end, "token.matters")) {
 		AUTO(mem_freep) char *verdict = policy_verdict_text(end);
@@ -230,8 +233,9 @@ int explain_http(struct cli *cli, const char *source)
 			return cli_usage_error(cli, "a header is one line");
 		sb_addf(&headers, "%s\n", header);
 	}
-	AUTO(mem_freep) char *query = cli_query("source", source, "url", cli->args[1], "method",
-						cli_option(cli, "request"), "headers", headers.len ? headers.p : NULL, NULL);
+	AUTO(mem_freep) char *query =
+		cli_query("source", source, "url", cli->args[1], "method", cli_option(cli, "request"), "headers",
+			  headers.len ? headers.p : NULL, NULL);
 	int rc = cli_get(cli, &x, "/v1/http/explain%s", query);
 	if (rc != EXIT_OK)
 		return rc;

@@ -175,7 +175,8 @@ static void show_routes(struct cli *cli, const json_t *items)
 				const char *match = json_string_value(json_array_get(at(r, "matches"), m));
 				bool first = m == 0;
 				if (first)
-					grid_cell(&g, COLOR_NONE, "%s:%lld", at_text_or(s, "service", "?"), at_int(s, "port"));
+					grid_cell(&g, COLOR_NONE, "%s:%lld", at_text_or(s, "service", "?"),
+						  at_int(s, "port"));
 				else
 					grid_cell(&g, COLOR_NONE, "%s", "");
 				grid_cell(&g, COLOR_NONE, "%s", first ? at_text_or(s, "mode", "-") : "");
@@ -197,12 +198,10 @@ static const struct {
 	const char *name;
 	void (*show)(struct cli *cli, const json_t *items);
 } parts[] = {
-	{ "listeners", show_listeners }, { "clusters", show_clusters },
-	{ "endpoints", show_endpoints }, { "secrets", show_dump },
-	{ "connections", show_dump },	 { "pools", show_dump },
-	{ "pods", show_dump },		 { "routes", show_routes },
-	{ "upstreams", show_upstreams }, { "http-pools", show_dump },
-	{ "http-connections", show_dump },
+	{ "listeners", show_listeners }, { "clusters", show_clusters },	    { "endpoints", show_endpoints },
+	{ "secrets", show_dump },	 { "connections", show_dump },	    { "pools", show_dump },
+	{ "pods", show_dump },		 { "routes", show_routes },	    { "upstreams", show_upstreams },
+	{ "http-pools", show_dump },	 { "http-connections", show_dump },
 };
 
 static void show_all(struct cli *cli, const json_t *answer)

@@ -35,8 +35,8 @@ static void show(struct cli *cli, const json_t *r)
 	const char *from = source_side ? at_text(r, "pod") : at_text_or(r, "peer", at_text(r, "source"));
 	const char *to = at_text(r, "endpoint");
 	enum color color = !status || status[0] == '5' || status[0] == '-' || str_eq(status, "0") ? COLOR_BAD :
-			   status[0] == '4'						       ? COLOR_WARN :
-												 COLOR_GOOD;
+			   status[0] == '4'							  ? COLOR_WARN :
+												    COLOR_GOOD;
 	char at_second[16] = "";
 
 	if (clock)
@@ -101,8 +101,9 @@ static char *expression(const char *filter, const char *name, const char *ns)
 		sb_addf(&sb, "%s(node.id.startsWith('%s') || xds.cluster_name.contains('|%s.%.*s.'))",
 			sb.len ? " && " : "", name, slash + 1, (int)(slash - name), name);
 	else if (name)
-		sb_addf(&sb, "%s(node.id.contains('/%s') || xds.cluster_name.contains('|%s.') || "
-			     "xds.cluster_name.endsWith('|%s'))",
+		sb_addf(&sb,
+			"%s(node.id.contains('/%s') || xds.cluster_name.contains('|%s.') || "
+			"xds.cluster_name.endsWith('|%s'))",
 			sb.len ? " && " : "", name, name, name);
 	if (ns && !slash)
 		sb_addf(&sb, "%s(node.id.startsWith('%s/') || xds.cluster_name.contains('.%s.svc.'))",

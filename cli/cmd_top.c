@@ -61,11 +61,11 @@ static json_t *rows_json(const struct top_rows *rows, double seconds)
 
 	for (size_t i = 0; i < rows->n; i++) {
 		const struct top_row *r = &rows->v[i];
-		json_array_append_new(
-			items, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "name", r->name, "requests_per_s",
-					 r->requests, "success", r->success, "p50_ms", r->p50_ms, "p90_ms", r->p90_ms,
-					 "p99_ms", r->p99_ms, "received_bytes_per_s", r->received_bytes,
-					 "sent_bytes_per_s", r->sent_bytes));
+		json_array_append_new(items, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "name", r->name,
+						       "requests_per_s", r->requests, "success", r->success, "p50_ms",
+						       r->p50_ms, "p90_ms", r->p90_ms, "p99_ms", r->p99_ms,
+						       "received_bytes_per_s", r->received_bytes, "sent_bytes_per_s",
+						       r->sent_bytes));
 	}
 	return json_pack("{s:f, s:o}", "seconds", seconds, "items", items);
 }

@@ -88,7 +88,8 @@ static const struct command commands[] = {
 	  "workload (NAMESPACE/NAME, NAME, or the app label) or an address; DESTINATION a service, host name, workload "
 	  "or\n"
 	  "address. Exit status 0 when the connection is allowed, 1 when it is refused or can't be decided here.\n"
-	  "With a URL it is about a request: which route takes it and why those before it did not, where it goes with which\n"
+	  "With a URL it is about a request: which route takes it and why those before it did not, where it goes with "
+	  "which\n"
 	  "retries and timeout, and which rule of the destination's policies allows or denies it.\n\n"
 	  "Examples:\n"
 	  "  meshctl explain frontend catalog:80\n"
@@ -104,16 +105,19 @@ static const struct command commands[] = {
 	  "  meshctl flows -n shop --path plaintext --all -o json\n",
 	  flows_options, 0, 0, cmd_flows },
 	{ "tap", "[SERVICE|WORKLOAD]", "Live requests of HTTP services",
-	  "Each request as it ends: when, what was asked, the answer's status and response flags, how long it took, who "
+	  "Each request as it ends: when, what was asked, the answer's status and response flags, how long it took, "
+	  "who "
 	  "asked\n"
-	  "whom by which route. -o json passes the agent's lines on. A request within the node is told of by both ends.\n\n"
+	  "whom by which route. -o json passes the agent's lines on. A request within the node is told of by both "
+	  "ends.\n\n"
 	  "Examples:\n"
 	  "  meshctl tap catalog\n"
 	  "  meshctl tap -n shop --filter 'response.code >= 500'\n"
 	  "  meshctl tap --filter \"request.headers['x-canary'] == 'true'\" --count 10 -o json\n",
 	  tap_options, 0, 1, cmd_tap },
 	{ "top", "", "Rates, errors and latencies of HTTP services, live",
-	  "From two readings of the agent's metrics: requests a second, the share that did not fail (5xx, none, or a gRPC "
+	  "From two readings of the agent's metrics: requests a second, the share that did not fail (5xx, none, or a "
+	  "gRPC "
 	  "status),\n"
 	  "latencies, bytes a second. On a terminal the table is refreshed until it is interrupted.\n\n"
 	  "Examples:\n"

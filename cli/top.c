@@ -211,8 +211,8 @@ static double grown(double before, double now)
 	return now >= before ? now - before : now;
 }
 
-static void row_fill(const struct top_reading *now, const struct top_group *a, const struct top_group *b, double seconds,
-		     struct top_row *row)
+static void row_fill(const struct top_reading *now, const struct top_group *a, const struct top_group *b,
+		     double seconds, struct top_row *row)
 {
 	double buckets[TOP_BUCKETS_MAX];
 	/* All that is counted begins anew at once. */

@@ -15,7 +15,7 @@ struct top_group {
 };
 
 struct top_reading {
-	struct table *groups; /* name -> top_group */
+	struct table *groups;		/* name -> top_group */
 	double bounds[TOP_BUCKETS_MAX]; /* ms, ascending; the last may be infinite */
 	size_t bound_count;
 };
@@ -26,9 +26,9 @@ void top_reading_done(struct top_reading *r);
 
 struct top_row {
 	char *name;
-	double requests, success; /* a second; share of 1 */
+	double requests, success;	   /* a second; share of 1 */
 	double received_bytes, sent_bytes; /* a second */
-	double p50_ms, p90_ms, p99_ms; /* negative: not known */
+	double p50_ms, p90_ms, p99_ms;	   /* negative: not known */
 };
 
 struct top_rows {

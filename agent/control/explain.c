@@ -159,12 +159,15 @@ static void settle_path(struct explain *x)
 		bool attested = d && d->enrolled && workload_is_local(d) && x->to.proto == IPPROTO_TCP;
 		x->path = attested ? "attested" : "direct";
 	}
-	x->authenticated = http ? s && x->destination && !str_eq(path_from_plan(x), "plaintext") && x->destination->enrolled :
-				  str_eq(x->path, "hbone") || str_eq(x->path, "attested");
+	x->authenticated =
+		http ? s && x->destination && !str_eq(path_from_plan(x), "plaintext") && x->destination->enrolled :
+		       str_eq(x->path, "hbone") || str_eq(x->path, "attested");
 	if (!http)
 		return;
 	x->path = "http";
-	note(x, "Its requests are routed and balanced one by one. What happens to one: meshctl explain %s http://HOST/PATH.",
+	note(x,
+	     "Its requests are routed and balanced one by one. What happens to one: meshctl explain %s "
+	     "http://HOST/PATH.",
 	     s ? s->uid : "SOURCE");
 }
 
@@ -267,8 +270,8 @@ static json_t *explain_inbound_part(struct explain *x)
 		     node_of(d));
 	const struct identity *peer = x->authenticated && x->source.workload ? x->source.workload->identity : NULL;
 	bool by_helper = str_eq(x->path, "hbone") || str_eq(x->path, "http");
-	o = inbound_json(x->rq, d, policy, peer, &x->source.addr, &x->chosen, x->to.proto, !by_helper, &x->inbound_reason,
-			 &disagrees);
+	o = inbound_json(x->rq, d, policy, peer, &x->source.addr, &x->chosen, x->to.proto, !by_helper,
+			 &x->inbound_reason, &disagrees);
 	if (judged_by_request(policy, d, &x->to, x->chosen.port) && x->inbound_reason != DROP_MTLS_REQUIRED) {
 		x->inbound_reason = DROP_NONE;
 		disagrees = NULL;
@@ -415,7 +418,8 @@ static void authz_one(const struct explain *x, json_t *items, const struct workl
 	if (by_request) {
 		json_set(o, "allowed", json_null());
 		json_set_bool(o, "by_request", true);
-		json_set_text(o, "problem", "each request is judged by its rules; ask about one, with a URL (http://HOST/PATH)");
+		json_set_text(o, "problem",
+			      "each request is judged by its rules; ask about one, with a URL (http://HOST/PATH)");
 	}
 	json_set_text(o, "peer", peer ? peer->uri : NULL);
 	json_set_u64(o, "port", at->port);

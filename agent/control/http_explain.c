@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -19,6 +18,7 @@
 #include "agent/base/str.h"
 #include "agent/compile/compile.h"
 #include "agent/control/backend.h"
+#include "agent/control/http_ejected.h"
 #include "agent/control/http_inbound.h"
 #include "agent/control/http_request.h"
 #include "agent/control/http_words.h"
@@ -40,7 +40,7 @@ struct explain {
 	const struct http_route *route;
 	size_t match;
 	size_t tried;
-	bool refused, undecided;  /* of the whole */
+	bool refused, undecided;   /* of the whole */
 	size_t ends, ends_refused; /* destinations whose policy was asked */
 	json_t *answer, *routes, *clusters, *inbound, *notes;
 };
@@ -154,7 +154,8 @@ static void ask_kernel(struct explain *x)
 		json_set_text(o, "reason", text_of_reason(out.reason));
 		json_set_text(o, "help", text_of_reason_help(out.reason));
 	} else {
-		note(x, "The kernel does not bring this connection to the HTTP engine (the port is not declared as HTTP, or "
+		note(x, "The kernel does not bring this connection to the HTTP engine (the port is not declared as "
+			"HTTP, or "
 			"the engine is off): routes of HTTP have no effect on it.");
 	}
 }
@@ -333,7 +334,7 @@ static void tell_cluster(struct explain *x, const struct http_destination *desti
 	json_add(x->clusters, o);
 
 	const struct cluster_endpoint *e = c ? first_usable(c) : NULL;
-	bool on = rc == 0 && (c->lb == CLUSTER_PASSTHROUGH || (!e && c->dynamic_dns));
+	bool on = c && (c->lb == CLUSTER_PASSTHROUGH || (!e && c->dynamic_dns));
 	if (e && !on) {
 		ask_end(x, &e->addr, destination);
 	} else if (on) {
@@ -342,8 +343,9 @@ static void tell_cluster(struct explain *x, const struct http_destination *desti
 		json_t *end = json_object();
 		json_set_text(end, "cluster", destination->cluster);
 		json_set_bool(end, "allowed", false);
-		json_set_text(end, "problem", rc < 0 ? "answered with 503 (NC): there is no such service, port or subset" :
-						       "answered with 503 (UH): it has no endpoint");
+		json_set_text(end, "problem",
+			      rc < 0 ? "answered with 503 (NC): there is no such service, port or subset" :
+				       "answered with 503 (UH): it has no endpoint");
 		json_add(x->inbound, end);
 		x->ends++;
 		x->ends_refused++;
@@ -394,73 +396,6 @@ static void without_helper(struct explain *x)
 }
 
 /* --- the answer --- */
-
-struct ejections {
-	struct request *rq;
-	json_t *answer;
-};
-
-static void mark(json_t *answer, const char *cluster, const char *address, double left_s)
-{
-	size_t i, k;
-	json_t *c, *e;
-
-	json_array_foreach(json_object_get(answer, "clusters"), i, c)
-	{
-		if (!str_eq(json_string_value(json_object_get(c, "name")), cluster))
-			continue;
-		json_array_foreach(json_object_get(c, "endpoints"), k, e)
-		{
-			if (!str_eq(json_string_value(json_object_get(e, "address")), address))
-				continue;
-			json_set_bool(e, "ejected", true);
-			json_set(e, "ejected_for_s", json_real(left_s));
-		}
-	}
-}
-
-static void on_dump(const char *json, void *ctx)
-{
-	struct ejections *j = ctx;
-	struct request *rq = j->rq;
-	json_t *rows = json ? json_loads(json, 0, NULL) : NULL, *c, *e;
-	size_t i, k;
-
-	json_array_foreach(rows, i, c)
-	{
-		json_array_foreach(json_object_get(c, "endpoints"), k, e)
-		{
-			if (str_eq(json_string_value(json_object_get(e, "health")), "ejected"))
-				mark(j->answer, json_string_value(json_object_get(c, "name")),
-				     json_string_value(json_object_get(e, "address")),
-				     json_number_value(json_object_get(e, "ejected_for_s")));
-		}
-	}
-	json_decref(rows);
-	if (request_cancelled(rq))
-		json_decref(j->answer);
-	else
-		reply_json(rq, j->answer);
-	free(j);
-	request_resume(rq);
-}
-
-/* With what the helper has ejected, when there is something to eject. Takes answer. */
-static void reply_with_ejections(struct request *rq, json_t *answer)
-{
-	const struct control_backend *b = request_backend(rq);
-	bool any = json_array_size(json_object_get(answer, "clusters")) > 0;
-	struct ejections *j = any && b->dump ? calloc(1, sizeof(*j)) : NULL;
-
-	if (!j) {
-		reply_json(rq, answer);
-		return;
-	}
-	*j = (struct ejections){ rq, answer };
-	request_wait(rq);
-	if (b->dump("clusters", on_dump, j, b->arg) < 0)
-		on_dump(NULL, j);
-}
 
 static const char *verdict_of(const struct explain *x)
 {

@@ -84,14 +84,15 @@ static bool kernel_refuses(struct request *rq, const struct http_inbound *in, en
 	struct err err = ERR_INIT;
 
 	if (!workload_is_local(in->workload) || !b->explain_inbound ||
-	    b->explain_inbound(in->workload, in->peer ? in->peer->id : 0, &in->source_addr, in->at.port, IPPROTO_TCP, &live,
-			       &err, b->arg) < 0)
+	    b->explain_inbound(in->workload, in->peer ? in->peer->id : 0, &in->source_addr, in->at.port, IPPROTO_TCP,
+			       &live, &err, b->arg) < 0)
 		return false;
 	*reason = live.reason;
 	return !live.to_helper && live.reason != DROP_NONE;
 }
 
-static enum http_inbound_verdict judge(struct request *rq, const struct http_inbound *in, const struct policy *p, json_t *o)
+static enum http_inbound_verdict judge(struct request *rq, const struct http_inbound *in, const struct policy *p,
+				       json_t *o)
 {
 	const struct policy_http_input input = {
 		.peer = in->peer,
@@ -134,9 +135,10 @@ struct json_t *http_inbound_json(struct request *rq, const struct http_inbound *
 	json_set(o, "endpoint", json_of_addr_port(&in->at));
 	if (!w || !w->enrolled || w == in->source) {
 		json_set_bool(o, "allowed", true);
-		json_set_text(o, "problem", !w ? "outside the mesh: no policy is applied at its end" :
-				!w->enrolled   ? "not in the mesh: no policy is applied at its end" :
-						 "the workload calls itself: no policy is applied");
+		json_set_text(o, "problem",
+			      !w	   ? "outside the mesh: no policy is applied at its end" :
+			      !w->enrolled ? "not in the mesh: no policy is applied at its end" :
+					     "the workload calls itself: no policy is applied");
 		return o;
 	}
 	struct policy *policy = policy_for(rq, w);

@@ -153,9 +153,10 @@ static int url_split(struct asked_request *r, const char *url, char **path, stru
 	for (char *p = r->scheme; *p; p++)
 		*p = (char)tolower((unsigned char)*p);
 	if (str_eq(r->scheme, "https"))
-		return err_set(err, -EINVAL,
-			       "the mesh does not look into TLS that the application speaks itself: explain the connection "
-			       "(meshctl explain SOURCE HOST:443), or give the URL with http: where the mesh originates TLS");
+		return err_set(
+			err, -EINVAL,
+			"the mesh does not look into TLS that the application speaks itself: explain the connection "
+			"(meshctl explain SOURCE HOST:443), or give the URL with http: where the mesh originates TLS");
 	if (!str_eq(r->scheme, "http"))
 		return err_set(err, -EINVAL, "\"%.40s\" is not http", r->scheme);
 	return 0;

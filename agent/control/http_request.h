@@ -17,7 +17,7 @@ struct asked_header {
 };
 
 struct asked_request {
-	char *scheme, *host; /* of the URL: "http", "catalog:8080" or "[fd00::1]" */
+	char *scheme, *host;			 /* of the URL: "http", "catalog:8080" or "[fd00::1]" */
 	char *method, *authority, *path, *query; /* path: normalised; query NULL: none */
 	struct asked_header headers[ASKED_HEADERS_MAX];
 	size_t header_count;

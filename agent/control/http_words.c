@@ -22,7 +22,7 @@ static void separate(struct sb *out, size_t from)
 static void add_text(struct sb *out, const struct http_text *t, bool invert)
 {
 	static const char *const verbs[] = {
-		[HTTP_TEXT_EXACT] = "= ",	[HTTP_TEXT_PREFIX] = "prefix ",	  [HTTP_TEXT_SUFFIX] = "suffix ",
+		[HTTP_TEXT_EXACT] = "= ",	[HTTP_TEXT_PREFIX] = "prefix ",	 [HTTP_TEXT_SUFFIX] = "suffix ",
 		[HTTP_TEXT_REGEX] = "matches ", [HTTP_TEXT_PRESENT] = "present", [HTTP_TEXT_PATH_PREFIX] = "below ",
 	};
 	const char *verb = (size_t)t->kind < ARRAY_SIZE(verbs) ? verbs[t->kind] : "? ";
@@ -275,8 +275,9 @@ struct json_t *route_json(const struct http_route *route)
 	json_set(o, "matches", matches);
 	words_of_action(route, &words);
 	set_words(o, "action", &words);
-	json_set(o, "destinations", destinations_json(route->destinations, route->destination_count,
-						       route->total_weight + route->invalid_weight));
+	json_set(o, "destinations",
+		 destinations_json(route->destinations, route->destination_count,
+				   route->total_weight + route->invalid_weight));
 	json_set_u64(o, "timeout_ms", route->timeout_ms);
 	words_of_retries(&route->retry, &words);
 	set_words(o, "retries", &words);

@@ -220,7 +220,8 @@ static const char status_json[] =
 	"\"helper\":{\"pid\":42,\"ready\":true,\"uptime_s\":65,\"restarts\":1,\"draining\":0,\"orphans\":0},"
 	"\"pods\":{\"local\":3,\"enrolled\":3,\"ready\":3,\"failed\":[]},\"trust_domain\":\"cluster.local\","
 	"\"services\":4,"
-	"\"workloads\":6,\"connections\":{\"direct\":1,\"attested\":20,\"hbone\":3,\"plaintext\":0},\"accepted\":{\"direct\":0,\"attested\":20,\"hbone\":7,\"plaintext\":0},\"drops\":{"
+	"\"workloads\":6,\"connections\":{\"direct\":1,\"attested\":20,\"hbone\":3,\"plaintext\":0},\"accepted\":{"
+	"\"direct\":0,\"attested\":20,\"hbone\":7,\"plaintext\":0},\"drops\":{"
 	"\"policy_deny\":2},"
 	"\"maps\":[{\"name\":\"services\",\"entries\":1000,\"max_entries\":1024},{\"name\":\"pods\",\"entries\":3,"
 	"\"max_entries\":64}]}";
@@ -281,21 +282,32 @@ static void test_explain_tells_a_story(void **state)
 }
 
 static const char http_json[] =
-	"{\"verdict\":\"refused\",\"source\":{\"workload\":\"shop/fe-1\",\"address\":\"10.0.0.1\",\"identity\":\"spiffe://t/fe\","
-	"\"node\":\"a\"},\"destination\":{\"asked\":\"10.6.0.2:80\",\"protocol\":\"tcp\",\"service\":null,\"workload\":null},"
-	"\"request\":{\"method\":\"POST\",\"authority\":\"web\",\"path\":\"/x\",\"query\":\"a=1\",\"headers\":{\"x-a\":\"1\"}},"
-	"\"target\":{\"routes\":5},\"routes\":[{\"index\":0,\"name\":\"canary\",\"origin\":\"v.yaml:7\",\"owner\":\"VirtualService "
-	"shop/web\",\"taken\":false,\"tried\":[{\"conditions\":\"header x-canary = true\",\"why_not\":\"header x-canary is "
-	"absent\"}]},{\"index\":1,\"name\":\"rest\",\"origin\":\"v.yaml:12\",\"owner\":\"VirtualService shop/web\",\"taken\":true,"
+	"{\"verdict\":\"refused\",\"source\":{\"workload\":\"shop/"
+	"fe-1\",\"address\":\"10.0.0.1\",\"identity\":\"spiffe://t/fe\","
+	"\"node\":\"a\"},\"destination\":{\"asked\":\"10.6.0.2:80\",\"protocol\":\"tcp\",\"service\":null,\"workload\":"
+	"null},"
+	"\"request\":{\"method\":\"POST\",\"authority\":\"web\",\"path\":\"/"
+	"x\",\"query\":\"a=1\",\"headers\":{\"x-a\":\"1\"}},"
+	"\"target\":{\"routes\":5},\"routes\":[{\"index\":0,\"name\":\"canary\",\"origin\":\"v.yaml:7\",\"owner\":"
+	"\"VirtualService "
+	"shop/web\",\"taken\":false,\"tried\":[{\"conditions\":\"header x-canary = true\",\"why_not\":\"header "
+	"x-canary is "
+	"absent\"}]},{\"index\":1,\"name\":\"rest\",\"origin\":\"v.yaml:12\",\"owner\":\"VirtualService "
+	"shop/web\",\"taken\":true,"
 	"\"tried\":[{\"conditions\":\"every request\",\"why_not\":null}]}],"
 	"\"route\":{\"action\":\"outbound|80||web\",\"retries\":\"2 on reset\"},"
-	"\"clusters\":[{\"name\":\"outbound|80||web\",\"share\":1.0,\"exists\":true,\"endpoint_count\":2,\"endpoints\":["
+	"\"clusters\":[{\"name\":\"outbound|80||web\",\"share\":1.0,\"exists\":true,\"endpoint_count\":2,\"endpoints\":"
+	"["
 	"{\"address\":\"10.0.0.2:8080\",\"workload\":\"shop/web-1\",\"node\":\"a\",\"version\":\"v1\",\"healthy\":true,"
-	"\"ejected\":true,\"ejected_for_s\":9.6},{\"address\":\"10.0.0.3:8080\",\"workload\":\"shop/web-2\",\"node\":\"b\","
+	"\"ejected\":true,\"ejected_for_s\":9.6},{\"address\":\"10.0.0.3:8080\",\"workload\":\"shop/"
+	"web-2\",\"node\":\"b\","
 	"\"healthy\":true,\"ejected\":false}]}],"
-	"\"inbound\":[{\"workload\":\"shop/web-1\",\"endpoint\":\"10.0.0.2:8080\",\"allowed\":false,\"peer\":\"spiffe://t/fe\","
-	"\"mtls_mode\":\"STRICT\",\"mtls_origin\":\"shop/default\",\"reason\":\"policy_deny\",\"help\":\"A rule denies it.\","
-	"\"rule\":{\"action\":\"DENY\",\"name\":\"shop/no-post\",\"origin\":\"p.yaml:3\",\"rule\":0},\"custom\":[],\"rules\":["
+	"\"inbound\":[{\"workload\":\"shop/web-1\",\"endpoint\":\"10.0.0.2:8080\",\"allowed\":false,\"peer\":\"spiffe:/"
+	"/t/fe\","
+	"\"mtls_mode\":\"STRICT\",\"mtls_origin\":\"shop/default\",\"reason\":\"policy_deny\",\"help\":\"A rule denies "
+	"it.\","
+	"\"rule\":{\"action\":\"DENY\",\"name\":\"shop/"
+	"no-post\",\"origin\":\"p.yaml:3\",\"rule\":0},\"custom\":[],\"rules\":["
 	"{\"action\":\"DENY\",\"name\":\"shop/no-post\",\"origin\":\"p.yaml:3\",\"rule\":0,\"why_not\":null},"
 	"{\"action\":\"ALLOW\",\"name\":\"shop/get\",\"origin\":\"p.yaml:9\",\"rule\":0,\"why_not\":\"methods\"}],"
 	"\"token\":{\"matters\":false,\"issuers\":[]}}],\"notes\":[\"A note.\"]}";
@@ -327,8 +339,9 @@ static void test_explain_a_url_tells_routes_endpoints_and_rules(void **state)
 	       "                 DENY shop/no-post, rule 1 (p.yaml:3): matches\n"
 	       "                 ALLOW shop/get, rule 1 (p.yaml:9): does not match: methods\n"
 	       "  Note         A note.\n");
-	assert_string_equal(canned.asked,
-			    "/v1/http/explain?source=fe&url=http%3A%2F%2Fweb%2Fx%3Fa%3D1&method=POST&headers=X-A%3A1%0AX-B%3A2%0A");
+	assert_string_equal(
+		canned.asked,
+		"/v1/http/explain?source=fe&url=http%3A%2F%2Fweb%2Fx%3Fa%3D1&method=POST&headers=X-A%3A1%0AX-B%3A2%0A");
 	prints("explain fe http://web/ -o json", "{\"verdict\":\"allowed\"}", 0, "{\n  \"verdict\": \"allowed\"\n}\n");
 	fails("explain fe web:80 -X POST", "{}", 2, "give a URL, http://web:80/");
 	fails("explain fe http://web/ -p udp", "{}", 2, "--proto is for connections");
@@ -337,10 +350,11 @@ static void test_explain_a_url_tells_routes_endpoints_and_rules(void **state)
 static void test_routes_have_a_row_for_each_match(void **state)
 {
 	(void)state;
-	static const char json[] =
-		"{\"items\":[{\"service\":\"web.shop\",\"port\":80,\"mode\":\"http\",\"routes\":[{\"name\":\"a\",\"origin\":\"v.yaml:7\","
-		"\"matches\":[\"path = /a\",\"path = /b\"],\"action\":\"answer 200\"},{\"name\":\"b\",\"origin\":null,\"matches\":[],"
-		"\"action\":\"outbound|80||web\"}]}]}";
+	static const char json[] = "{\"items\":[{\"service\":\"web.shop\",\"port\":80,\"mode\":\"http\",\"routes\":[{"
+				   "\"name\":\"a\",\"origin\":\"v.yaml:7\","
+				   "\"matches\":[\"path = /a\",\"path = /b\"],\"action\":\"answer "
+				   "200\"},{\"name\":\"b\",\"origin\":null,\"matches\":[],"
+				   "\"action\":\"outbound|80||web\"}]}]}";
 	prints("proxy-config routes fe -n shop --service web", json, 0,
 	       "HOST:PORT    MODE  ROUTE  MATCH      ACTION            FROM\n"
 	       "web.shop:80  http  a      path = /a  answer 200        v.yaml:7\n"
@@ -354,11 +368,14 @@ static void test_tap_prints_a_line_for_each_request(void **state)
 {
 	(void)state;
 	static const char lines[] =
-		"{\"time\":\"2026-11-21T12:00:01.123Z\",\"method\":\"GET\",\"authority\":\"web\",\"path\":\"/x\",\"status\":503,"
-		"\"flags\":\"UF\",\"details\":\"connect failed\",\"duration_ms\":7,\"endpoint\":\"10.0.0.2:8080\",\"route\":\"r\","
+		"{\"time\":\"2026-11-21T12:00:01.123Z\",\"method\":\"GET\",\"authority\":\"web\",\"path\":\"/"
+		"x\",\"status\":503,"
+		"\"flags\":\"UF\",\"details\":\"connect "
+		"failed\",\"duration_ms\":7,\"endpoint\":\"10.0.0.2:8080\",\"route\":\"r\","
 		"\"reporter\":\"source\",\"pod\":\"shop/fe-1\"}\n"
 		"{\"lost\":4}\n"
-		"{\"time\":\"2026-11-21T12:00:02.000Z\",\"method\":\"GET\",\"path\":\"/y\",\"status\":200,\"flags\":null,"
+		"{\"time\":\"2026-11-21T12:00:02.000Z\",\"method\":\"GET\",\"path\":\"/"
+		"y\",\"status\":200,\"flags\":null,"
 		"\"duration_ms\":1,\"reporter\":\"destination\",\"pod\":\"shop/web-1\",\"peer\":\"spiffe://t/fe\"}\n"
 		"{\"status\":204}\n";
 	prints("tap web -n shop --filter a>1 --rate 5 --count 2", lines, 0,

@@ -98,7 +98,8 @@ static void test_counters_that_went_back_began_anew(void **state)
 
 static void test_quantiles(void **state)
 {
-	const double bounds[] = { 1, 10, INFINITY }, some[] = { 0, 10, 10 }, beyond[] = { 0, 0, 4 }, none[] = { 0, 0, 0 };
+	const double bounds[] = { 1, 10, INFINITY }, some[] = { 0, 10, 10 }, beyond[] = { 0, 0, 4 },
+		     none[] = { 0, 0, 0 };
 	(void)state;
 
 	assert_true(fabs(top_quantile(bounds, some, 3, 0.5) - 5.5) < 1e-9);

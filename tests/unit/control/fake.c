@@ -57,31 +57,37 @@ static const char config[] =
 				       "wrong, namespace: shop }\n"
 				       "spec: { action: REFUSE }\n";
 
-static const char http_config[] = WORKLOAD("web-1", "web", "node-a", "10.50.1.40") WORKLOAD("web-2", "web", "node-b",
-											   "10.50.2.40")
-	"apiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: shop }\n"
-	"spec:\n  clusterIPs: [10.60.0.50]\n  selector: { app: web }\n"
-	"  ports:\n  - { name: http, port: 80, targetPort: 8080 }\n---\n"
-	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: web, namespace: shop }\n"
-	"spec:\n  host: web\n  subsets:\n  - { name: v1, labels: { version: v1 } }\n"
-	"  - { name: v2, labels: { version: v2 } }\n---\n"
-	"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: web, namespace: shop }\n"
-	"spec:\n  hosts: [ web ]\n  http:\n"
-	"  - name: canary\n    match: [ { headers: { x-canary: { exact: \"true\" } } } ]\n"
-	"    rewrite: { uri: /admin }\n"
-	"    timeout: 2s\n    retries: { attempts: 3, perTryTimeout: 500ms, retryOn: 5xx }\n"
-	"    route: [ { destination: { host: web, subset: v1 } } ]\n"
-	"  - name: old\n    match: [ { uri: { prefix: /old } } ]\n    redirect: { uri: /new }\n"
-	"  - name: gone\n    match: [ { uri: { exact: /gone } } ]\n    route: [ { destination: { host: web, subset: v2 } } ]\n"
-	"  - name: split\n    route:\n    - { destination: { host: web, subset: v1 }, weight: 90 }\n"
-	"    - { destination: { host: web }, weight: 10 }\n---\n"
-	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: web-admin, namespace: shop }\n"
-	"spec:\n  selector: { matchLabels: { app: web } }\n  action: DENY\n"
-	"  rules: [ { to: [ { operation: { paths: [ \"/admin*\" ] } } ] } ]\n---\n"
-	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: web-callers, namespace: shop }\n"
-	"spec:\n  selector: { matchLabels: { app: web } }\n  action: ALLOW\n"
-	"  rules:\n  - { to: [ { operation: { methods: [ GET ] } } ] }\n"
-	"  - { from: [ { source: { requestPrincipals: [ \"*\" ] } } ], to: [ { operation: { methods: [ POST ] } } ] }\n";
+static const char http_config[] = WORKLOAD("web-1", "web", "node-a", "10.50.1.40") WORKLOAD(
+	"web-2", "web", "node-b",
+	"10.50.2.40") "apiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: shop }\n"
+		      "spec:\n  clusterIPs: [10.60.0.50]\n  selector: { app: web }\n"
+		      "  ports:\n  - { name: http, port: 80, targetPort: 8080 }\n---\n"
+		      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: web, namespace: "
+		      "shop }\n"
+		      "spec:\n  host: web\n  subsets:\n  - { name: v1, labels: { version: v1 } }\n"
+		      "  - { name: v2, labels: { version: v2 } }\n---\n"
+		      "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: web, namespace: "
+		      "shop }\n"
+		      "spec:\n  hosts: [ web ]\n  http:\n"
+		      "  - name: canary\n    match: [ { headers: { x-canary: { exact: \"true\" } } } ]\n"
+		      "    rewrite: { uri: /admin }\n"
+		      "    timeout: 2s\n    retries: { attempts: 3, perTryTimeout: 500ms, retryOn: 5xx }\n"
+		      "    route: [ { destination: { host: web, subset: v1 } } ]\n"
+		      "  - name: old\n    match: [ { uri: { prefix: /old } } ]\n    redirect: { uri: /new }\n"
+		      "  - name: gone\n    match: [ { uri: { exact: /gone } } ]\n    route: [ { destination: { host: "
+		      "web, subset: v2 } } ]\n"
+		      "  - name: split\n    route:\n    - { destination: { host: web, subset: v1 }, weight: 90 }\n"
+		      "    - { destination: { host: web }, weight: 10 }\n---\n"
+		      "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: web-admin, "
+		      "namespace: shop }\n"
+		      "spec:\n  selector: { matchLabels: { app: web } }\n  action: DENY\n"
+		      "  rules: [ { to: [ { operation: { paths: [ \"/admin*\" ] } } ] } ]\n---\n"
+		      "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: web-callers, "
+		      "namespace: shop }\n"
+		      "spec:\n  selector: { matchLabels: { app: web } }\n  action: ALLOW\n"
+		      "  rules:\n  - { to: [ { operation: { methods: [ GET ] } } ] }\n"
+		      "  - { from: [ { source: { requestPrincipals: [ \"*\" ] } } ], to: [ { operation: { methods: [ "
+		      "POST ] } } ] }\n";
 
 static const struct plan *on_plan(void *arg)
 {

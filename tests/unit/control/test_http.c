@@ -139,8 +139,7 @@ static void test_explain_tells_what_only_a_token_could(void **state)
 	says(x, "inbound.0.reason", "policy_no_allow");
 	says(x, "inbound.0.rules.1.why_not", "methods");
 	says(x, "inbound.0.rules.2.why_not", "requestPrincipals");
-	AUTO(json_freep) json_t *token =
-		get(*state, EXPLAIN "%2F&method=POST&headers=authorization%3A%20Bearer%20abc");
+	AUTO(json_freep) json_t *token = get(*state, EXPLAIN "%2F&method=POST&headers=authorization%3A%20Bearer%20abc");
 	says(token, "verdict", "unknown");
 	assert_true(json_is_true(find(token, "inbound.0.token.matters")));
 }
@@ -169,7 +168,8 @@ static void test_explain_asks_the_ends_on_other_nodes_and_shows_ejections(void *
 	AUTO(json_freep) json_t *y = get(f, EXPLAIN "%2Fx");
 	assert_true(json_is_false(find(y, "clusters.0.endpoints.0.ejected")));
 	assert_true(json_is_true(find(y, "clusters.0.endpoints.1.ejected")));
-	AUTO(json_freep) json_t *z = get(f, "/v1/http/explain?source=payments&url=http%3A%2F%2Fweb.shop%2Fx&method=PUT");
+	AUTO(json_freep) json_t *z =
+		get(f, "/v1/http/explain?source=payments&url=http%3A%2F%2Fweb.shop%2Fx&method=PUT");
 	says(z, "verdict", "refused");
 	says(z, "inbound.1.workload", "shop/web-1");
 }
@@ -220,7 +220,8 @@ static void test_tap_passes_lines_through_until_it_ends(void **state)
 	f->tap_lines[0] = "{\"path\":\"/a\"}";
 	f->tap_lines[1] = "{\"bad\":\n1}"; /* would be two lines */
 	f->tap_lines[2] = "{\"path\":\"/b\"}";
-	AUTO(answer_done) struct answer a = fake_ask(f, "GET", "/v1/tap?filter=response.code%20%3E%3D%20500&rate=9", NULL);
+	AUTO(answer_done) struct answer a =
+		fake_ask(f, "GET", "/v1/tap?filter=response.code%20%3E%3D%20500&rate=9", NULL);
 	assert_int_equal(a.status, 200);
 	assert_non_null(strstr(a.body, "{\"path\":\"/a\"}\n{\"path\":\"/b\"}\n"));
 	assert_non_null(strstr(a.body, "{\"lost\":1}"));
@@ -245,7 +246,8 @@ static void test_asked_request_headers_are_joined_and_operations_applied(void **
 	struct err err = ERR_INIT;
 	(void)state;
 	assert_int_equal(asked_request_init(&r, "http://[fd00::1]:8080?q=1#f", NULL,
-					    "A: 1\na:2\r\nHost: other\nB:  x \n", PATH_BASE, &err), 0);
+					    "A: 1\na:2\r\nHost: other\nB:  x \n", PATH_BASE, &err),
+			 0);
 	assert_string_equal(r.host, "[fd00::1]:8080");
 	assert_string_equal(r.authority, "other");
 	assert_string_equal(r.path, "/");
@@ -256,8 +258,12 @@ static void test_asked_request_headers_are_joined_and_operations_applied(void **
 	char remove[] = "b", set_name[] = "A", set_value[] = "3", add_name[] = "a", add_value[] = "4";
 	char *removes[] = { remove };
 	struct http_header_value set = { set_name, set_value }, add = { add_name, add_value };
-	struct http_route route = { .request = { .set = &set, .set_count = 1, .add = &add, .add_count = 1,
-						 .remove = removes, .remove_count = 1 } };
+	struct http_route route = { .request = { .set = &set,
+						 .set_count = 1,
+						 .add = &add,
+						 .add_count = 1,
+						 .remove = removes,
+						 .remove_count = 1 } };
 	assert_int_equal(asked_request_apply(&r, &route, SIZE_MAX, NULL), 0);
 	assert_string_equal(asked_request_header(&r, "a"), "3,4");
 	assert_null(asked_request_header(&r, "b"));
