@@ -15,3 +15,4 @@ fuzz_headers_USES := helper
 fuzz_path_USES := model
 fuzz_http2_USES := helper
 fuzz_jwt_USES := helper
+fuzz_format_USES := helper

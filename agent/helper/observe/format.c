@@ -53,7 +53,7 @@ struct log_format {
 
 /* The literal text up to the next operator, which *out is. Returns where what is behind it begins; a piece of text ends
  * with the percent sign that it has to show. */
-static const char *piece_read(const char *p, struct piece *out)
+static const char *piece_read(const char *p, bool json, struct piece *out)
 {
 	size_t len = strcspn(p, "%");
 	*out = (struct piece){ .text = p, .len = len };
@@ -61,8 +61,10 @@ static const char *piece_read(const char *p, struct piece *out)
 	if (!*p)
 		return p;
 	size_t n = operator_find(p, &out->call);
-	if (n)
+	/* One that has no end in its own string must not reach into the next. */
+	if (n && (!json || !memchr(p, '"', n)))
 		return p + n;
+	out->call = (struct operator_call){ 0 };
 	out->len++; /* a lone percent sign is itself, and two are one */
 	return p + (p[1] == '%' ? 2 : 1);
 }
@@ -71,7 +73,7 @@ void record_format(const struct request_record *r, const char *format, struct sb
 {
 	while (*format) {
 		struct piece piece;
-		format = piece_read(format, &piece);
+		format = piece_read(format, false, &piece);
 		sb_add_bytes(out, piece.text, piece.len);
 		if (piece.call.name && !operator_write(r, &piece.call, out))
 			sb_add(out, "-");
@@ -103,7 +105,7 @@ struct log_format *log_format_new(const char *text, bool json)
 		if (!ok)
 			break;
 		struct piece *piece = &f->pieces[f->count++];
-		p = piece_read(p, piece);
+		p = piece_read(p, json, piece);
 		piece->whole = json && is_whole(piece, p);
 		piece->len -= piece->whole;
 		p += piece->whole;

@@ -203,6 +203,12 @@ static void test_json_types(void **state)
 		"{\"n\":200,\"t\":\"HTTP/1.1\",\"m\":\"200HTTP/1.1\",\"200\" : 1,\"q\":\"\\\"200\\\"\",\"none\":null}");
 }
 
+static void test_json_operator_without_end_stays_in_its_string(void **state)
+{
+	struct fake *f = *state;
+	json_is(&f->r, "{\"a\":\"%REQ(X\",\"b\":\"x)%\"}", "{\"a\":\"%REQ(X\",\"b\":\"x)%\"}");
+}
+
 static void test_istio_defaults(void **state)
 {
 	struct fake *f = *state;
@@ -248,6 +254,7 @@ int main(void)
 		CASE(test_hostile_values_stay_in_their_line),
 		CASE(test_cut_leaves_whole_characters),
 		CASE(test_json_types),
+		CASE(test_json_operator_without_end_stays_in_its_string),
 		CASE(test_istio_defaults),
 		cmocka_unit_test(test_utf8_by_rfc_3629),
 	};
