@@ -7,11 +7,14 @@
 
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/config/arena.h"
 #include "agent/config/kinds_http.h"
 #include "agent/config/node.h"
+#include "agent/config/yaml.h"
 #include "agent/model/telemetry.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,9 +116,23 @@ static int override_apply(struct metric_override *o, const struct node *override
 	return 0;
 }
 
+/* Overrides are of the providers that they are said with; none named means all. */
+static bool is_prometheus(const struct compiler *c, const struct node *metrics)
+{
+	const struct node *providers = FIRST(node_get(metrics, "providers"));
+	for (const struct node *p = providers; p; p = p->next) {
+		const char *name = node_get_text(p, "name");
+		if (str_eq(name, "prometheus") || (name && node_get(provider_find(c, name), "prometheus")))
+			return true;
+	}
+	return !providers;
+}
+
 static int metrics_apply(struct building *b, const struct node *metrics)
 {
 	for (const struct node *m = FIRST(metrics); m; m = m->next) {
+		if (!is_prometheus(b->c, m))
+			continue;
 		for (const struct node *o = FIRST(node_get(m, "overrides")); o; o = o->next) {
 			const struct node *match = node_get(o, "match");
 			const char *metric = node_get_text(match, "metric");
@@ -175,6 +192,18 @@ static void logs_clear(struct telemetry *t, unsigned int modes)
 	}
 }
 
+static void json_text(const char *text, struct sb *out)
+{
+	sb_add(out, "\"");
+	for (const char *p = text; *p; p++) {
+		if ((unsigned char)*p < 0x20)
+			sb_addf(out, "\\u%04x", *p);
+		else
+			sb_addf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+	}
+	sb_add(out, "\"");
+}
+
 /* {"a": "%X%", ...} as text: values stay what they are, operators and all. */
 static void json_write(const struct node *n, struct sb *out)
 {
@@ -183,28 +212,26 @@ static void json_write(const struct node *n, struct sb *out)
 	case NODE_LIST:
 		sb_add(out, n->type == NODE_MAP ? "{" : "[");
 		for (const struct node *child = n->first; child; child = child->next) {
-			if (child->key)
-				sb_addf(out, "\"%s\":", child->key);
+			if (child->key) {
+				json_text(child->key, out);
+				sb_add(out, ":");
+			}
 			json_write(child, out);
 			sb_add(out, child->next ? "," : "");
 		}
 		sb_add(out, n->type == NODE_MAP ? "}" : "]");
 		break;
 	case NODE_STRING:
-		sb_add(out, "\"");
-		for (const char *p = n->text; *p; p++) {
-			if ((unsigned char)*p < 0x20)
-				sb_addf(out, "\\u%04x", *p);
-			else
-				sb_addf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
-		}
-		sb_add(out, "\"");
+		json_text(n->text, out);
 		break;
 	case NODE_INT:
 		sb_addf(out, "%lld", (long long)n->i);
 		break;
 	case NODE_DOUBLE:
-		sb_addf(out, "%.17g", n->d);
+		if (isfinite(n->d))
+			sb_addf(out, "%.17g", n->d);
+		else
+			sb_add(out, "null");
 		break;
 	case NODE_BOOL:
 		sb_add(out, n->b ? "true" : "false");
@@ -214,13 +241,36 @@ static void json_write(const struct node *n, struct sb *out)
 	}
 }
 
+/* accessLogFormat for JSON is an object as text: read and written on one line. *out NULL: it is none, and Istio's default
+ * holds, as in Istio. */
+static int mesh_json_format(const char *text, char **out)
+{
+	struct sb json = { 0 };
+	struct node *n = NULL;
+	uint32_t line;
+	struct arena *arena = arena_new(strlen(text) + 4096);
+	int rc = arena ? json_parse(arena, text, strlen(text), 1, &n, &line, NULL) : -ENOMEM;
+
+	if (rc == 0 && n && n->type == NODE_MAP) {
+		json_write(n, &json);
+		*out = sb_take(&json);
+		rc = *out ? 0 : -ENOMEM;
+	}
+	arena_free(arena);
+	return rc == -ENOMEM ? rc : 0;
+}
+
 static int mesh_log_add(struct building *b, unsigned int modes, const char *name, const char *filter)
 {
 	const struct mesh_config_spec *mesh = b->c->mesh_config;
 	const char *file = mesh && mesh->access_log_file && *mesh->access_log_file ? mesh->access_log_file : "/dev/stdout";
 	bool json = mesh && mesh->access_log_encoding == ACCESS_LOG_JSON;
 	const char *format = mesh && mesh->access_log_format && *mesh->access_log_format ? mesh->access_log_format : NULL;
-	return log_add(b, modes, name, file, json, format, filter);
+	AUTO(mem_freep) char *object = NULL;
+
+	if (json && format && mesh_json_format(format, &object) < 0)
+		return -ENOMEM;
+	return log_add(b, modes, name, file, json, json ? object : format, filter);
 }
 
 static int provider_log_add(struct building *b, unsigned int modes, const char *name, const char *filter)
@@ -291,14 +341,23 @@ static void tags_clear(struct tracing *t)
 	t->tag_count = 0;
 }
 
-static int tag_add(struct tracing *t, const struct node *tag)
+/* Istio reads a variable of the proxy's environment. Here no proxy stands beside the workload, and the agent's own
+ * environment is no tenant's to read: what gave proxies their variables does, the MeshConfig's defaultConfig.proxyMetadata. */
+static const char *environment_value(const struct building *b, const struct node *environment)
+{
+	const struct mesh_config_spec *mesh = b->c->mesh_config;
+	const char *name = node_get_text(environment, "name");
+	const struct node *all = mesh ? node_get(mesh->default_config, "proxyMetadata") : NULL;
+	const char *value = name ? node_get_text(all, name) : NULL;
+	return value ? value : node_get_text(environment, "defaultValue");
+}
+
+static int tag_add(const struct building *b, struct tracing *t, const struct node *tag)
 {
 	const struct node *literal = node_get(tag, "literal"), *header = node_get(tag, "header");
-	const struct node *environment = node_get(tag, "environment");
 	const char *value = literal ? node_get_text(literal, "value") :
 			    header  ? node_get_text(header, "name") :
-				      /* Of the proxy's environment, of which a workload has none here. */
-				      node_get_text(environment, "defaultValue");
+				      environment_value(b, node_get(tag, "environment"));
 	if (!value || t->tag_count == TAGS_MAX)
 		return 0;
 	struct custom_tag *more = realloc(t->tags, (t->tag_count + 1) * sizeof(*more));
@@ -338,8 +397,9 @@ static int tracing_one(struct building *b, struct tracing *t, const struct node 
 	if (tags)
 		tags_clear(t);
 	for (const struct node *tag = tags && tags->type == NODE_MAP ? tags->first : NULL; tag; tag = tag->next)
-		if (tag_add(t, tag) < 0)
+		if (tag_add(b, t, tag) < 0)
 			return -ENOMEM;
+	/* useRequestIdForTraceSampling has nothing to do: who begins a trace decides, and says so in its headers. */
 	if (node_get(n, "disableSpanReporting"))
 		t->client = t->server = !is_true(n, "disableSpanReporting");
 	return 0;

@@ -158,6 +158,53 @@ static void test_metric_overrides_by_metric_and_mode(void **state)
 	assert_false(t->overrides[REPORTER_CLIENT][METRIC_REQUEST_DURATION].disabled);
 }
 
+static void test_mesh_json_format_is_one_line_or_none(void **state)
+{
+	(void)state;
+	const struct telemetry *t = of("accessLogFile: /dev/stdout\naccessLogEncoding: JSON\n"
+				       "accessLogFormat: \"{ \\\"a\\\":\\n \\\"%PROTOCOL%\\\", \\\"b c\\\": { \\\"d\\\": 1 } }\"\n", "");
+	assert_string_equal(t->logs[REPORTER_CLIENT][0].format, "{\"a\":\"%PROTOCOL%\",\"b c\":{\"d\":1}}");
+	t = of("accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: '{ \"a\": '\n", "");
+	assert_true(t->logs[REPORTER_CLIENT][0].json);
+	assert_null(t->logs[REPORTER_CLIENT][0].format);
+	t = of("accessLogFile: /dev/stdout\naccessLogFormat: '{ \"a\": '\n", "");
+	assert_string_equal(t->logs[REPORTER_CLIENT][0].format, "{ \"a\": ");
+}
+
+static void test_tags_of_the_environment_are_the_mesh_s(void **state)
+{
+	(void)state;
+	setenv("WEFT_TEST_SECRET", "leaked", 1);
+	char *mesh = str_format("defaultConfig: { proxyMetadata: { CELL: west } }\n%s", providers);
+	const struct telemetry *t =
+		of(mesh, TELEMETRY("a", "shop",
+				   "  tracing:\n  - { match: { mode: SERVER }, providers: [ { name: otel } ], useRequestIdForTraceSampling: false, "
+				   "customTags: { cell: { environment: { name: CELL, defaultValue: none } }, "
+				   "other: { environment: { name: WEFT_TEST_SECRET, defaultValue: none } }, "
+				   "gone: { environment: { name: NONE } } } }"));
+	const struct tracing *s = &t->tracing[REPORTER_SERVER];
+	assert_null(t->tracing[REPORTER_CLIENT].provider);
+	assert_string_equal(s->provider, "otel");
+	assert_int_equal(s->tag_count, 2);
+	assert_int_equal(s->tags[0].kind, TAG_LITERAL);
+	assert_string_equal(s->tags[0].value, "west");
+	assert_string_equal(s->tags[1].value, "none");
+	free(mesh);
+}
+
+static void test_overrides_of_another_provider_are_not_ours(void **state)
+{
+	(void)state;
+	const struct telemetry *t = of(
+		"extensionProviders: [ { name: prom, prometheus: {} } ]\n",
+		TELEMETRY("a", "shop",
+			  "  metrics:\n  - { providers: [ { name: stackdriver } ], overrides: [ { match: { metric: REQUEST_COUNT }, "
+			  "disabled: true } ] }\n"
+			  "  - { providers: [ { name: prom } ], overrides: [ { match: { metric: REQUEST_SIZE }, disabled: true } ] }"));
+	assert_false(t->overrides[REPORTER_CLIENT][METRIC_REQUEST_COUNT].disabled);
+	assert_true(t->overrides[REPORTER_CLIENT][METRIC_REQUEST_SIZE].disabled);
+}
+
 static void test_unchanged_keeps_the_workload(void **state)
 {
 	(void)state;
@@ -179,6 +226,9 @@ int main(void)
 		CASE(test_tracing_levels_merge_by_field),
 		CASE(test_unknown_provider_is_none),
 		CASE(test_metric_overrides_by_metric_and_mode),
+		CASE(test_mesh_json_format_is_one_line_or_none),
+		CASE(test_tags_of_the_environment_are_the_mesh_s),
+		CASE(test_overrides_of_another_provider_are_not_ours),
 		CASE(test_unchanged_keeps_the_workload),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
