@@ -112,7 +112,7 @@ static void group_name(const struct line *l, enum top_by by, char out[NAME_MAX_B
 	out[0] = 0;
 	if (keys[by][0]) {
 		append(out, NAME_MAX_BYTES, label(l, keys[by][0]));
-		strcat(out, "/");
+		append(out, NAME_MAX_BYTES, &(struct label_text){ .value = "/", .value_len = 1 });
 	}
 	append(out, NAME_MAX_BYTES, label(l, keys[by][1]));
 	if (!*out)
