@@ -26,7 +26,10 @@ class WeftHttp(Weft):
             raise Missing("Weft: no weftd and weft-helper in the build (run make)")
         self.running = False
         self.mesh = NamedMesh(bench.net, directory)
-        self.mesh.write("mesh.yaml", f"trustDomain: cluster.local\nweft: {{ helper: {{ threads: {threads} }} }}\n")
+        self.mesh.write("mesh.yaml", (
+            f"trustDomain: cluster.local\nweft: {{ helper: {{ threads: {threads} }} }}\nextensionProviders:\n"
+            f"- {{ name: file, envoyFileAccessLog: {{ path: {bench.path('access.log')} }} }}\n"
+            f"- {{ name: zip, zipkin: {{ service: {bench.net.nodes['node-a'].ip4}, port: 9411 }} }}\n"))
         self.mesh.write("bench.yaml", text)
         for node in bench.net.nodes.values():
             self.mesh.agent(node)
@@ -69,14 +72,8 @@ def virtual_services(count, routes):
     return "".join(out)
 
 
-def telemetry(log, collector):
-    """Access logs to a file and every request traced; the collector is away, as it would cost the machine."""
-    return {
-        "mesh.yaml": ("trustDomain: cluster.local\nweft: { helper: { threads: 1 } }\nextensionProviders:\n"
-                      f"- {{ name: file, envoyFileAccessLog: {{ path: {log} }} }}\n"
-                      f"- {{ name: zip, zipkin: {{ service: {collector}, port: 9411 }} }}\n"),
-        "telemetry.yaml": ("apiVersion: telemetry.istio.io/v1\nkind: Telemetry\n"
-                           "metadata: { name: all, namespace: bench }\nspec:\n"
-                           "  accessLogging: [ { providers: [ { name: file } ] } ]\n"
-                           "  tracing: [ { providers: [ { name: zip } ], randomSamplingPercentage: 100 } ]\n"),
-    }
+# Access logs to a file and every request traced; the collector is away, as it would cost the machine.
+TELEMETRY = {"telemetry.yaml": ("apiVersion: telemetry.istio.io/v1\nkind: Telemetry\n"
+                                "metadata: { name: all, namespace: bench }\nspec:\n"
+                                "  accessLogging: [ { providers: [ { name: file } ] } ]\n"
+                                "  tracing: [ { providers: [ { name: zip } ], randomSamplingPercentage: 100 } ]\n")}
