@@ -104,6 +104,19 @@ def test_explain_a_canary(town):
     assert get(town.frontend, CATALOG + "/items", headers={"X-Canary": "true"}).name == "catalog-2"
 
 
+@pytest.mark.parametrize("url", ["http://[fd60::20]/x", "http://10.60.0.20:80/x", "http://catalog.shop:80/x"])
+def test_explain_by_address_of_either_family(town, url):
+    status, x = explain(town, "frontend", url, "-H", "x-canary: true")
+    assert status == 0 and x["destination"]["service"]["hostname"] == "catalog.shop.svc.cluster.local", x
+    assert [route["name"] for route in x["routes"] if route["taken"]] == ["canary"]
+
+
+def test_the_host_header_decides_before_the_address(town):
+    status, x = explain(town, "frontend", "http://catalog/x", "-H", "Host: payments")
+    assert status == 0 and x["target"]["service"] == "shop/payments.shop.svc.cluster.local", x
+    assert get(town.frontend, CATALOG + "/x", host="payments").name == "payments"
+
+
 def test_explain_tells_why_the_canary_is_not_taken(town):
     done = meshctl(town, "explain", "frontend", "http://catalog/items", "-H", "X-Canary: false")
     assert done.returncode == 0, done.stdout
