@@ -92,8 +92,8 @@ void transports_free(struct transports *ts);
  * peer still sends is dropped until it ends, too (5 s): a reset could overtake the last response. */
 int transport_socket_new(struct worker *w, int fd, const void *first, size_t first_len, struct transport **out);
 
-/* Connects to an endpoint on behalf of a pod: a socket of the pod (kind POD_CONNECT_REMOTE) when it is plaintext or on this
- * node, an HBONE stream when that is its tunnel, TLS over it when the cluster originates TLS. Exactly one callback, never
+/* Connects to an endpoint on behalf of a pod: within this worker when it is HTTP (alpn) to a pod of this node whose port the
+ * engine serves, a socket of the pod (kind POD_CONNECT_REMOTE) when it is otherwise plaintext or on this node, an HBONE stream when that is its tunnel, TLS over it when the cluster originates TLS. Exactly one callback, never
  * from inside the call; t NULL: failed with error (-errno; -ETIMEDOUT, -ECONNREFUSED, -EPERM: refused by policy or TLS).
  * alpn: "h2", "http/1.1" or NULL, offered by originated TLS; sni: host for TLS when the cluster does not say. */
 struct transport_connect;

@@ -8,6 +8,7 @@
 #include "agent/helper/tls_client.h"
 #include "agent/helper/transport_dial.h"
 #include "agent/helper/transport_internal.h"
+#include "agent/helper/transport_pair.h"
 #include "agent/helper/worker.h"
 #include "agent/model/cluster.h"
 
@@ -310,8 +311,11 @@ struct transport_connect *transport_connect(struct worker *w, struct worker_pod 
 	c->cluster = http_cluster_ref((struct http_cluster *)(uintptr_t)cluster);
 	c->to = endpoint->addr;
 	c->near = endpoint->local;
-	int rc = prepare_tls(c, endpoint, alpn, sni);
-	if (rc < 0)
+	struct transport *beside = transport_beside(w, pod, cluster, endpoint, alpn);
+	int rc = beside ? 0 : prepare_tls(c, endpoint, alpn, sni);
+	if (beside)
+		way_stands(c, beside);
+	else if (rc < 0)
 		connect_fail(c, rc);
 	else if (endpoint->tunnel == ENDPOINT_HBONE)
 		connect_hbone(c, endpoint);

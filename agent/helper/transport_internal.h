@@ -20,6 +20,7 @@ struct hbone;
 struct identity;
 struct loop_timer;
 struct tls_contexts;
+struct transport_pair;
 struct transport_socket;
 struct worker_pod;
 
@@ -34,6 +35,8 @@ struct transports {
 	struct loop_timer *linger;
 	struct tls_contexts *contexts; /* of originated TLS; NULL: none yet, and nothing to be linked with it */
 	void (*contexts_free)(struct tls_contexts *all);
+	TAILQ_HEAD(, transport_pair) pairs;
+	uint32_t pair_ports; /* that were shown as callers' */
 	TAILQ_HEAD(, transport_socket) all, lingering; /* lingering: by age, all have the same time */
 };
 
@@ -41,6 +44,8 @@ struct transports {
 int transports_append(struct transports *ts, struct buffer *b, const void *bytes, size_t len);
 void transports_consume(struct transports *ts, struct buffer *b, size_t len);
 void transports_release(struct transports *ts, struct buffer *b); /* empties it */
+
+void transport_pairs_cut(struct transports *ts); /* transport_pair.c: their owners are gone */
 
 /* The socket counts against the pod's limit from here on until it is closed: the caller had it admitted. */
 void transport_socket_charge(struct transport *t, struct worker_pod *pod);

@@ -79,6 +79,7 @@ int transports_new(struct worker *w, struct transports **out)
 	ts->loop = worker_loop(w);
 	TAILQ_INIT(&ts->all);
 	TAILQ_INIT(&ts->lingering);
+	TAILQ_INIT(&ts->pairs);
 	int rc = loop_timer_new(ts->loop, on_linger, ts, &ts->linger);
 	if (rc < 0)
 		free(ts);
@@ -96,6 +97,7 @@ void transports_free(struct transports *ts)
 		s->closed = true; /* their owners are gone */
 		transport_socket_remove(s, true);
 	}
+	transport_pairs_cut(ts);
 	loop_timer_free(ts->linger);
 	if (ts->contexts)
 		ts->contexts_free(ts->contexts);

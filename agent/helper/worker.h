@@ -84,6 +84,8 @@ struct link_shard *worker_metrics(struct worker *w);
 struct request_writer *worker_requests(struct worker *w); /* agent/link/request_metrics.h; NULL: nobody counts */
 struct worker_pod *worker_pod_ref(struct worker_pod *pod);
 void worker_pod_unref(struct worker *w, struct worker_pod *pod);
+/* The one pod that has the address, if its connections are accepted. NULL: none, or several have it. Looks at all pods. */
+struct worker_pod *worker_pod_by_addr(struct worker *w, const struct addr *addr);
 
 /* A socket in the pod's namespace from the pool, or when one arrives. fd is the callee's; -errno on failure or after
  * 2 s (count DROP_NO_SOCKET). May call back at once. The handle cancels; NULL when it has called back already. */

@@ -389,6 +389,29 @@ void worker_pod_unref(struct worker *w, struct worker_pod *pod)
 	free(entry);
 }
 
+static bool has_addr(const struct worker_pod *pod, const struct addr *addr)
+{
+	for (size_t i = 0; i < pod->addr_count; i++)
+		if (addr_eq(&pod->addrs[i], addr))
+			return true;
+	return false;
+}
+
+struct worker_pod *worker_pod_by_addr(struct worker *w, const struct addr *addr)
+{
+	struct pod_entry *found = NULL;
+	struct table_iter it = { 0 };
+	while (!w->closed && table_next(w->pods, &it)) {
+		struct pod_entry *entry = it.value;
+		if (!has_addr(&entry->pod, addr))
+			continue;
+		if (found)
+			return NULL;
+		found = entry;
+	}
+	return found && found->armed ? &found->pod : NULL;
+}
+
 bool worker_pod_admit(struct worker *w, struct worker_pod *pod)
 {
 	(void)w;

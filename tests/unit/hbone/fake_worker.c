@@ -73,7 +73,7 @@ struct http_proxy *worker_http(struct worker *w)
 void http_proxy_inbound(struct http_proxy *p, struct worker_pod *pod, struct transport *t, enum http_protocol protocol)
 {
 	struct worker *w = (struct worker *)p;
-	assert_ptr_equal(pod, &w->pod);
+	assert_ptr_equal(pod, w->beside ? w->beside : &w->pod);
 	w->http++;
 	w->http_transport = t;
 	w->http2 = protocol == HTTP_PROTO_2;
@@ -144,6 +144,16 @@ void worker_drop(struct worker *w, const struct worker_drop *drop)
 	w->drops[drop->reason]++;
 	str_copy(w->drop_peer, sizeof(w->drop_peer), drop->peer ? drop->peer : "");
 	str_copy(w->drop_rule, sizeof(w->drop_rule), drop->rule ? drop->rule : "");
+}
+
+struct worker_pod *worker_pod_by_addr(struct worker *w, const struct addr *addr)
+{
+	struct worker_pod *all[] = { &w->pod, w->beside };
+	for (size_t i = 0; i < 2; i++)
+		for (size_t j = 0; all[i] && j < all[i]->addr_count; j++)
+			if (addr_eq(&all[i]->addrs[j], addr))
+				return all[i];
+	return NULL;
 }
 
 bool worker_pod_admit(struct worker *w, struct worker_pod *pod)

@@ -18,6 +18,7 @@ struct worker {
 	struct hbone *hbone;
 	struct transports *transports;
 	struct worker_pod pod; /* each has one pod */
+	struct worker_pod *beside; /* and perhaps another one on its node */
 	struct endpoint_info endpoints[8];
 	size_t endpoint_count;
 	bool withhold_endpoints; /* worker_endpoint_get() answers never */

@@ -2,7 +2,10 @@
 #include "agent/base/loop.h"
 #include "agent/helper/transport.h"
 #include "agent/model/cluster.h"
+#include "agent/model/identity.h"
 #include "agent/model/policy.h"
+#include "agent/model/service.h"
+#include "agent/model/workload.h"
 #include "tests/unit/hbone/world.h"
 
 #include <errno.h>
@@ -190,6 +193,140 @@ static void test_connect_takes_no_longer_than_it_may(void **state)
 	http_cluster_unref(cluster);
 }
 
+/* --- another pod of the node --- */
+
+struct beside {
+	struct http_cluster *cluster;
+	struct worker_pod pod;
+	struct addr addr;
+	struct inbound_port port;
+	struct policy policy;
+	struct cluster_endpoint endpoint;
+	struct got near, far;
+};
+
+static struct got *far_got;
+
+static void on_far(struct worker *w, struct transport *t)
+{
+	(void)w;
+	far_got->t = t;
+	transport_on(t, &events, far_got);
+}
+
+static void beside_init(struct world *w, struct beside *b, const char *addr, uint16_t port)
+{
+	*b = (struct beside){ .cluster = http_cluster_new(), .port = { .port = port, .app = APP_HTTP } };
+	assert_int_equal(addr_parse(addr, &b->addr), 0);
+	b->pod = (struct worker_pod){ .refs = 1, .addrs = &b->addr, .addr_count = 1, .l7_ports = &b->port,
+				      .l7_port_count = 1, .policy = &b->policy };
+	b->endpoint = (struct cluster_endpoint){ .addr = { b->addr, port }, .weight = 1, .healthy = true, .local = true };
+	w->client.beside = &b->pod;
+	w->client.on_http = on_far;
+	far_got = &b->far;
+}
+
+static struct transport_connect *beside_begin(struct world *w, struct beside *b, const char *alpn)
+{
+	b->near = b->far = (struct got){ 0 };
+	w->client.http = 0;
+	struct transport_connect *c = transport_connect(&w->client, &w->client.pod, b->cluster, &b->endpoint, alpn, NULL,
+							on_connect, &b->near);
+	assert_int_equal(b->near.calls, 0); /* never from inside */
+	return c;
+}
+
+static void test_connect_beside_goes_to_the_engine(void **state)
+{
+	struct world *w = *state;
+	for (int h2 = 0; h2 < 2; h2++) {
+		struct beside b;
+		beside_init(w, &b, "127.0.0.77", 8080);
+		unsigned int sockets = w->client.sockets_taken;
+		beside_begin(w, &b, h2 ? "h2" : "http/1.1");
+		run_until_count(w->loop, &b.near.calls, 1);
+		assert_non_null(b.near.t);
+		assert_int_equal(w->client.http, 1);
+		assert_int_equal(w->client.http2, h2);
+		assert_int_equal(w->client.sockets_taken, sockets);
+		assert_true(addr_port_eq(&b.far.t->local, &b.endpoint.addr));
+		assert_true(addr_port_eq(&b.near.t->remote, &b.endpoint.addr));
+		assert_true(addr_eq(&b.far.t->remote.addr, &w->client.pod.addrs[0]));
+		assert_int_not_equal(b.far.t->remote.port, 0);
+		assert_string_equal(b.far.t->peer->uri, FRONTEND);
+		assert_null(b.near.t->peer);
+		assert_false(b.far.t->tls);
+		transport_write(b.near.t, &(struct iovec){ (char[]){ "hello" }, 5 }, 1);
+		transport_write(b.far.t, &(struct iovec){ (char[]){ "you" }, 3 }, 1);
+		run_until_count(w->loop, &b.far.bytes, 5);
+		run_until_count(w->loop, &b.near.bytes, 3);
+		transport_close(b.near.t, true);
+		run_until_count(w->loop, &b.far.broken, 1);
+		w->client.beside = NULL;
+		http_cluster_unref(b.cluster);
+	}
+	assert_int_equal(w->client.metrics.http_joined, 2);
+}
+
+static void test_connect_beside_cancelled_breaks_the_engine_s_end(void **state)
+{
+	struct world *w = *state;
+	struct beside b;
+	beside_init(w, &b, "127.0.0.77", 8080);
+	struct transport_connect *c = beside_begin(w, &b, "http/1.1");
+	transport_connect_cancel(c);
+	run_until_count(w->loop, &b.far.broken, 1);
+	assert_int_equal(b.near.calls, 0);
+	w->client.beside = NULL;
+	http_cluster_unref(b.cluster);
+}
+
+static void not_beside(struct world *w, struct beside *b, const char *alpn)
+{
+	beside_begin(w, b, alpn);
+	run_until_count(w->loop, &b->near.calls, 1);
+	assert_int_equal(w->client.http, 0);
+	if (b->near.t)
+		transport_close(b->near.t, true);
+}
+
+static void test_connect_beside_only_where_all_is_sure(void **state)
+{
+	struct world *w = *state;
+	struct beside b;
+	beside_init(w, &b, "127.0.0.77", 8080);
+	not_beside(w, &b, NULL); /* not the engine's */
+	b.endpoint.local = false;
+	not_beside(w, &b, "h2");
+	b.endpoint.local = true;
+	b.pod.policy = NULL;
+	not_beside(w, &b, "h2");
+	b.pod.policy = &b.policy;
+	b.port.app = APP_TCP;
+	not_beside(w, &b, "h2");
+	b.port.app = APP_HTTP;
+	b.port.port++;
+	not_beside(w, &b, "h2"); /* a port without rules */
+	b.port.port--;
+	b.endpoint.tunnel = ENDPOINT_HBONE; /* mutual TLS on the node, too */
+	not_beside(w, &b, "h2");
+	b.endpoint.tunnel = ENDPOINT_PLAIN;
+	b.cluster->proxy_protocol = 1;
+	not_beside(w, &b, "h2");
+	b.cluster->proxy_protocol = 0;
+	b.cluster->tls = CLUSTER_TLS_SIMPLE;
+	not_beside(w, &b, "h2");
+	b.cluster->tls = CLUSTER_TLS_AUTO;
+	w->client.beside = NULL; /* not of this node, or not ready */
+	not_beside(w, &b, "h2");
+	w->client.beside = &b.pod;
+	b.endpoint.addr.addr = w->client.pod.addrs[0]; /* the pod's own */
+	not_beside(w, &b, "h2");
+	assert_int_equal(w->client.metrics.http_joined, 0);
+	w->client.beside = NULL;
+	http_cluster_unref(b.cluster);
+}
+
 static void test_connect_cancel_calls_nobody(void **state)
 {
 	struct world *w = *state;
@@ -344,6 +481,9 @@ int main(void)
 		WORLD_TEST(test_connect_hbone_without_identity_is_refused),
 		WORLD_TEST(test_connect_refused_is_told),
 		WORLD_TEST(test_connect_takes_no_longer_than_it_may),
+		WORLD_TEST(test_connect_beside_goes_to_the_engine),
+		WORLD_TEST(test_connect_beside_cancelled_breaks_the_engine_s_end),
+		WORLD_TEST(test_connect_beside_only_where_all_is_sure),
 		WORLD_TEST(test_connect_cancel_calls_nobody),
 		WORLD_TEST(test_connect_tls_is_never_in_the_clear),
 		WORLD_TEST(test_connect_local_shows_the_peer),

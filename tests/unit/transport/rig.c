@@ -50,6 +50,13 @@ void worker_pod_unref(struct worker *w, struct worker_pod *pod)
 	pod->refs--;
 }
 
+struct worker_pod *worker_pod_by_addr(struct worker *w, const struct addr *addr)
+{
+	(void)w;
+	(void)addr;
+	return NULL;
+}
+
 bool worker_pod_admit(struct worker *w, struct worker_pod *pod)
 {
 	(void)w;

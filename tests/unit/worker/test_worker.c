@@ -243,6 +243,48 @@ static void test_worker_admit_stops_at_its_share(void **state)
 	assert_true(worker_pod_admit(f->w, pod));
 }
 
+static void pod_at(struct worker_fixture *f, uint64_t cookie, const char *addr)
+{
+	worker_fixture_pod(f, cookie, no_listeners);
+	struct pod_entry *entry = table_get(f->w->pods, &cookie, sizeof(cookie));
+	entry->spec->addrs = calloc(1, sizeof(struct addr));
+	entry->spec->addr_count = 1;
+	assert_int_equal(addr_parse(addr, entry->spec->addrs), 0);
+	entry->pod.addrs = entry->spec->addrs;
+	entry->pod.addr_count = 1;
+}
+
+static void test_worker_pod_by_addr_knows_only_who_has_it_alone(void **state)
+{
+	struct worker_fixture *f = *state;
+	struct addr addr, other;
+	assert_int_equal(addr_parse("10.1.0.9", &addr), 0);
+	assert_int_equal(addr_parse("10.1.0.8", &other), 0);
+	pod_at(f, COOKIE, "10.1.0.9");
+	pod_at(f, COOKIE + 1, "10.1.0.8");
+	assert_ptr_equal(worker_pod_by_addr(f->w, &addr), pod_of(f));
+	pod_at(f, COOKIE + 2, "10.1.0.9"); /* on the host's address there may be several */
+	assert_null(worker_pod_by_addr(f->w, &addr));
+	worker_pod_remove(f->w, COOKIE + 2);
+	assert_non_null(worker_pod_by_addr(f->w, &addr));
+	assert_int_equal(addr_parse("10.1.0.7", &addr), 0);
+	assert_null(worker_pod_by_addr(f->w, &addr));
+	worker_listeners_close(f->w); /* a new helper serves them */
+	assert_null(worker_pod_by_addr(f->w, &other));
+}
+
+static void test_worker_pod_by_addr_waits_for_the_certificate(void **state)
+{
+	struct worker_fixture *f = *state;
+	struct addr addr;
+	assert_int_equal(addr_parse("10.1.0.9", &addr), 0);
+	f->no_certificate = true;
+	pod_at(f, COOKIE, "10.1.0.9");
+	assert_null(worker_pod_by_addr(f->w, &addr));
+	worker_pods_credentialed(f->w, "spiffe://cluster.local/ns/shop/sa/web");
+	assert_ptr_equal(worker_pod_by_addr(f->w, &addr), pod_of(f));
+}
+
 static void test_worker_drop_reports_are_limited_counts_are_not(void **state)
 {
 	struct worker_fixture *f = *state;
@@ -578,6 +620,8 @@ int main(void)
 		T(test_worker_pod_set_again_keeps_listener_and_tells_policy),
 		T(test_worker_admit_stops_at_its_share),
 		T(test_worker_drop_reports_are_limited_counts_are_not),
+		T(test_worker_pod_by_addr_knows_only_who_has_it_alone),
+		T(test_worker_pod_by_addr_waits_for_the_certificate),
 		T(test_worker_new_pod_asks_for_sockets_ahead),
 		T(test_worker_socket_take_from_pool_calls_back_at_once),
 		T(test_worker_socket_take_from_empty_pool_waits),
