@@ -254,7 +254,8 @@ void inbound_request(struct hbone_stream *s, const struct h2_request *request)
 		return;
 	}
 	enum port_kind kind = pod_port_kind(s->pod, s->destination.port);
-	if (kind == PORT_L4)
+	s->l4 = kind == PORT_L4;
+	if (s->l4)
 		inbound_l4(s);
 	else
 		inbound_l7(s, kind == PORT_HTTP);
@@ -266,9 +267,15 @@ void inbound_judge(struct hbone_stream *s)
 		return;
 	struct policy_verdict verdict;
 	judge(s, &verdict);
-	if (verdict.reason == DROP_NONE)
+	/* Requests in a stream that was taken for bytes would go around rules that the port has got since. */
+	bool blind = s->l4 && pod_port_kind(s->pod, s->destination.port) == PORT_HTTP;
+	if (verdict.reason == DROP_NONE && !blind)
 		return;
 	worker_metrics(s->h->w)->policy_cuts++;
+	if (verdict.reason == DROP_NONE) {
+		stream_abort(s, H2_CANCEL);
+		return;
+	}
 	hbone_refuse(s->h, s->pod, verdict.reason, true, &s->conn->remote, &s->destination, s->conn->peer.identity->uri,
 		     verdict.rule ? verdict.rule->name : NULL);
 	if (s->h2.id && !s->h2.answered)

@@ -111,6 +111,7 @@ struct hbone_stream {
 	bool inbound, settled, app_eof, app_shut, blocked, eager, retried;
 	bool hung_up;	/* the application has sent its last byte, as epoll says */
 	bool http;	/* inbound, and the engine judges each request */
+	bool l4;	/* inbound, to a port that had no rules for HTTP when it began */
 	bool declared;	/* inbound: HTTP by declaration */
 	bool uncharged; /* does not count against the pod's limit */
 	bool closing;	/* its transport's user has closed it: not past deadline_ms */

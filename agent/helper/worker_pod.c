@@ -327,10 +327,10 @@ void worker_pod_set(struct worker *w, struct pod_spec *spec, int *fds, size_t fd
 	entry_listeners(entry, fds, fd_count);
 	if (added)
 		worker_pools_prefill(entry);
-	if (changed & CHANGED_CALLERS) {
+	if (changed)
 		hbone_policy_changed(w->hbone, &entry->pod);
+	if (changed & CHANGED_CALLERS)
 		tcp_proxy_policy_changed(w->tcp, &entry->pod);
-	}
 	if (changed & CHANGED_INBOUND && w->http)
 		http_proxy_pod_changed(w->http, &entry->pod);
 }
