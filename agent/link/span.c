@@ -130,6 +130,25 @@ static bool too_long(const char *text)
 	return strnlen(text, SPAN_TEXT_MAX + 1) > SPAN_TEXT_MAX;
 }
 
+/* Texts go on in protobuf strings and JSON, and a collector refuses a whole batch for one that is not UTF-8. */
+static void clean(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || (unsigned char)*text >= 0x7f)
+			*text = '?';
+}
+
+static void span_clean(const Weft__Link__Span *m)
+{
+	clean(m->name);
+	clean(m->service);
+	for (size_t i = 0; i < m->n_attributes; i++) {
+		clean(m->attributes[i]->key);
+		if (m->attributes[i]->value_case == WEFT__LINK__SPAN_ATTRIBUTE__VALUE_TEXT)
+			clean(m->attributes[i]->text);
+	}
+}
+
 static bool span_from(const Weft__Link__Span *m, struct span *s)
 {
 	*s = (struct span){ .server = m->server,
@@ -166,9 +185,11 @@ int span_batch_read(const uint8_t *bytes, size_t len, void (*fn)(const struct sp
 
 	for (size_t i = 0; rc == 0 && i < b->n_spans; i++)
 		rc = span_from(b->spans[i], &s) ? 0 : -EINVAL;
-	for (size_t i = 0; rc == 0 && i < b->n_spans; i++)
+	for (size_t i = 0; rc == 0 && i < b->n_spans; i++) {
+		span_clean(b->spans[i]);
 		if (span_from(b->spans[i], &s))
 			fn(&s, arg);
+	}
 	if (b)
 		weft__link__span_batch__free_unpacked(b, NULL);
 	return rc;

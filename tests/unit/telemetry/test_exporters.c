@@ -225,6 +225,26 @@ static void test_the_queue_is_bounded(void **state)
 	assert_int_equal(stats(t).exported, 0);
 }
 
+static void on_clean(const struct span *s, void *arg)
+{
+	*(bool *)arg = true;
+	assert_string_equal(s->name, "a??b");
+	assert_string_equal(s->attributes[0].text, "GET?");
+}
+
+static void test_texts_of_a_hostile_helper_are_ascii(void **state)
+{
+	(void)state;
+	struct sb batch = { 0 };
+	struct span s = a_span("zip");
+	bool read = false;
+	s.name = "a\xff\nb";
+	assert_int_equal(span_batch_add(&batch, &s), 0);
+	assert_int_equal(span_batch_read((const uint8_t *)batch.p, batch.len, on_clean, &read), 0);
+	assert_true(read);
+	sb_done(&batch);
+}
+
 static void test_otlp_decodes_to_what_went_in(void **state)
 {
 	(void)state;
@@ -280,6 +300,7 @@ int main(void)
 		CASE(test_failure_drops_and_the_next_may_succeed),
 		CASE(test_a_provider_changed_in_flight_is_cancelled),
 		CASE(test_the_queue_is_bounded),
+		cmocka_unit_test(test_texts_of_a_hostile_helper_are_ascii),
 		cmocka_unit_test(test_otlp_decodes_to_what_went_in),
 		cmocka_unit_test(test_zipkin_json),
 	};
