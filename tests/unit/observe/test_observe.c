@@ -43,6 +43,14 @@ static FILE *sink(const char *path)
 	return file;
 }
 
+/* As when the helper ends: workers first. */
+static void finish(struct fake *f)
+{
+	observe_free(f->observe);
+	f->observe = NULL;
+	log_writer_free(fake_notes.settings.log_writer);
+}
+
 static void expect(FILE *file, const char *text)
 {
 	char buf[4096];
@@ -65,7 +73,7 @@ static void test_lines_are_batched_and_filtered(void **state)
 	rewind(a);
 	assert_int_equal(fgetc(a), EOF); /* not yet */
 	fake_run(150);
-	log_writer_free(fake_notes.settings.log_writer);
+	finish(f);
 	expect(a, "200 GET\n503 GET\n");
 	expect(b, "{\"code\":503}\n");
 }
@@ -81,7 +89,7 @@ static void test_a_changed_format_is_read_again(void **state)
 	telemetry_seal(f->telemetry);
 	record_finish(f->observe, &f->r);
 	fake_run(150);
-	log_writer_free(fake_notes.settings.log_writer);
+	finish(f);
 	expect(a, "one\ntwo\n");
 }
 
@@ -94,7 +102,7 @@ static void test_lost_lines_are_counted(void **state)
 	record_finish(f->observe, &f->r);
 	fake_run(150);
 	assert_int_equal(fake_notes.metrics.access_log_dropped, 2);
-	log_writer_free(fake_notes.settings.log_writer);
+	finish(f);
 	expect(a, "");
 }
 
@@ -111,7 +119,7 @@ static void test_paths_come_and_go(void **state)
 			fake_run(110);
 	}
 	assert_int_equal(fake_notes.metrics.access_log_dropped, 99); /* of those without a sink */
-	log_writer_free(fake_notes.settings.log_writer);
+	finish(f);
 	expect(last, "x\n");
 }
 
@@ -243,8 +251,7 @@ static void test_time(void **state)
 	memset(f->r.trace_id, 1, 16);
 	time_it(f, "and a span");
 	f->telemetry->log_count[REPORTER_CLIENT] = 1;
-	log_writer_free(fake_notes.settings.log_writer);
-	fake_notes.settings.log_writer = NULL;
+	finish(f);
 	fclose(a);
 }
 
