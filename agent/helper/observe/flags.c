@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/helper/observe/record.h"
 
+#include "agent/base/str.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -18,6 +20,10 @@ const char *response_flag_name(enum response_flag flag)
 void response_flags_text(uint32_t flags, char *buf, size_t size)
 {
 	size_t n = 0;
+	if (!flags) { /* as nearly always */
+		str_copy(buf, size, "-");
+		return;
+	}
 	buf[0] = 0;
 	for (size_t i = 0; i < RESPONSE_FLAG_COUNT; i++) {
 		if (!(flags & (1u << i)))
@@ -27,6 +33,4 @@ void response_flags_text(uint32_t flags, char *buf, size_t size)
 			return;
 		n += (size_t)wrote;
 	}
-	if (!n)
-		snprintf(buf, size, "-");
 }
