@@ -168,6 +168,50 @@ def test_a_dead_server_is_ejected_and_taken_back(town, documents):
     wait_for("it to be in use for good", lambda: agent.metric("weft_helper_outlier_ejected_endpoints") == 0, 30)
 
 
+# --- rules that come ---
+
+DENY = """apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: deny, namespace: shop }
+spec:
+  selector: { matchLabels: { app: catalog } }
+  action: DENY
+  rules: [ { to: [ { operation: { paths: [ /denied ] } } ] } ]
+"""
+
+
+def test_rules_hold_for_connections_that_were_there_before(town, documents):
+    """A caller's pooled connections to a pod of its own node were not brought to its helper when they were made."""
+    assert load(town.frontend, "10.60.0.20", path="/denied", requests=200, connections=8)["status"] == {"200": 200}
+    documents(DENY)
+    wait_for("the rule to be in force", lambda: get(town.frontend, "http://10.60.0.20/denied").status == 403)
+    seen = load(town.frontend, "10.60.0.20", path="/denied", requests=200, connections=8)
+    assert seen["status"] == {"403": 200}, seen
+
+
+TOKENS = """apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: { name: jwt, namespace: shop }
+spec:
+  selector: { matchLabels: { app: APP } }
+  jwtRules:
+  - issuer: a.example
+    jwks: '{"keys":[{"kty":"oct","kid":"a","alg":"HS256","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}'
+"""
+
+
+@pytest.mark.parametrize("app,address", [("catalog", "10.60.0.20"), ("payments", "10.60.0.30")])
+def test_tokens_are_looked_at_on_connections_that_were_there_before(town, documents, app, address):
+    """Rules that no rule for L4 stands for, so that nothing else would cut the connections."""
+    header = "Authorization: Bearer a.b.c"
+    assert load(town.frontend, address, header=header, requests=200, connections=8)["status"] == {"200": 200}
+    documents(TOKENS.replace("APP", app))
+    wait_for("the rule to be in force",
+             lambda: get(town.frontend, f"http://{address}/", headers={"Authorization": "Bearer a.b.c"}).status == 401)
+    seen = load(town.frontend, address, header=header, requests=200, connections=8)
+    assert seen["status"] == {"401": 200}, seen
+
+
 # --- helpers, agents and configuration that go ---
 
 def under_load(town, act):
@@ -224,45 +268,3 @@ def test_configuration_that_is_deleted_fails_no_request(town, documents):
             time.sleep(0.2)
     seen = under_load(town, delete)
     assert seen["failed"] == 0 and set(seen["status"]) == {"200"}, seen
-
-
-DENY = """apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: { name: deny, namespace: shop }
-spec:
-  selector: { matchLabels: { app: catalog } }
-  action: DENY
-  rules: [ { to: [ { operation: { paths: [ /denied ] } } ] } ]
-"""
-
-
-def test_rules_hold_for_connections_that_were_there_before(town, documents):
-    """A caller's pooled connections to a pod of its own node were not brought to its helper when they were made."""
-    assert load(town.frontend, "10.60.0.20", path="/denied", requests=200, connections=8)["status"] == {"200": 200}
-    documents(DENY)
-    wait_for("the rule to be in force", lambda: get(town.frontend, "http://10.60.0.20/denied").status == 403)
-    seen = load(town.frontend, "10.60.0.20", path="/denied", requests=200, connections=8)
-    assert seen["status"] == {"403": 200}, seen
-
-
-TOKENS = """apiVersion: security.istio.io/v1
-kind: RequestAuthentication
-metadata: { name: jwt, namespace: shop }
-spec:
-  selector: { matchLabels: { app: APP } }
-  jwtRules:
-  - issuer: a.example
-    jwks: '{"keys":[{"kty":"oct","kid":"a","alg":"HS256","k":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}]}'
-"""
-
-
-@pytest.mark.parametrize("app,address", [("catalog", "10.60.0.20"), ("payments", "10.60.0.30")])
-def test_tokens_are_looked_at_on_connections_that_were_there_before(town, documents, app, address):
-    """Rules that no rule for L4 stands for, so that nothing else would cut the connections."""
-    header = "Authorization: Bearer a.b.c"
-    assert load(town.frontend, address, header=header, requests=200, connections=8)["status"] == {"200": 200}
-    documents(TOKENS.replace("APP", app))
-    wait_for("the rule to be in force",
-             lambda: get(town.frontend, f"http://{address}/", headers={"Authorization": "Bearer a.b.c"}).status == 401)
-    seen = load(town.frontend, address, header=header, requests=200, connections=8)
-    assert seen["status"] == {"401": 200}, seen
