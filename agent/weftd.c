@@ -45,9 +45,20 @@ static const char usage_text[] =
 	"See weftd(8) and meshctl(1).\n";
 
 enum option_id {
-	OPTION_CONFIG = 256, OPTION_NODE, OPTION_INSTANCE, OPTION_RUN_DIR, OPTION_STATE_DIR, OPTION_CA_DIR,
-	OPTION_METRICS, OPTION_HELPER, OPTION_HELPER_USER, OPTION_SOCKET_GROUP, OPTION_CGROUP, OPTION_LOG_LEVEL,
-	OPTION_LOG_JSON, OPTION_HELP,
+	OPTION_CONFIG = 256,
+	OPTION_NODE,
+	OPTION_INSTANCE,
+	OPTION_RUN_DIR,
+	OPTION_STATE_DIR,
+	OPTION_CA_DIR,
+	OPTION_METRICS,
+	OPTION_HELPER,
+	OPTION_HELPER_USER,
+	OPTION_SOCKET_GROUP,
+	OPTION_CGROUP,
+	OPTION_LOG_LEVEL,
+	OPTION_LOG_JSON,
+	OPTION_HELP,
 };
 
 static const struct option long_options[] = {
@@ -83,24 +94,51 @@ static int usage_error(const char *what)
 static int option_apply(int id, struct daemon_options *o, enum log_level *level, bool *json)
 {
 	switch (id) {
-	case OPTION_CONFIG: o->config_dir = optarg; break;
-	case OPTION_NODE: o->node = optarg; break;
-	case OPTION_INSTANCE: o->instance = optarg; break;
-	case OPTION_RUN_DIR: o->run_dir = optarg; break;
-	case OPTION_STATE_DIR: o->state_dir = optarg; break;
-	case OPTION_CA_DIR: o->ca_dir = optarg; break;
-	case OPTION_METRICS: o->metrics_listen = optarg; break;
-	case OPTION_HELPER: o->helper_path = optarg; break;
-	case OPTION_HELPER_USER: o->helper_user = optarg; break;
-	case OPTION_SOCKET_GROUP: o->socket_group = optarg; break;
-	case OPTION_CGROUP: o->cgroup = optarg; break;
-	case OPTION_LOG_JSON: *json = true; break;
+	case OPTION_CONFIG:
+		o->config_dir = optarg;
+		break;
+	case OPTION_NODE:
+		o->node = optarg;
+		break;
+	case OPTION_INSTANCE:
+		o->instance = optarg;
+		break;
+	case OPTION_RUN_DIR:
+		o->run_dir = optarg;
+		break;
+	case OPTION_STATE_DIR:
+		o->state_dir = optarg;
+		break;
+	case OPTION_CA_DIR:
+		o->ca_dir = optarg;
+		break;
+	case OPTION_METRICS:
+		o->metrics_listen = optarg;
+		break;
+	case OPTION_HELPER:
+		o->helper_path = optarg;
+		break;
+	case OPTION_HELPER_USER:
+		o->helper_user = optarg;
+		break;
+	case OPTION_SOCKET_GROUP:
+		o->socket_group = optarg;
+		break;
+	case OPTION_CGROUP:
+		o->cgroup = optarg;
+		break;
+	case OPTION_LOG_JSON:
+		*json = true;
+		break;
 	case OPTION_LOG_LEVEL:
 		if (log_level_parse(optarg, level) < 0)
 			return usage_error("--log-level takes error, warn, info or debug");
 		break;
-	case OPTION_HELP: fputs(usage_text, stdout); return 0;
-	default: return EXIT_USAGE;
+	case OPTION_HELP:
+		fputs(usage_text, stdout);
+		return 0;
+	default:
+		return EXIT_USAGE;
 	}
 	return -1;
 }
@@ -164,7 +202,9 @@ static int report(int rc, const struct err *err)
 int main(int argc, char **argv)
 {
 	static struct paths paths;
-	struct daemon_options options = { .version = WEFT_VERSION, .instance = "default", .metrics_listen = "127.0.0.1:15020" };
+	struct daemon_options options = { .version = WEFT_VERSION,
+					  .instance = "default",
+					  .metrics_listen = "127.0.0.1:15020" };
 	enum log_level level = LOG_INFO;
 	bool json = false;
 	struct err err = ERR_INIT;
@@ -177,7 +217,8 @@ int main(int argc, char **argv)
 			return status;
 	}
 	if (optind != argc - 1)
-		return usage_error(optind < argc ? "one command at a time" : "a command is missing (run, cleanup, precheck, version)");
+		return usage_error(optind < argc ? "one command at a time" :
+						   "a command is missing (run, cleanup, precheck, version)");
 	if (!instance_valid(options.instance))
 		return usage_error("--instance takes up to 64 letters, digits, '-', '_' and '.'");
 

@@ -170,7 +170,7 @@ INLINE int decide(struct bpf_sk_lookup *ctx, const struct packet *p, __u64 id)
 		return judge(ctx, pod, p, setup_of(p, 0), id);
 	setup = setup_of(p, pod_cookie);
 	if (setup && setup->info.source_pod == id)
-		return SK_PASS; /* the pod itself, or its helper, which has judged the caller */
+		return SK_PASS;		      /* the pod itself, or its helper, which has judged the caller */
 	return judge(ctx, pod, p, setup, id); /* on the host's addresses there are others */
 }
 

@@ -36,7 +36,7 @@
 	X(DNS_MALFORMED, "dns_malformed", "A DNS message could not be parsed.")                                        \
 	X(INTERNAL, "internal", "An internal error; the log has details.")                                             \
 	X(JWT_INVALID, "jwt_invalid", "A RequestAuthentication applies and the request's token is not valid.")         \
-	X(EXT_AUTHZ_DENIED, "ext_authz_denied", "The external authorizer of a CUSTOM rule denied it, or failed.")       \
+	X(EXT_AUTHZ_DENIED, "ext_authz_denied", "The external authorizer of a CUSTOM rule denied it, or failed.")      \
 	X(RATE_LIMITED, "rate_limited", "A rate limit of the workload, or of its rate limit service, is reached.")     \
 	X(RATE_LIMIT_ERROR, "rate_limit_error", "The rate limit service gave no answer and failure_mode_deny is set.") \
 	X(LUA_REFUSED, "lua_refused", "A Lua script does not compile, or went beyond its instructions or memory.")

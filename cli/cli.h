@@ -70,7 +70,7 @@ const struct command *command_next(const struct command *after); /* NULL: the fi
 const struct command *command_find(const char *name);		 /* exact */
 
 /* --- for commands */
-const char *cli_option(const struct cli *cli, const char *name); /* NULL: not given */
+const char *cli_option(const struct cli *cli, const char *name);	   /* NULL: not given */
 const char *cli_option_at(const struct cli *cli, const char *name, int i); /* the i-th of one that may be repeated */
 int cli_usage_error(struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int cli_fail(struct cli *cli, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));

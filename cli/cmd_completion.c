@@ -65,7 +65,8 @@ static void print_bash(FILE *out)
 	      "\t-o|--output) COMPREPLY=($(compgen -W 'json yaml wide' -- \"$cur\")); return ;;\n"
 	      "\t--socket) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
 	      "\t--verdict) COMPREPLY=($(compgen -W 'allowed refused failed opened closed' -- \"$cur\")); return ;;\n"
-	      "\t--path) COMPREPLY=($(compgen -W 'direct attested hbone plaintext http' -- \"$cur\")); return ;;\n\tesac\n"
+	      "\t--path) COMPREPLY=($(compgen -W 'direct attested hbone plaintext http' -- \"$cur\")); return "
+	      ";;\n\tesac\n"
 	      "\tcase \"${words[*]}\" in\n\t'') all+=\" ",
 	      out);
 	first_words(out);

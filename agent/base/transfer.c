@@ -272,7 +272,8 @@ static void options_set(struct transfer *t, const struct transfer_request *r)
 	}
 }
 
-int transfer_start(struct transfers *all, const struct transfer_request *r, transfer_fn fn, void *arg, struct transfer **out)
+int transfer_start(struct transfers *all, const struct transfer_request *r, transfer_fn fn, void *arg,
+		   struct transfer **out)
 {
 	struct transfer *t = calloc(1, sizeof(*t));
 	if (!t)

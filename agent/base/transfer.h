@@ -12,17 +12,17 @@ struct transfer;
 struct transfers;
 
 struct transfer_request {
-	const char *url; /* http or https */
+	const char *url;	    /* http or https */
 	const char *const *headers; /* "Name: value", NULL at the end; may be NULL */
 	const void *body;	    /* copied; NULL: GET, else POST */
 	size_t body_len;
 	uint32_t timeout_ms;
-	size_t response_max; /* more is a failure */
-	bool http2;	     /* without asking first: what gRPC speaks */
-	bool once;	     /* the connection is not kept: the next request is far away */
-	bool fail_on_error;  /* a status from 400 is a failure */
+	size_t response_max;	/* more is a failure */
+	bool http2;		/* without asking first: what gRPC speaks */
+	bool once;		/* the connection is not kept: the next request is far away */
+	bool fail_on_error;	/* a status from 400 is a failure */
 	unsigned int redirects; /* that are followed, from https never to http; 0: none */
-	const char *roots;   /* a file, in place of the system's; NULL: those */
+	const char *roots;	/* a file, in place of the system's; NULL: those */
 };
 
 struct transfer_result {

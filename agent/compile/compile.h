@@ -87,8 +87,8 @@ int compiler_policy(const struct compiler *c, const struct workload *w, struct p
 /* What a call of a workload to an address and port means. host: of the request (with or without a port), or a TLS server
  * name; NULL: not known. A host that the caller sees, and that has the port, decides before the address does. caller NULL:
  * anybody. */
-int compiler_target(struct compiler *c, const struct workload *caller, const struct addr_port *original, const char *host,
-		    struct l7_target **out);
+int compiler_target(struct compiler *c, const struct workload *caller, const struct addr_port *original,
+		    const char *host, struct l7_target **out);
 /* "outbound|80|v1|catalog.shop.svc.cluster.local", the same with "|<host>" behind for a dynamic_dns one, or
  * "PassthroughCluster". -ENOENT: there is no such service, port or subset: requests get 503. */
 int compiler_cluster(struct compiler *c, const char *name, struct http_cluster **out);
@@ -104,8 +104,8 @@ void compiler_files_changed(struct compiler *c); /* clusters are made anew */
  * one included, with why NULL) or fn returns false. match SIZE_MAX: the route has no match and takes everything. Returns the
  * route that is taken, or NULL. Pure. */
 typedef bool (*http_explain_fn)(void *arg, size_t route, size_t match, const char *why);
-const struct http_route *compiler_explain_http(const struct http_vhost *v, const struct http_request_view *r, http_explain_fn fn,
-					       void *arg);
+const struct http_route *compiler_explain_http(const struct http_vhost *v, const struct http_request_view *r,
+					       http_explain_fn fn, void *arg);
 
 /* What is odd in the configuration in force: nothing that was refused, but what likely is not meant. */
 enum finding_severity { FINDING_INFO, FINDING_WARNING, FINDING_ERROR };

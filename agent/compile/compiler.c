@@ -38,7 +38,8 @@ static void compiler_done(struct compiler *c)
 	free(c->locality);
 	free(c->node);
 	/* Who reads files is told once. */
-	*c = (struct compiler){ .spent = true, .http = { .read_file = c->http.read_file, .read_arg = c->http.read_arg } };
+	*c = (struct compiler){ .spent = true,
+				.http = { .read_file = c->http.read_file, .read_arg = c->http.read_arg } };
 }
 
 static int compiler_init(struct compiler *c)
@@ -196,15 +197,23 @@ static int resources_sync(struct compiler *c, const struct compile_source *sourc
 		enum resource_kind kind;
 		int (*on_change)(struct compiler *c, const struct resource *old, const struct resource *new);
 	} kinds[] = {
-		{ KIND_MESH_CONFIG, on_mesh_change },		{ KIND_NAMESPACE, on_namespace_change },
-		{ KIND_WORKLOAD_ENTRY, on_workload_change },	{ KIND_SERVICE, on_service_change },
-		{ KIND_SERVICE_ENTRY, on_service_change },	{ KIND_PEER_AUTHENTICATION, on_peer_change },
-		{ KIND_AUTHORIZATION_POLICY, on_authz_change }, { KIND_DESTINATION_RULE, on_rule_change },
-		{ KIND_REQUEST_AUTHENTICATION, on_authn_change }, { KIND_TELEMETRY, on_peer_change },
+		{ KIND_MESH_CONFIG, on_mesh_change },
+		{ KIND_NAMESPACE, on_namespace_change },
+		{ KIND_WORKLOAD_ENTRY, on_workload_change },
+		{ KIND_SERVICE, on_service_change },
+		{ KIND_SERVICE_ENTRY, on_service_change },
+		{ KIND_PEER_AUTHENTICATION, on_peer_change },
+		{ KIND_AUTHORIZATION_POLICY, on_authz_change },
+		{ KIND_DESTINATION_RULE, on_rule_change },
+		{ KIND_REQUEST_AUTHENTICATION, on_authn_change },
+		{ KIND_TELEMETRY, on_peer_change },
 		{ KIND_ENVOY_FILTER, on_peer_change },
-		{ KIND_VIRTUAL_SERVICE, http_on_virtual_service }, { KIND_SIDECAR, http_on_scope_change },
-		{ KIND_K8S_HTTP_ROUTE, http_on_route },		{ KIND_K8S_GRPC_ROUTE, http_on_route },
-		{ KIND_K8S_TLS_ROUTE, http_on_route },		{ KIND_K8S_TCP_ROUTE, http_on_route },
+		{ KIND_VIRTUAL_SERVICE, http_on_virtual_service },
+		{ KIND_SIDECAR, http_on_scope_change },
+		{ KIND_K8S_HTTP_ROUTE, http_on_route },
+		{ KIND_K8S_GRPC_ROUTE, http_on_route },
+		{ KIND_K8S_TLS_ROUTE, http_on_route },
+		{ KIND_K8S_TCP_ROUTE, http_on_route },
 		{ KIND_K8S_REFERENCE_GRANT, http_on_scope_change },
 	};
 
@@ -289,8 +298,7 @@ static int build(struct compiler *c, const struct compile_source *source, const 
 	/* In this order: each step marks what the later ones do. */
 	if (node_sync(c, in->node) < 0 || resources_sync(c, source) < 0 || hosts_update(c, in) < 0 ||
 	    jwks_update(c, in) < 0 || workload_nodes_build(c) < 0 || jwks_wanted_update(c) < 0 ||
-	    ejected_sync(c, in) < 0 || locality_sync(c, in) < 0 ||
-	    service_nodes_build(c) < 0)
+	    ejected_sync(c, in) < 0 || locality_sync(c, in) < 0 || service_nodes_build(c) < 0)
 		return -ENOMEM;
 	return c->stats.resources_changed ? hosts_wanted_update(c) : 0;
 }

@@ -139,7 +139,8 @@ static void action_copy(struct taking *t, const struct node *from, struct limit_
 }
 
 /* route, port: whose requests they are for. */
-static void actions_append(struct taking *t, const struct node *list, const char *route, uint16_t port, struct rate_limit *l)
+static void actions_append(struct taking *t, const struct node *list, const char *route, uint16_t port,
+			   struct rate_limit *l)
 {
 	for (const struct node *one = FIRST(list); one && !t->failed; one = one->next) {
 		const struct node *actions = node_get(one, "actions");
@@ -220,8 +221,9 @@ static struct http_fraction share_of(struct taking *t, const struct node *config
 	uint64_t numerator = 0;
 
 	if (!share)
-		NOTE(t->of->notes, FINDING_WARNING, t->r, "configPatches[%zu]: %s is not set, which is 0 %%, as in Envoy: %s",
-		     t->index, name, strstr(name, "enabled") ? "no request is counted" : "nothing is refused");
+		NOTE(t->of->notes, FINDING_WARNING, t->r,
+		     "configPatches[%zu]: %s is not set, which is 0 %%, as in Envoy: %s", t->index, name,
+		     strstr(name, "enabled") ? "no request is counted" : "nothing is refused");
 	envoy_number(node_get(value, "numerator"), &numerator);
 	uint64_t each = str_eq(of, "MILLION") ? 1 : str_eq(of, "TEN_THOUSAND") ? 100 : 10000;
 	return (struct http_fraction){ numerator > ALL_PPM / each ? ALL_PPM : (uint32_t)(numerator * each) };
@@ -291,11 +293,10 @@ static void script_add(struct taking *t, const struct envoy_patch *p)
 	if (!grown)
 		return;
 	t->f->scripts = grown;
-	grown[t->f->script_count++] =
-		(struct lua_script){ .name = str_format("%s[%zu]", t->r->key, t->index),
-				     .origin = text(t, t->r->origin),
-				     .code = text(t, p->code),
-				     .port = p->port };
+	grown[t->f->script_count++] = (struct lua_script){ .name = str_format("%s[%zu]", t->r->key, t->index),
+							   .origin = text(t, t->r->origin),
+							   .code = text(t, p->code),
+							   .port = p->port };
 	t->failed |= !grown[t->f->script_count - 1].name;
 }
 
@@ -360,9 +361,11 @@ static void actions_look(const struct taking *t)
 		const struct rate_limit *l = &t->f->limits[i];
 		if ((l->global || l->descriptor_count) && !l->action_count)
 			NOTE(t->of->notes, FINDING_WARNING, t->sources[i].r,
-			     "configPatches[%zu]: nothing makes descriptors of requests (rate_limits of the filter, or of a "
+			     "configPatches[%zu]: nothing makes descriptors of requests (rate_limits of the filter, or "
+			     "of a "
 			     "route by HTTP_ROUTE or VIRTUAL_HOST): %s",
-			     t->sources[i].index, l->global ? "the service is never asked" : "its descriptors match nothing");
+			     t->sources[i].index,
+			     l->global ? "the service is never asked" : "its descriptors match nothing");
 	}
 }
 

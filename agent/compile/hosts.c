@@ -188,7 +188,8 @@ int hosts_wanted_update(struct compiler *c)
 	const struct table *services = c->dns_services.table, *workloads = c->dns_workloads.table;
 
 	wanted_free(c);
-	c->wanted = calloc(table_count(services) + table_count(workloads) + table_count(c->http.dynamic) + 1, sizeof(*c->wanted));
+	c->wanted = calloc(table_count(services) + table_count(workloads) + table_count(c->http.dynamic) + 1,
+			   sizeof(*c->wanted));
 	if (!c->wanted || wanted_add(c, services, NULL) < 0 || wanted_add(c, workloads, services) < 0 ||
 	    wanted_add(c, c->http.dynamic, NULL) < 0)
 		return -ENOMEM;

@@ -80,17 +80,20 @@ static int trace_provider_add(struct mesh_settings *to, const struct node *provi
 		host = strchr(host, '/') + 1;
 	if (!host || !number || number > 65535 || !node_get_text(provider, "name"))
 		return 0;
-	struct trace_provider *more =
-		reallocarray(to->trace_providers, to->trace_provider_count + 1, sizeof(*more));
+	struct trace_provider *more = reallocarray(to->trace_providers, to->trace_provider_count + 1, sizeof(*more));
 	if (!more)
 		return -ENOMEM;
 	to->trace_providers = more;
 	const struct trace_provider like = {
 		.name = (char *)(uintptr_t)node_get_text(provider, "name"),
 		.host = (char *)(uintptr_t)host,
-		.path = (char *)(uintptr_t)(path ? path : zipkin ? "/api/v2/spans" : "/v1/traces"),
+		.path = (char *)(uintptr_t)(path   ? path :
+					    zipkin ? "/api/v2/spans" :
+						     "/v1/traces"),
 		.port = (uint16_t)number,
-		.kind = zipkin ? TRACE_ZIPKIN : http ? TRACE_OTLP_HTTP : TRACE_OTLP_GRPC,
+		.kind = zipkin ? TRACE_ZIPKIN :
+			http   ? TRACE_OTLP_HTTP :
+				 TRACE_OTLP_GRPC,
 	};
 	int rc = trace_provider_copy(&more[to->trace_provider_count], &like);
 	to->trace_provider_count += rc == 0;
@@ -124,7 +127,8 @@ int mesh_build(const struct mesh_config_spec *spec, struct mesh_settings *out)
 			rc = texts_add(&mesh.ca_certificates, &mesh.ca_certificate_count,
 				       spec->ca_certificates.v[i].pem);
 	const struct node *providers = spec->extension_providers;
-	for (const struct node *p = providers && providers->type == NODE_LIST ? providers->first : NULL; !rc && p; p = p->next)
+	for (const struct node *p = providers && providers->type == NODE_LIST ? providers->first : NULL; !rc && p;
+	     p = p->next)
 		rc = trace_provider_add(&mesh, p);
 	if (rc < 0) {
 		mesh_settings_done(&mesh);

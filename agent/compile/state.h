@@ -54,7 +54,7 @@ struct http_state {
 	struct bag routes;	     /* the host name of the parent Service -> HTTPRoutes and the like */
 	struct table *targets, *clusters;
 	struct table *dynamic; /* names behind wildcards that requests asked for */
-	uint64_t generation; /* of all that targets and clusters are made of but the services' endpoints */
+	uint64_t generation;   /* of all that targets and clusters are made of but the services' endpoints */
 	char *(*read_file)(void *arg, const char *path);
 	void *read_arg;
 };

@@ -18,7 +18,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLIENT = 1 << REPORTER_CLIENT, SERVER = 1 << REPORTER_SERVER, BOTH = CLIENT | SERVER, LOGS_MAX = 16, TAGS_MAX = 64 };
+enum {
+	CLIENT = 1 << REPORTER_CLIENT,
+	SERVER = 1 << REPORTER_SERVER,
+	BOTH = CLIENT | SERVER,
+	LOGS_MAX = 16,
+	TAGS_MAX = 64
+};
 
 struct building {
 	const struct compiler *c;
@@ -263,9 +269,11 @@ static int mesh_json_format(const char *text, char **out)
 static int mesh_log_add(struct building *b, unsigned int modes, const char *name, const char *filter)
 {
 	const struct mesh_config_spec *mesh = b->c->mesh_config;
-	const char *file = mesh && mesh->access_log_file && *mesh->access_log_file ? mesh->access_log_file : "/dev/stdout";
+	const char *file =
+		mesh && mesh->access_log_file && *mesh->access_log_file ? mesh->access_log_file : "/dev/stdout";
 	bool json = mesh && mesh->access_log_encoding == ACCESS_LOG_JSON;
-	const char *format = mesh && mesh->access_log_format && *mesh->access_log_format ? mesh->access_log_format : NULL;
+	const char *format =
+		mesh && mesh->access_log_format && *mesh->access_log_format ? mesh->access_log_format : NULL;
 	AUTO(mem_freep) char *object = NULL;
 
 	if (json && format && mesh_json_format(format, &object) < 0)
@@ -282,8 +290,8 @@ static int provider_log_add(struct building *b, unsigned int modes, const char *
 	if (!file) {
 		if (b->r)
 			NOTE(b->notes, FINDING_WARNING, b->r,
-			     "accessLogging names the provider \"%s\", which the MeshConfig's extensionProviders %s", name,
-			     p ? "have, but not as envoyFileAccessLog: only files are supported" : "do not have");
+			     "accessLogging names the provider \"%s\", which the MeshConfig's extensionProviders %s",
+			     name, p ? "have, but not as envoyFileAccessLog: only files are supported" : "do not have");
 		return 0;
 	}
 	const struct node *format = node_get(file, "logFormat"), *labels = node_get(format, "labels");
@@ -441,8 +449,8 @@ static int mesh_apply(struct building *b)
 	return rc;
 }
 
-static bool is_for(const struct compiler *c, const struct resource *r, const char *ns, const struct label *labels, size_t n,
-		   int level)
+static bool is_for(const struct compiler *c, const struct resource *r, const char *ns, const struct label *labels,
+		   size_t n, int level)
 {
 	const struct telemetry_spec *spec = r->spec.telemetry;
 	const struct string_map *selector = spec->selector ? &spec->selector->match_labels : NULL;
@@ -456,8 +464,8 @@ static bool is_for(const struct compiler *c, const struct resource *r, const cha
 	return level == 1 ? !selects : selects && labels_selected(selector, labels, n);
 }
 
-int telemetry_build(const struct compiler *c, const char *ns, const struct label *labels, size_t n, struct telemetry **out,
-		    struct notes *notes)
+int telemetry_build(const struct compiler *c, const char *ns, const struct label *labels, size_t n,
+		    struct telemetry **out, struct notes *notes)
 {
 	struct building b = { .c = c, .t = telemetry_new(), .notes = notes };
 	int rc = b.t ? mesh_apply(&b) : -ENOMEM;

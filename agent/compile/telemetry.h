@@ -7,5 +7,5 @@
 struct telemetry;
 
 /* *out: a new reference. 0 or -ENOMEM. */
-int telemetry_build(const struct compiler *c, const char *ns, const struct label *labels, size_t n, struct telemetry **out,
-		    struct notes *notes);
+int telemetry_build(const struct compiler *c, const char *ns, const struct label *labels, size_t n,
+		    struct telemetry **out, struct notes *notes);

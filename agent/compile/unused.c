@@ -14,7 +14,8 @@ static void client_tls_look(const struct resource *r, const struct client_tls *t
 		return;
 	if (tls->credential_name)
 		NOTE(notes, FINDING_WARNING, r,
-		     "tls.credentialName: Secrets are not read here: the connections fail; give caCertificates, clientCertificate "
+		     "tls.credentialName: Secrets are not read here: the connections fail; give caCertificates, "
+		     "clientCertificate "
 		     "and privateKey as files");
 	if (tls->ca_crl)
 		NOTE(notes, FINDING_WARNING, r, "tls.caCrl is not looked at: revoked certificates are accepted");
@@ -27,14 +28,16 @@ static void balancer_look(const struct resource *r, const struct load_balancer *
 {
 	if (lb && (lb->warmup || lb->warmup_duration_secs.set))
 		NOTE(notes, FINDING_INFO, r,
-		     "loadBalancer.warmup is in force on requests; TCP connections to new endpoints get their share at once");
+		     "loadBalancer.warmup is in force on requests; TCP connections to new endpoints get their share at "
+		     "once");
 }
 
 static void pool_look(const struct resource *r, const struct connection_pool *pool, struct notes *notes)
 {
 	if (pool && pool->tcp)
 		NOTE(notes, FINDING_INFO, r,
-		     "connectionPool.tcp is in force on connections by mutual TLS, those to other nodes; what the kernel "
+		     "connectionPool.tcp is in force on connections by mutual TLS, those to other nodes; what the "
+		     "kernel "
 		     "passes on directly (on one node, plaintext) has no limits or timeouts of ours");
 }
 
@@ -44,7 +47,8 @@ void unused_rule_look(const struct resource *r, struct notes *notes)
 	const char *own = string_map_get(&r->annotations, "weft.dev/load-balancer");
 
 	if (own && strcmp(own, "peak-ewma") != 0)
-		NOTE(notes, FINDING_WARNING, r, "weft.dev/load-balancer: \"%s\" is not peak-ewma: it has no effect", own);
+		NOTE(notes, FINDING_WARNING, r, "weft.dev/load-balancer: \"%s\" is not peak-ewma: it has no effect",
+		     own);
 
 	if (!p)
 		return;
@@ -73,7 +77,8 @@ void unused_service_entry_look(const struct resource *r, struct notes *notes)
 
 	if (e->subject_alt_names.n)
 		NOTE(notes, FINDING_INFO, r,
-		     "subjectAltNames are looked at where a DestinationRule asks for TLS (SIMPLE, MUTUAL); endpoints in the mesh "
+		     "subjectAltNames are looked at where a DestinationRule asks for TLS (SIMPLE, MUTUAL); endpoints "
+		     "in the mesh "
 		     "are verified by their workloads' identities");
 	if (to->n && !(to->n == 1 && to->v[0][0] == '*'))
 		NOTE(notes, FINDING_INFO, r,
@@ -92,10 +97,12 @@ void unused_mesh_look(const struct resource *r, struct notes *notes)
 	for (size_t i = 0; i < m->ca_certificates.n; i++) {
 		const struct ca_certificate *ca = &m->ca_certificates.v[i];
 		if (ca->spiffe_bundle_url)
-			NOTE(notes, FINDING_WARNING, r, "caCertificates[%zu].spiffeBundleUrl is not fetched: use pem", i);
+			NOTE(notes, FINDING_WARNING, r, "caCertificates[%zu].spiffeBundleUrl is not fetched: use pem",
+			     i);
 		if (ca->trust_domains.n || ca->cert_signers.n)
 			NOTE(notes, FINDING_WARNING, r,
-			     "caCertificates[%zu].%s does not limit the root: it is trusted for every trust domain of the mesh",
+			     "caCertificates[%zu].%s does not limit the root: it is trusted for every trust domain of "
+			     "the mesh",
 			     i, ca->trust_domains.n ? "trustDomains" : "certSigners");
 	}
 	if (m->access_log_file && *m->access_log_file)

@@ -393,10 +393,17 @@ uint64_t workload_content(const struct workload *w)
 	for (size_t i = 0; i < w->l7_port_count; i++)
 		h = hash64(hash64(h, &w->l7_ports[i].port, 2), &w->l7_ports[i].app, 1);
 
-	const uint64_t numbers[] = {
-		(uintptr_t)w->identity, (uintptr_t)w->policy, w->weight, w->enrolled, w->tunnel, w->place,
-		w->l7_other_ports, w->max_connections,	w->addr_count,	       (uintptr_t)w->inbound, (uintptr_t)w->outbound,
-		w->telemetry ? w->telemetry->id : 0
-	};
+	const uint64_t numbers[] = { (uintptr_t)w->identity,
+				     (uintptr_t)w->policy,
+				     w->weight,
+				     w->enrolled,
+				     w->tunnel,
+				     w->place,
+				     w->l7_other_ports,
+				     w->max_connections,
+				     w->addr_count,
+				     (uintptr_t)w->inbound,
+				     (uintptr_t)w->outbound,
+				     w->telemetry ? w->telemetry->id : 0 };
 	return hash64(h, numbers, sizeof(numbers));
 }

@@ -38,7 +38,8 @@ static void path_print(struct sb *sb, const struct path *path)
 	path_print(sb, path->parent);
 	if (!path->name) {
 		sb_addf(sb, "[%zu]", path->index);
-	} else if (!path->name[strspn(path->name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")]) {
+	} else if (!path->name[strspn(path->name,
+				      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")]) {
 		sb_addf(sb, "%s%s", sb->len ? "." : "", path->name);
 	} else {
 		sb_addf(sb, "[\"%.100s\"]", path->name);
@@ -211,8 +212,8 @@ static bool take_field_int(struct decode *d, const struct path *path, const stru
 	return take_int(d, path, node, bounded ? field->min : 0, bounded && field->max ? field->max : type_max, out);
 }
 
-static void decode_string(struct decode *d, const struct path *path, const struct node *node,
-			  const struct field *field, void *member)
+static void decode_string(struct decode *d, const struct path *path, const struct node *node, const struct field *field,
+			  void *member)
 {
 	*(const char **)member = take_string(d, path, node, field->check);
 }
@@ -230,8 +231,8 @@ static void decode_bool(struct decode *d, const struct path *path, const struct 
 		*(struct opt_bool *)member = (struct opt_bool){ .set = true, .v = node->b };
 }
 
-static void decode_number(struct decode *d, const struct path *path, const struct node *node,
-			  const struct field *field, void *member)
+static void decode_number(struct decode *d, const struct path *path, const struct node *node, const struct field *field,
+			  void *member)
 {
 	int64_t value;
 	int64_t type_max = field->type == F_U16 ? UINT16_MAX : field->type == F_U64 ? INT64_MAX : UINT32_MAX;
@@ -247,15 +248,16 @@ static void decode_number(struct decode *d, const struct path *path, const struc
 		*(struct opt_u32 *)member = (struct opt_u32){ .set = true, .v = (uint32_t)value };
 }
 
-static void decode_double(struct decode *d, const struct path *path, const struct node *node,
-			  const struct field *field, void *member)
+static void decode_double(struct decode *d, const struct path *path, const struct node *node, const struct field *field,
+			  void *member)
 {
 	double value = node->type == NODE_INT ? (double)node->i : node->d;
 	if (node->type != NODE_INT && node->type != NODE_DOUBLE) {
 		wrong_type(d, path, node, "a number");
 		return;
 	}
-	if (!isfinite(value) || ((field->min || field->max) && (value < (double)field->min || value > (double)field->max))) {
+	if (!isfinite(value) ||
+	    ((field->min || field->max) && (value < (double)field->min || value > (double)field->max))) {
 		decode_error(d, path, NULL, node, "%g is out of range (%lld to %lld)", value, (long long)field->min,
 			     (long long)field->max);
 		return;
@@ -269,7 +271,8 @@ static void decode_duration(struct decode *d, const struct path *path, const str
 	char buf[BRIEF_MAX];
 	uint64_t ns;
 	if (node->type != NODE_STRING || str_to_duration_ns(node->text, &ns) < 0) {
-		decode_error(d, path, NULL, node, "%s is not a duration (like 250ms, 10s, 1h30m)", node_brief(node, buf));
+		decode_error(d, path, NULL, node, "%s is not a duration (like 250ms, 10s, 1h30m)",
+			     node_brief(node, buf));
 		return;
 	}
 	uint64_t ms = ns / 1000000 + (ns > 0 && ns < 1000000);
@@ -324,8 +327,8 @@ static void decode_port_name(struct decode *d, const struct path *path, const st
 	int64_t number;
 	if (node->type == NODE_STRING) {
 		if (!*node->text || !node->text[strspn(node->text, "0123456789")])
-			decode_error(d, path, NULL, node, "\"%.20s\" is not a port's name; write a number without quotes",
-				     node->text);
+			decode_error(d, path, NULL, node,
+				     "\"%.20s\" is not a port's name; write a number without quotes", node->text);
 		else
 			port->name = take_string(d, path, node, text_check_dns_label);
 	} else if (take_int(d, path, node, 1, UINT16_MAX, &number)) {
@@ -506,13 +509,27 @@ static void decode_nothing(struct decode *d, const struct path *path, const stru
 static field_decoder field_decoder_of(enum field_type type)
 {
 	static const field_decoder decoders[] = {
-		[F_STRING] = decode_string,	  [F_BOOL] = decode_bool,	  [F_OPT_BOOL] = decode_bool,
-		[F_U16] = decode_number,	  [F_U32] = decode_number,	  [F_U64] = decode_number,
-		[F_OPT_U32] = decode_number,	  [F_OPT_DOUBLE] = decode_double, [F_OPT_MS] = decode_duration,
-		[F_ENUM] = decode_enum,		  [F_PORT_NAME] = decode_port_name, [F_OBJECT] = decode_object_member,
-		[F_ANY] = decode_any,		  [F_STRING_LIST] = decode_list,  [F_ENUM_LIST] = decode_list,
-		[F_ADDR_LIST] = decode_list,	  [F_CIDR_LIST] = decode_list,	  [F_LIST] = decode_list,
-		[F_STRING_MAP] = decode_string_map, [F_MAP] = decode_map,	  [F_LINE] = decode_nothing,
+		[F_STRING] = decode_string,
+		[F_BOOL] = decode_bool,
+		[F_OPT_BOOL] = decode_bool,
+		[F_U16] = decode_number,
+		[F_U32] = decode_number,
+		[F_U64] = decode_number,
+		[F_OPT_U32] = decode_number,
+		[F_OPT_DOUBLE] = decode_double,
+		[F_OPT_MS] = decode_duration,
+		[F_ENUM] = decode_enum,
+		[F_PORT_NAME] = decode_port_name,
+		[F_OBJECT] = decode_object_member,
+		[F_ANY] = decode_any,
+		[F_STRING_LIST] = decode_list,
+		[F_ENUM_LIST] = decode_list,
+		[F_ADDR_LIST] = decode_list,
+		[F_CIDR_LIST] = decode_list,
+		[F_LIST] = decode_list,
+		[F_STRING_MAP] = decode_string_map,
+		[F_MAP] = decode_map,
+		[F_LINE] = decode_nothing,
 		[F_IGNORED] = decode_nothing,
 	};
 	return decoders[type];

@@ -75,7 +75,7 @@ void decode_info(struct decode *d, const struct path *path, const char *member, 
 /* An error when the pattern (NULL: none) is no regular expression, or does not have the groups of the substitution (or NULL). */
 void decode_regex_check(struct decode *d, const struct path *path, const char *member, const struct node *node,
 			const char *pattern, const char *substitution);
-void *decode_alloc(struct decode *d, size_t size);     /* from the resource's arena; NULL: no memory, and noted */
+void *decode_alloc(struct decode *d, size_t size); /* from the resource's arena; NULL: no memory, and noted */
 const char *decode_strdup(struct decode *d, const char *text);
-const char *decode_namespace(const struct decode *d);  /* of the resource */
+const char *decode_namespace(const struct decode *d); /* of the resource */
 bool decode_has_annotation(const struct decode *d, const char *key);

@@ -18,7 +18,7 @@ struct decode {
 	const struct string_map *annotations;
 	uint32_t line;	     /* of the document */
 	unsigned int errors; /* in this resource */
-	bool strict; /* unknown fields are errors here */
+	bool strict;	     /* unknown fields are errors here */
 	bool no_memory;
 };
 

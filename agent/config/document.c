@@ -40,8 +40,8 @@ static const struct field metadata_fields[] = {
 	FIELD(metadata, name, "name", STRING, .flags = FIELD_REQUIRED, .check = text_check_name,
 	      .doc = "Unique among the kind's resources of the namespace."),
 	FIELD(metadata, ns, "namespace", STRING, .check = text_check_dns_label, .doc = "Default: \"default\"."),
-	FIELD(metadata, labels, "labels", STRING_MAP, .key_check = text_check_label_key, .check = text_check_label_value,
-	      .doc = "Labels, for selectors."),
+	FIELD(metadata, labels, "labels", STRING_MAP, .key_check = text_check_label_key,
+	      .check = text_check_label_value, .doc = "Labels, for selectors."),
 	FIELD(metadata, annotations, "annotations", STRING_MAP, .key_check = text_check_label_key,
 	      .doc = "Annotations; weft.dev/ ones say where a workload lives."),
 	FIELD(metadata, generation, "generation", U64, .doc = "Set by the API server."),
@@ -132,7 +132,8 @@ static const struct kind_info *document_kind(struct decode *d, const struct node
 	char suggestion[96];
 	if (!kind || kind->type != NODE_STRING) {
 		decode_error(d, NULL, NULL, kind ? kind : root,
-			     "no \"kind\": this is no resource (the mesh's configuration belongs in a file named *mesh.yaml)");
+			     "no \"kind\": this is no resource (the mesh's configuration belongs in a file named "
+			     "*mesh.yaml)");
 		return NULL;
 	}
 	if (!api || api->type != NODE_STRING) {
@@ -144,7 +145,8 @@ static const struct kind_info *document_kind(struct decode *d, const struct node
 	const struct kind_info *same_name;
 	const struct kind_info *k = kind_find(api->text, group_len, kind->text, &same_name);
 	if (!k && same_name) {
-		decode_warn(d, NULL, NULL, kind, "kind %.60s of \"%.100s\" is not known and left out; this mesh knows %s of %s%s%s",
+		decode_warn(d, NULL, NULL, kind,
+			    "kind %.60s of \"%.100s\" is not known and left out; this mesh knows %s of %s%s%s",
 			    kind->text, api->text, kind->text, same_name->group, *same_name->group ? "/" : "",
 			    same_name->versions);
 		return NULL;
@@ -271,7 +273,8 @@ static bool document_fill(struct decode *d, const struct document *doc, const st
 	const struct kind_info *k;
 	bool mesh = file_is_mesh_config(doc->file) && root->type == NODE_MAP && !node_get(root, "kind");
 	if (root->type != NODE_MAP) {
-		decode_error(d, NULL, NULL, root, "the document is %s; an object is needed", node_type_name(root->type));
+		decode_error(d, NULL, NULL, root, "the document is %s; an object is needed",
+			     node_type_name(root->type));
 		return false;
 	}
 	if (mesh) {
@@ -396,8 +399,8 @@ bool document_next(const char **at, const char *end, uint32_t *line, struct docu
 {
 	while (*at < end) {
 		const char *start = *at, *next = line_end(start, end);
-		bool blank = line_is_blank(start, end) ||
-			     (line_is_separator(start, end) && line_is_blank(start + 3, next));
+		bool blank =
+			line_is_blank(start, end) || (line_is_separator(start, end) && line_is_blank(start + 3, next));
 		*out = (struct document_text){ .text = start, .line = *line };
 		++*line;
 		for (; next < end && !line_is_separator(next, end); next = line_end(next, end), ++*line)

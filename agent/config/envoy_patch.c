@@ -65,11 +65,21 @@ uint32_t envoy_status(const struct node *code)
 	static const struct {
 		const char *name;
 		uint32_t status;
-	} names[] = { { "BadRequest", 400 },	      { "Unauthorized", 401 },	      { "PaymentRequired", 402 },
-		      { "Forbidden", 403 },	      { "NotFound", 404 },	      { "MethodNotAllowed", 405 },
-		      { "Conflict", 409 },	      { "PreconditionFailed", 412 }, { "MisdirectedRequest", 421 },
-		      { "TooManyRequests", 429 },     { "InternalServerError", 500 }, { "NotImplemented", 501 },
-		      { "BadGateway", 502 },	      { "ServiceUnavailable", 503 },  { "GatewayTimeout", 504 } };
+	} names[] = { { "BadRequest", 400 },
+		      { "Unauthorized", 401 },
+		      { "PaymentRequired", 402 },
+		      { "Forbidden", 403 },
+		      { "NotFound", 404 },
+		      { "MethodNotAllowed", 405 },
+		      { "Conflict", 409 },
+		      { "PreconditionFailed", 412 },
+		      { "MisdirectedRequest", 421 },
+		      { "TooManyRequests", 429 },
+		      { "InternalServerError", 500 },
+		      { "NotImplemented", 501 },
+		      { "BadGateway", 502 },
+		      { "ServiceUnavailable", 503 },
+		      { "GatewayTimeout", 504 } };
 	uint64_t number;
 	if (envoy_number(code, &number))
 		return number >= 100 && number <= 599 ? (uint32_t)number : 0;
@@ -94,7 +104,8 @@ static bool is_camel(const char *key, const char *snake)
 const struct node *envoy_get(const struct node *map, const char *name)
 {
 	const struct node *found = node_get(map, name);
-	for (const struct node *n = !found && map && map->type == NODE_MAP ? map->first : NULL; n && !found; n = n->next)
+	for (const struct node *n = !found && map && map->type == NODE_MAP ? map->first : NULL; n && !found;
+	     n = n->next)
 		if (is_camel(n->key, name))
 			found = n;
 	return found;
@@ -196,8 +207,9 @@ static int regex_check(const struct reading *r, const struct node *safe_regex, c
 
 static int header_check(const struct reading *r, const struct node *header)
 {
-	static const char *const known[] = { "name", "exact_match", "prefix_match", "suffix_match", "present_match",
-					     "safe_regex_match", "string_match", "invert_match", NULL };
+	static const char *const known[] = { "name",	     "exact_match",   "prefix_match",
+					     "suffix_match", "present_match", "safe_regex_match",
+					     "string_match", "invert_match",  NULL };
 	static const char *const text_known[] = { "exact", "prefix", "suffix", "safe_regex", "ignore_case", NULL };
 	static const char what[] = "header_value_match.headers[]";
 	const struct node *text = envoy_get(header, "string_match");
@@ -219,7 +231,9 @@ static int action_check(const struct reading *r, const struct node *action)
 	static const struct {
 		const char *kind, *known[6], *needed[2];
 	} kinds[] = {
-		{ "request_headers", { "header_name", "descriptor_key", "skip_if_absent" }, { "header_name", "descriptor_key" } },
+		{ "request_headers",
+		  { "header_name", "descriptor_key", "skip_if_absent" },
+		  { "header_name", "descriptor_key" } },
 		{ "generic_key", { "descriptor_key", "descriptor_value" }, { "descriptor_value" } },
 		{ "header_value_match",
 		  { "descriptor_key", "descriptor_value", "expect_match", "headers" },
@@ -251,8 +265,10 @@ static int action_check(const struct reading *r, const struct node *action)
 static int actions_check(const struct reading *r, const struct node *list)
 {
 	static const char *const known[] = { "actions", "stage", NULL };
-	static const char *const kinds[] = { "request_headers", "remote_address", "generic_key", "header_value_match",
-					     "destination_cluster", "source_cluster", NULL };
+	static const char *const kinds[] = {
+		"request_headers",     "remote_address", "generic_key", "header_value_match",
+		"destination_cluster", "source_cluster", NULL
+	};
 	if (list && list->type != NODE_LIST)
 		return refuse(r, "rate_limits is not a list");
 	if (list && list->count > RATE_LIMITS_MAX)
@@ -308,15 +324,25 @@ static int response_check(const struct reading *r, const struct node *config)
 
 static int local_limit_check(const struct reading *r, const struct node *config)
 {
-	static const char *const known[] = { "@type", "stat_prefix", "token_bucket", "filter_enabled", "filter_enforced",
-					     "descriptors", "status", "response_headers_to_add", "rate_limits",
-					     "enable_x_ratelimit_headers", "stage", "always_consume_default_token_bucket",
+	static const char *const known[] = { "@type",
+					     "stat_prefix",
+					     "token_bucket",
+					     "filter_enabled",
+					     "filter_enforced",
+					     "descriptors",
+					     "status",
+					     "response_headers_to_add",
+					     "rate_limits",
+					     "enable_x_ratelimit_headers",
+					     "stage",
+					     "always_consume_default_token_bucket",
 					     "rate_limited_as_resource_exhausted",
-					     "local_rate_limit_per_downstream_connection", NULL };
+					     "local_rate_limit_per_downstream_connection",
+					     NULL };
 	int rc = known_only(r, config, "typed_config", known);
 	const struct node *bucket = get2(config, "token_bucket", "tokenBucket");
-	const struct node *each = get2(config, "local_rate_limit_per_downstream_connection",
-				       "localRateLimitPerDownstreamConnection");
+	const struct node *each =
+		get2(config, "local_rate_limit_per_downstream_connection", "localRateLimitPerDownstreamConnection");
 	if (rc == 0 && each && each->type == NODE_BOOL && each->b)
 		rc = refuse(r, "local_rate_limit_per_downstream_connection is not supported");
 	if (rc == 0 && bucket)
@@ -330,9 +356,17 @@ static int local_limit_check(const struct reading *r, const struct node *config)
 
 static int global_limit_check(const struct reading *r, const struct node *config)
 {
-	static const char *const known[] = { "@type", "domain", "stage", "request_type", "timeout", "failure_mode_deny",
-					     "rate_limited_as_resource_exhausted", "rate_limit_service",
-					     "enable_x_ratelimit_headers", "stat_prefix", NULL };
+	static const char *const known[] = { "@type",
+					     "domain",
+					     "stage",
+					     "request_type",
+					     "timeout",
+					     "failure_mode_deny",
+					     "rate_limited_as_resource_exhausted",
+					     "rate_limit_service",
+					     "enable_x_ratelimit_headers",
+					     "stat_prefix",
+					     NULL };
 	const struct node *service = get2(config, "rate_limit_service", "rateLimitService");
 	const struct node *grpc = get2(service, "grpc_service", "grpcService");
 	const struct node *envoy = get2(grpc, "envoy_grpc", "envoyGrpc");
@@ -446,7 +480,8 @@ static int context_read(const struct reading *r, const struct node *match)
 	else if (str_eq(context, "SIDECAR_OUTBOUND"))
 		r->out->sides = ENVOY_OUTBOUND;
 	else
-		return refuse(r, "match.context %.40s is not supported: only ANY, SIDECAR_INBOUND and SIDECAR_OUTBOUND", context);
+		return refuse(r, "match.context %.40s is not supported: only ANY, SIDECAR_INBOUND and SIDECAR_OUTBOUND",
+			      context);
 	if (node_get(match, "proxy"))
 		return refuse(r, "match.proxy is not supported");
 	return 0;
@@ -473,9 +508,9 @@ static int listener_read(const struct reading *r, const struct node *match)
 static uint16_t port_of_vhost(const char *name)
 {
 	const char *at = str_starts(name, "inbound|http|") ? name + 13 :
-			 str_starts(name, "inbound|")	  ? name + 8 :
-			 strrchr(name, ':')		  ? strrchr(name, ':') + 1 :
-							    "";
+			 str_starts(name, "inbound|")	   ? name + 8 :
+			 strrchr(name, ':')		   ? strrchr(name, ':') + 1 :
+							     "";
 	unsigned long port = 0;
 	while (*at >= '0' && *at <= '9' && port < 65536)
 		port = port * 10 + (unsigned long)(*at++ - '0');
@@ -513,7 +548,8 @@ int envoy_patch_read(const struct node *patch, struct envoy_patch *out, char *wh
 		return rc;
 	if (str_eq(apply_to, "HTTP_FILTER")) {
 		if (!operation || (!str_starts(operation, "INSERT_") && !str_eq(operation, "ADD")))
-			return refuse(&r, "patch.operation %.40s of HTTP_FILTER is not supported: only INSERT_* and ADD",
+			return refuse(&r,
+				      "patch.operation %.40s of HTTP_FILTER is not supported: only INSERT_* and ADD",
 				      operation ? operation : "(none)");
 		rc = listener_read(&r, match);
 		return rc == 0 ? filter_read(&r, node_get(body, "value")) : rc;

@@ -14,10 +14,10 @@ enum envoy_patch_side { ENVOY_INBOUND = 1, ENVOY_OUTBOUND = 2 };
 
 struct envoy_patch {
 	enum envoy_patch_kind kind;
-	unsigned int sides; /* envoy_patch_side */
-	uint16_t port;	    /* that the filter is for; 0: any */
-	const char *route;  /* name of the route that it is for; NULL: any */
-	const char *code;   /* Lua */
+	unsigned int sides;	   /* envoy_patch_side */
+	uint16_t port;		   /* that the filter is for; 0: any */
+	const char *route;	   /* name of the route that it is for; NULL: any */
+	const char *code;	   /* Lua */
 	const struct node *config; /* the filter's typed_config, without its wrapping; NULL for Lua and ROUTE_ACTIONS */
 	const struct node *rate_limits; /* of the route, or of the filter: a list of {actions}; NULL: none */
 	bool per_route;			/* by typed_per_filter_config: in place of what the filter has for all */

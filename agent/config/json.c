@@ -138,7 +138,8 @@ static int json_number(struct json_in *in, struct node *node)
 	char text[64];
 	size_t len = 0;
 	bool whole = true;
-	while (in->at + len < in->end && len < sizeof(text) - 1 && in->at[len] && strchr("+-.eE0123456789", in->at[len])) {
+	while (in->at + len < in->end && len < sizeof(text) - 1 && in->at[len] &&
+	       strchr("+-.eE0123456789", in->at[len])) {
 		whole &= !strchr(".eE", in->at[len]);
 		text[len] = in->at[len];
 		len++;
@@ -173,8 +174,9 @@ static int json_member_key(struct json_in *in, struct table *keys, struct node *
 	const struct node *same = table_get_str(keys, child->key);
 	if (same) {
 		*in->err_line = in->line;
-		return err_set(in->err, -EINVAL, "key \"%.100s\" is written twice, in lines %u and %u; remove one of them",
-			       child->key, same->line, child->line);
+		return err_set(in->err, -EINVAL,
+			       "key \"%.100s\" is written twice, in lines %u and %u; remove one of them", child->key,
+			       same->line, child->line);
 	}
 	if (table_set_str(keys, child->key, child) < 0)
 		return err_set(in->err, -ENOMEM, "no memory for a document of this size");
@@ -206,7 +208,9 @@ static int json_members(struct json_in *in, struct node *node, char close)
 		tail = &child->next;
 		node->count++;
 	} while (json_take(in, ','));
-	return json_take(in, close) ? 0 : json_fail(in, close == '}' ? "a comma or } is expected" : "a comma or ] is expected");
+	return json_take(in, close) ?
+		       0 :
+		       json_fail(in, close == '}' ? "a comma or } is expected" : "a comma or ] is expected");
 }
 
 static int json_word(struct json_in *in, struct node *node)
@@ -255,7 +259,9 @@ static int json_value(struct json_in *in, struct node *node)
 int json_parse(struct arena *a, const char *text, size_t len, uint32_t first_line, struct node **out,
 	       uint32_t *err_line, struct err *err)
 {
-	struct json_in in = { .arena = a, .at = text, .end = text + len, .line = first_line, .err_line = err_line, .err = err };
+	struct json_in in = {
+		.arena = a, .at = text, .end = text + len, .line = first_line, .err_line = err_line, .err = err
+	};
 	*out = NULL;
 	*err_line = first_line;
 	json_space(&in);

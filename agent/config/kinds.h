@@ -40,8 +40,12 @@ struct opt_ms {
 
 /* --- Service (core/v1) */
 
-enum service_type { SERVICE_TYPE_CLUSTER_IP, SERVICE_TYPE_NODE_PORT, SERVICE_TYPE_LOAD_BALANCER,
-		    SERVICE_TYPE_EXTERNAL_NAME };
+enum service_type {
+	SERVICE_TYPE_CLUSTER_IP,
+	SERVICE_TYPE_NODE_PORT,
+	SERVICE_TYPE_LOAD_BALANCER,
+	SERVICE_TYPE_EXTERNAL_NAME
+};
 enum service_proto { SERVICE_PROTO_TCP, SERVICE_PROTO_UDP, SERVICE_PROTO_SCTP };
 enum session_affinity { SESSION_AFFINITY_NONE, SESSION_AFFINITY_CLIENT_IP };
 enum ip_family_policy { IP_FAMILY_SINGLE_STACK, IP_FAMILY_PREFER_DUAL_STACK, IP_FAMILY_REQUIRE_DUAL_STACK };
@@ -73,8 +77,8 @@ struct session_affinity_config {
 
 struct service_spec {
 	enum service_type type;
-	bool headless;	      /* clusterIP: None */
-	LIST(struct addr) cluster_ips; /* clusterIPs, or clusterIP; validated as one list */
+	bool headless;			     /* clusterIP: None */
+	LIST(struct addr) cluster_ips;	     /* clusterIPs, or clusterIP; validated as one list */
 	struct string_list cluster_ips_text; /* as written, "None" too */
 	const char *cluster_ip_text;
 	LIST(struct addr) external_ips;
@@ -108,16 +112,21 @@ struct workload_entry_spec {
 	LIST(struct named_port) ports;
 	struct string_map labels;
 	const char *network;
-	const char *locality; /* "region/zone/subzone" */
-	uint32_t weight;      /* 0 in the document: 1 */
+	const char *locality;	     /* "region/zone/subzone" */
+	uint32_t weight;	     /* 0 in the document: 1 */
 	const char *service_account; /* NULL: "default" is meant */
 };
 
 /* --- ServiceEntry */
 
 enum service_entry_location { LOCATION_MESH_EXTERNAL, LOCATION_MESH_INTERNAL };
-enum service_entry_resolution { RESOLUTION_NONE, RESOLUTION_STATIC, RESOLUTION_DNS, RESOLUTION_DNS_ROUND_ROBIN,
-				RESOLUTION_DYNAMIC_DNS };
+enum service_entry_resolution {
+	RESOLUTION_NONE,
+	RESOLUTION_STATIC,
+	RESOLUTION_DNS,
+	RESOLUTION_DNS_ROUND_ROBIN,
+	RESOLUTION_DYNAMIC_DNS
+};
 
 struct service_entry_port {
 	uint16_t number;
@@ -226,8 +235,13 @@ struct authorization_policy_spec {
 
 /* --- DestinationRule */
 
-enum simple_lb { SIMPLE_LB_UNSPECIFIED, SIMPLE_LB_RANDOM, SIMPLE_LB_PASSTHROUGH, SIMPLE_LB_ROUND_ROBIN,
-		 SIMPLE_LB_LEAST_REQUEST };
+enum simple_lb {
+	SIMPLE_LB_UNSPECIFIED,
+	SIMPLE_LB_RANDOM,
+	SIMPLE_LB_PASSTHROUGH,
+	SIMPLE_LB_ROUND_ROBIN,
+	SIMPLE_LB_LEAST_REQUEST
+};
 enum h2_upgrade { H2_UPGRADE_DEFAULT, H2_UPGRADE_DO_NOT_UPGRADE, H2_UPGRADE_UPGRADE };
 enum client_tls_mode { CLIENT_TLS_DISABLE, CLIENT_TLS_SIMPLE, CLIENT_TLS_MUTUAL, CLIENT_TLS_ISTIO_MUTUAL };
 enum proxy_protocol { PROXY_PROTOCOL_V1, PROXY_PROTOCOL_V2 };
@@ -409,15 +423,15 @@ struct ca_certificate {
 };
 
 struct weft_dns {
-	bool auto_allocate;	 /* VIPs for ServiceEntries without addresses: true */
-	struct opt_ms ttl;	 /* 30 s */
+	bool auto_allocate;	    /* VIPs for ServiceEntries without addresses: true */
+	struct opt_ms ttl;	    /* 30 s */
 	const char *cluster_domain; /* "cluster.local" */
 };
 
 struct weft_certificates {
-	struct opt_ms ttl;	       /* 24 h */
-	struct opt_ms grace_period;    /* rotate when less than this is left; absent: grace_percent */
-	uint32_t grace_percent;	       /* 50 */
+	struct opt_ms ttl;	    /* 24 h */
+	struct opt_ms grace_period; /* rotate when less than this is left; absent: grace_percent */
+	uint32_t grace_percent;	    /* 50 */
 	enum weft_key_type key_type;
 };
 
@@ -432,14 +446,19 @@ struct weft_maps {
 
 struct weft_settings {
 	enum weft_same_node same_node;
-	struct weft_dns *dns;			/* never NULL, as the others here */
+	struct weft_dns *dns; /* never NULL, as the others here */
 	struct weft_certificates *certificates;
 	struct weft_helper *helper;
 	struct weft_maps *maps;
 };
 
-enum mesh_normalization { MESH_NORMALIZE_DEFAULT, MESH_NORMALIZE_NONE, MESH_NORMALIZE_BASE, MESH_NORMALIZE_MERGE_SLASHES,
-			  MESH_NORMALIZE_DECODE_AND_MERGE_SLASHES };
+enum mesh_normalization {
+	MESH_NORMALIZE_DEFAULT,
+	MESH_NORMALIZE_NONE,
+	MESH_NORMALIZE_BASE,
+	MESH_NORMALIZE_MERGE_SLASHES,
+	MESH_NORMALIZE_DECODE_AND_MERGE_SLASHES
+};
 
 struct mesh_path_normalization {
 	enum mesh_normalization normalization;
@@ -450,7 +469,7 @@ struct vs_retry;
 struct mesh_config_spec {
 	const char *trust_domain; /* "cluster.local" */
 	struct string_list trust_domain_aliases;
-	const char *root_namespace; /* "istio-system" */
+	const char *root_namespace;				 /* "istio-system" */
 	struct outbound_traffic_policy *outbound_traffic_policy; /* never NULL; ALLOW_ANY */
 	struct opt_ms connect_timeout;				 /* 10 s when absent */
 	struct tcp_keepalive *tcp_keepalive;
@@ -466,8 +485,8 @@ struct mesh_config_spec {
 	struct mesh_path_normalization *path_normalization; /* NULL: BASE */
 	enum h2_upgrade h2_upgrade_policy;
 	struct vs_retry *default_http_retry_policy; /* kinds_http.h; NULL: Istio's own default */
-	const struct node *default_config;	/* ProxyConfig, as written */
-	const struct node *extension_providers; /* a list, as written */
+	const struct node *default_config;	    /* ProxyConfig, as written */
+	const struct node *extension_providers;	    /* a list, as written */
 	const struct node *default_providers;
 	const struct node *discovery_selectors;
 	struct weft_settings *weft; /* never NULL */

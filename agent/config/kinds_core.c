@@ -9,16 +9,16 @@
 #include "agent/config/node.h"
 #include "agent/config/schema.h"
 
-static const struct words service_types = WORDS({ "ClusterIP", SERVICE_TYPE_CLUSTER_IP },
-						{ "NodePort", SERVICE_TYPE_NODE_PORT },
-						{ "LoadBalancer", SERVICE_TYPE_LOAD_BALANCER },
-						{ "ExternalName", SERVICE_TYPE_EXTERNAL_NAME });
-static const struct words service_protos = WORDS({ "TCP", SERVICE_PROTO_TCP }, { "UDP", SERVICE_PROTO_UDP },
-						 { "SCTP", SERVICE_PROTO_SCTP });
-static const struct words affinities = WORDS({ "None", SESSION_AFFINITY_NONE }, { "ClientIP", SESSION_AFFINITY_CLIENT_IP });
-static const struct words family_policies = WORDS({ "SingleStack", IP_FAMILY_SINGLE_STACK },
-						  { "PreferDualStack", IP_FAMILY_PREFER_DUAL_STACK },
-						  { "RequireDualStack", IP_FAMILY_REQUIRE_DUAL_STACK });
+static const struct words service_types =
+	WORDS({ "ClusterIP", SERVICE_TYPE_CLUSTER_IP }, { "NodePort", SERVICE_TYPE_NODE_PORT },
+	      { "LoadBalancer", SERVICE_TYPE_LOAD_BALANCER }, { "ExternalName", SERVICE_TYPE_EXTERNAL_NAME });
+static const struct words service_protos =
+	WORDS({ "TCP", SERVICE_PROTO_TCP }, { "UDP", SERVICE_PROTO_UDP }, { "SCTP", SERVICE_PROTO_SCTP });
+static const struct words affinities =
+	WORDS({ "None", SESSION_AFFINITY_NONE }, { "ClientIP", SESSION_AFFINITY_CLIENT_IP });
+static const struct words family_policies =
+	WORDS({ "SingleStack", IP_FAMILY_SINGLE_STACK }, { "PreferDualStack", IP_FAMILY_PREFER_DUAL_STACK },
+	      { "RequireDualStack", IP_FAMILY_REQUIRE_DUAL_STACK });
 static const struct words families = WORDS({ "IPv4", IP_FAMILY_V4 }, { "IPv6", IP_FAMILY_V6 });
 static const struct words scopes = WORDS({ "Cluster", TRAFFIC_CLUSTER }, { "Local", TRAFFIC_LOCAL });
 
@@ -29,7 +29,8 @@ static const struct field client_ip_fields[] = {
 static const struct schema schema_client_ip = SCHEMA(client_ip_config, client_ip_fields, .name = "ClientIPConfig");
 
 static const struct field affinity_fields[] = {
-	FIELD(session_affinity_config, client_ip, "clientIP", OBJECT, .of = &schema_client_ip, .doc = "Affinity by client address."),
+	FIELD(session_affinity_config, client_ip, "clientIP", OBJECT, .of = &schema_client_ip,
+	      .doc = "Affinity by client address."),
 };
 static const struct schema schema_affinity =
 	SCHEMA(session_affinity_config, affinity_fields, .name = "SessionAffinityConfig");
@@ -39,8 +40,10 @@ static const struct field service_port_fields[] = {
 	      .doc = "Unique in the service; its first part may name the protocol (http-web, grpc, tcp-x)."),
 	FIELD(service_spec_port, port, "port", U16, .flags = FIELD_REQUIRED, .min = 1, .max = 65535,
 	      .doc = "The port at the service's addresses."),
-	FIELD(service_spec_port, protocol, "protocol", ENUM, .words = &service_protos, .def = "TCP", .doc = "The transport."),
-	FIELD(service_spec_port, target_port, "targetPort", PORT_NAME, .doc = "The endpoints' port, a number or a name; default: port."),
+	FIELD(service_spec_port, protocol, "protocol", ENUM, .words = &service_protos, .def = "TCP",
+	      .doc = "The transport."),
+	FIELD(service_spec_port, target_port, "targetPort", PORT_NAME,
+	      .doc = "The endpoints' port, a number or a name; default: port."),
 	FIELD(service_spec_port, node_port, "nodePort", U16, .min = 0, .max = 65535, .doc = "The port at every node."),
 	FIELD(service_spec_port, app_protocol, "appProtocol", STRING, .check = text_check_not_empty,
 	      .doc = "The application's protocol (http, grpc, kubernetes.io/h2c); before the port's name."),
@@ -58,17 +61,21 @@ static const struct schema schema_service_port =
 	SCHEMA(service_spec_port, service_port_fields, .name = "ServicePort", .validate = service_port_validate);
 
 static const struct field service_fields[] = {
-	FIELD(service_spec, type, "type", ENUM, .words = &service_types, .def = "ClusterIP", .doc = "How the service is reached."),
+	FIELD(service_spec, type, "type", ENUM, .words = &service_types, .def = "ClusterIP",
+	      .doc = "How the service is reached."),
 	FIELD(service_spec, cluster_ip_text, "clusterIP", STRING, .doc = "The first of clusterIPs, or None: headless."),
-	FIELD(service_spec, cluster_ips_text, "clusterIPs", STRING_LIST, .doc = "One address for each IP family, or None."),
+	FIELD(service_spec, cluster_ips_text, "clusterIPs", STRING_LIST,
+	      .doc = "One address for each IP family, or None."),
 	FIELD(service_spec, external_ips, "externalIPs", ADDR_LIST, .doc = "Further addresses that nodes accept."),
-	FIELD(service_spec, external_name, "externalName", STRING, .check = text_check_host, .doc = "The DNS name that an ExternalName stands for."),
+	FIELD(service_spec, external_name, "externalName", STRING, .check = text_check_host,
+	      .doc = "The DNS name that an ExternalName stands for."),
 	FIELD(service_spec, selector, "selector", STRING_MAP, .key_check = text_check_label_key,
 	      .check = text_check_label_value, .doc = "Labels of the endpoints."),
 	FIELD(service_spec, ports, "ports", LIST, .of = &schema_service_port, .doc = "Ports of the service."),
 	FIELD(service_spec, session_affinity, "sessionAffinity", ENUM, .words = &affinities, .def = "None",
 	      .doc = "Whether a client stays with an endpoint."),
-	FIELD(service_spec, session_affinity_config, "sessionAffinityConfig", OBJECT, .of = &schema_affinity, .doc = "For how long."),
+	FIELD(service_spec, session_affinity_config, "sessionAffinityConfig", OBJECT, .of = &schema_affinity,
+	      .doc = "For how long."),
 	FIELD(service_spec, ip_family_policy, "ipFamilyPolicy", ENUM, .words = &family_policies, .def = "SingleStack",
 	      .doc = "How many IP families."),
 	FIELD(service_spec, ip_families, "ipFamilies", ENUM_LIST, .words = &families, .doc = "Which IP families."),
@@ -76,13 +83,18 @@ static const struct field service_fields[] = {
 	      .doc = "Local: only endpoints of the caller's node."),
 	FIELD(service_spec, external_traffic_policy, "externalTrafficPolicy", ENUM, .words = &scopes, .def = "Cluster",
 	      .doc = "Local: only endpoints of the node that was reached; keeps the client's address."),
-	FIELD(service_spec, traffic_distribution, "trafficDistribution", STRING, .doc = "PreferClose, PreferSameZone or PreferSameNode."),
+	FIELD(service_spec, traffic_distribution, "trafficDistribution", STRING,
+	      .doc = "PreferClose, PreferSameZone or PreferSameNode."),
 	FIELD(service_spec, load_balancer_class, "loadBalancerClass", STRING, .doc = "Who provides the load balancer."),
 	FIELD(service_spec, load_balancer_ip, "loadBalancerIP", STRING, .doc = "Wish for an address."),
-	FIELD(service_spec, load_balancer_source_ranges, "loadBalancerSourceRanges", STRING_LIST, .doc = "Clients that are let in."),
-	FIELD(service_spec, publish_not_ready_addresses, "publishNotReadyAddresses", BOOL, .doc = "Endpoints that are not ready count too."),
-	FIELD(service_spec, allocate_load_balancer_node_ports, "allocateLoadBalancerNodePorts", OPT_BOOL, .doc = "Node ports for a load balancer."),
-	FIELD(service_spec, health_check_node_port, "healthCheckNodePort", OPT_U32, .min = 0, .max = 65535, .doc = "Port of the node's health check."),
+	FIELD(service_spec, load_balancer_source_ranges, "loadBalancerSourceRanges", STRING_LIST,
+	      .doc = "Clients that are let in."),
+	FIELD(service_spec, publish_not_ready_addresses, "publishNotReadyAddresses", BOOL,
+	      .doc = "Endpoints that are not ready count too."),
+	FIELD(service_spec, allocate_load_balancer_node_ports, "allocateLoadBalancerNodePorts", OPT_BOOL,
+	      .doc = "Node ports for a load balancer."),
+	FIELD(service_spec, health_check_node_port, "healthCheckNodePort", OPT_U32, .min = 0, .max = 65535,
+	      .doc = "Port of the node's health check."),
 };
 
 static void service_add_ip(struct decode *d, const struct path *path, const struct node *node, struct service_spec *s,
@@ -104,7 +116,8 @@ static void service_add_ip(struct decode *d, const struct path *path, const stru
 static void service_cluster_ips(struct decode *d, const struct path *path, const struct node *node,
 				struct service_spec *s)
 {
-	const struct path single = { .parent = path, .name = "clusterIP" }, list = { .parent = path, .name = "clusterIPs" };
+	const struct path single = { .parent = path, .name = "clusterIP" },
+			  list = { .parent = path, .name = "clusterIPs" };
 	const struct node *single_node = node_get(node, "clusterIP"), *list_node = node_get(node, "clusterIPs");
 	size_t n = s->cluster_ips_text.n;
 	if (n > 2) {
@@ -134,11 +147,13 @@ static void service_ports(struct decode *d, const struct path *path, const struc
 		const struct service_spec_port *port = &s->ports.v[i];
 		const struct path at = { .parent = &ports, .index = i };
 		if (!port->name && s->ports.n > 1)
-			decode_error(d, &at, "name", node_get(node, "ports"), "is required when there is more than one port");
+			decode_error(d, &at, "name", node_get(node, "ports"),
+				     "is required when there is more than one port");
 		for (size_t j = 0; j < i; j++) {
 			const struct service_spec_port *other = &s->ports.v[j];
 			if (port->name && str_eq(port->name, other->name))
-				decode_error(d, &at, "name", node_get(node, "ports"), "\"%s\" is used twice", port->name);
+				decode_error(d, &at, "name", node_get(node, "ports"), "\"%s\" is used twice",
+					     port->name);
 			if (port->port == other->port && port->protocol == other->protocol)
 				decode_error(d, &at, "port", node_get(node, "ports"), "%u is used twice", port->port);
 		}
@@ -162,8 +177,9 @@ static void service_validate(struct decode *d, const struct path *path, const st
 		decode_error(d, path, "sessionAffinityConfig", node, "needs sessionAffinity: ClientIP");
 }
 
-const struct schema schema_service = SCHEMA(service_spec, service_fields, .name = "Service", .validate = service_validate,
-					    .doc = "A stable name and address for a set of endpoints.");
+const struct schema schema_service =
+	SCHEMA(service_spec, service_fields, .name = "Service", .validate = service_validate,
+	       .doc = "A stable name and address for a set of endpoints.");
 
 /* --- WorkloadEntry */
 
@@ -176,12 +192,15 @@ static const struct schema schema_named_port =
 
 static const struct field workload_entry_fields[] = {
 	FIELD(workload_entry_spec, address, "address", STRING, .doc = "IP address, DNS name or unix:///path."),
-	FIELD(workload_entry_spec, ports, "ports", MAP, .of = &schema_named_port, .doc = "Ports by the service port's name."),
+	FIELD(workload_entry_spec, ports, "ports", MAP, .of = &schema_named_port,
+	      .doc = "Ports by the service port's name."),
 	FIELD(workload_entry_spec, labels, "labels", STRING_MAP, .key_check = text_check_label_key,
 	      .check = text_check_label_value, .doc = "Labels that selectors see."),
-	FIELD(workload_entry_spec, network, "network", STRING, .doc = "Workloads of one network reach each other directly."),
+	FIELD(workload_entry_spec, network, "network", STRING,
+	      .doc = "Workloads of one network reach each other directly."),
 	FIELD(workload_entry_spec, locality, "locality", STRING, .doc = "region/zone/subzone."),
-	FIELD(workload_entry_spec, weight, "weight", U32, .min = 0, .max = 1000000, .def = "1", .doc = "Share of the traffic."),
+	FIELD(workload_entry_spec, weight, "weight", U32, .min = 0, .max = 1000000, .def = "1",
+	      .doc = "Share of the traffic."),
 	FIELD(workload_entry_spec, service_account, "serviceAccount", STRING, .check = text_check_name,
 	      .doc = "Part of the identity; default: \"default\"."),
 };
@@ -198,11 +217,13 @@ static void workload_entry_place(struct decode *d, const struct path *path, cons
 		if (!decode_has_annotation(d, places[i]))
 			continue;
 		if (first)
-			decode_error(d, &annotations, places[i], NULL, "a workload lives in one place; %s is there already", first);
+			decode_error(d, &annotations, places[i], NULL,
+				     "a workload lives in one place; %s is there already", first);
 		first = places[i];
 	}
 	if (first && !w->is_ip)
-		decode_error(d, path, "address", node, "has to be an IP address when %s says where the workload lives", first);
+		decode_error(d, path, "address", node, "has to be an IP address when %s says where the workload lives",
+			     first);
 }
 
 static void workload_entry_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
@@ -221,18 +242,18 @@ static void workload_entry_validate(struct decode *d, const struct path *path, c
 		if (w->address[strlen("unix://")] != '/' || w->ports.n)
 			decode_error(d, path, "address", address, "a unix socket needs an absolute path, and no ports");
 	} else if (!w->is_ip && !text_is_dns_name(w->address)) {
-		decode_error(d, path, "address", address, "\"%.100s\" is neither an IP address nor a DNS name nor unix:///path",
-			     w->address);
+		decode_error(d, path, "address", address,
+			     "\"%.100s\" is neither an IP address nor a DNS name nor unix:///path", w->address);
 	} else if (w->is_ip && addr_is_zero(&w->ip)) {
 		decode_error(d, path, "address", address, "%s is not the address of a workload", w->address);
 	}
 	if (w->locality && (strspn(w->locality, "/") == strlen(w->locality) || str_starts(w->locality, "/")))
-		decode_error(d, path, "locality", node_get(node, "locality"), "\"%.100s\" is not region[/zone[/subzone]]",
-			     w->locality);
+		decode_error(d, path, "locality", node_get(node, "locality"),
+			     "\"%.100s\" is not region[/zone[/subzone]]", w->locality);
 	if (path && !path->parent && path->name)
 		workload_entry_place(d, path, node, w);
 }
 
-const struct schema schema_workload_entry = SCHEMA(workload_entry_spec, workload_entry_fields, .name = "WorkloadEntry",
-						   .validate = workload_entry_validate,
-						   .doc = "A workload that Kubernetes does not know: an address with labels and an identity.");
+const struct schema schema_workload_entry =
+	SCHEMA(workload_entry_spec, workload_entry_fields, .name = "WorkloadEntry", .validate = workload_entry_validate,
+	       .doc = "A workload that Kubernetes does not know: an address with labels and an identity.");

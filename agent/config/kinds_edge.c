@@ -13,38 +13,55 @@
 /* --- RequestAuthentication */
 
 static const struct field jwt_header_fields[] = {
-	FIELD(jwt_header, name, "name", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Header."),
+	FIELD(jwt_header, name, "name", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty,
+	      .doc = "Header."),
 	FIELD(jwt_header, prefix, "prefix", STRING, .doc = "What stands before the token."),
 };
 static const struct schema schema_jwt_header = SCHEMA(jwt_header, jwt_header_fields, .name = "JWTHeader");
 
 static const struct field claim_fields[] = {
-	FIELD(claim_to_header, header, "header", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Header to set."),
-	FIELD(claim_to_header, claim, "claim", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Claim to take."),
+	FIELD(claim_to_header, header, "header", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty,
+	      .doc = "Header to set."),
+	FIELD(claim_to_header, claim, "claim", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty,
+	      .doc = "Claim to take."),
 };
 static const struct schema schema_claim = SCHEMA(claim_to_header, claim_fields, .name = "ClaimToHeader");
 
 static const struct field jwt_rule_fields[] = {
-	FIELD(jwt_rule_spec, issuer, "issuer", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Who issued it."),
-	FIELD(jwt_rule_spec, audiences, "audiences", STRING_LIST, .check = text_check_not_empty, .doc = "For whom, any of which."),
-	FIELD(jwt_rule_spec, jwks_uri, "jwksUri", STRING, .group = 1, .check = text_check_url, .doc = "Where the keys are."),
-	FIELD(jwt_rule_spec, jwks, "jwks", STRING, .group = 1, .check = text_check_not_empty, .doc = "The keys themselves."),
-	FIELD(jwt_rule_spec, from_headers, "fromHeaders", LIST, .of = &schema_jwt_header, .doc = "Headers with a token."),
-	FIELD(jwt_rule_spec, from_params, "fromParams", STRING_LIST, .check = text_check_not_empty, .doc = "Query parameters with a token."),
-	FIELD(jwt_rule_spec, from_cookies, "fromCookies", STRING_LIST, .check = text_check_not_empty, .doc = "Cookies with a token."),
-	FIELD(jwt_rule_spec, output_payload_to_header, "outputPayloadToHeader", STRING, .doc = "Header for the whole payload."),
+	FIELD(jwt_rule_spec, issuer, "issuer", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty,
+	      .doc = "Who issued it."),
+	FIELD(jwt_rule_spec, audiences, "audiences", STRING_LIST, .check = text_check_not_empty,
+	      .doc = "For whom, any of which."),
+	FIELD(jwt_rule_spec, jwks_uri, "jwksUri", STRING, .group = 1, .check = text_check_url,
+	      .doc = "Where the keys are."),
+	FIELD(jwt_rule_spec, jwks, "jwks", STRING, .group = 1, .check = text_check_not_empty,
+	      .doc = "The keys themselves."),
+	FIELD(jwt_rule_spec, from_headers, "fromHeaders", LIST, .of = &schema_jwt_header,
+	      .doc = "Headers with a token."),
+	FIELD(jwt_rule_spec, from_params, "fromParams", STRING_LIST, .check = text_check_not_empty,
+	      .doc = "Query parameters with a token."),
+	FIELD(jwt_rule_spec, from_cookies, "fromCookies", STRING_LIST, .check = text_check_not_empty,
+	      .doc = "Cookies with a token."),
+	FIELD(jwt_rule_spec, output_payload_to_header, "outputPayloadToHeader", STRING,
+	      .doc = "Header for the whole payload."),
 	FIELD(jwt_rule_spec, forward_original_token, "forwardOriginalToken", BOOL, .doc = "The token goes on."),
-	FIELD(jwt_rule_spec, output_claim_to_headers, "outputClaimToHeaders", LIST, .of = &schema_claim, .doc = "Headers for claims."),
+	FIELD(jwt_rule_spec, output_claim_to_headers, "outputClaimToHeaders", LIST, .of = &schema_claim,
+	      .doc = "Headers for claims."),
 	FIELD(jwt_rule_spec, timeout, "timeout", OPT_MS, .min = 1, .def = "5s", .doc = "For fetching the keys."),
-	FIELD(jwt_rule_spec, space_delimited_claims, "spaceDelimitedClaims", STRING_LIST, .check = text_check_not_empty, .doc = "Claims that are lists with blanks."),
+	FIELD(jwt_rule_spec, space_delimited_claims, "spaceDelimitedClaims", STRING_LIST, .check = text_check_not_empty,
+	      .doc = "Claims that are lists with blanks."),
 };
 static const struct schema schema_jwt_rule = SCHEMA(jwt_rule_spec, jwt_rule_fields, .name = "JWTRule");
 
 static const struct field request_authentication_fields[] = {
-	FIELD(request_authentication_spec, selector, "selector", OBJECT, .of = &schema_selector, .group = 1, .doc = "Which workloads."),
-	FIELD(request_authentication_spec, target_ref, "targetRef", OBJECT, .of = &schema_target_ref, .group = 1, .doc = "A gateway or service instead."),
-	FIELD(request_authentication_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .group = 1, .doc = "Several of them."),
-	FIELD(request_authentication_spec, jwt_rules, "jwtRules", LIST, .of = &schema_jwt_rule, .doc = "Tokens that are accepted; a bad one is refused."),
+	FIELD(request_authentication_spec, selector, "selector", OBJECT, .of = &schema_selector, .group = 1,
+	      .doc = "Which workloads."),
+	FIELD(request_authentication_spec, target_ref, "targetRef", OBJECT, .of = &schema_target_ref, .group = 1,
+	      .doc = "A gateway or service instead."),
+	FIELD(request_authentication_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .group = 1,
+	      .doc = "Several of them."),
+	FIELD(request_authentication_spec, jwt_rules, "jwtRules", LIST, .of = &schema_jwt_rule,
+	      .doc = "Tokens that are accepted; a bad one is refused."),
 };
 const struct schema schema_request_authentication =
 	SCHEMA(request_authentication_spec, request_authentication_fields, .name = "RequestAuthentication",
@@ -52,14 +69,13 @@ const struct schema schema_request_authentication =
 
 /* --- Gateway */
 
-static const struct words server_tls_modes = WORDS({ "PASSTHROUGH", SERVER_TLS_PASSTHROUGH }, { "SIMPLE", SERVER_TLS_SIMPLE },
-						   { "MUTUAL", SERVER_TLS_MUTUAL },
-						   { "AUTO_PASSTHROUGH", SERVER_TLS_AUTO_PASSTHROUGH },
-						   { "ISTIO_MUTUAL", SERVER_TLS_ISTIO_MUTUAL },
-						   { "OPTIONAL_MUTUAL", SERVER_TLS_OPTIONAL_MUTUAL });
-static const struct words tls_versions = WORDS({ "TLS_AUTO", TLS_VERSION_AUTO }, { "TLSV1_0", TLS_VERSION_1_0 },
-					       { "TLSV1_1", TLS_VERSION_1_1 }, { "TLSV1_2", TLS_VERSION_1_2 },
-					       { "TLSV1_3", TLS_VERSION_1_3 });
+static const struct words server_tls_modes =
+	WORDS({ "PASSTHROUGH", SERVER_TLS_PASSTHROUGH }, { "SIMPLE", SERVER_TLS_SIMPLE },
+	      { "MUTUAL", SERVER_TLS_MUTUAL }, { "AUTO_PASSTHROUGH", SERVER_TLS_AUTO_PASSTHROUGH },
+	      { "ISTIO_MUTUAL", SERVER_TLS_ISTIO_MUTUAL }, { "OPTIONAL_MUTUAL", SERVER_TLS_OPTIONAL_MUTUAL });
+static const struct words tls_versions =
+	WORDS({ "TLS_AUTO", TLS_VERSION_AUTO }, { "TLSV1_0", TLS_VERSION_1_0 }, { "TLSV1_1", TLS_VERSION_1_1 },
+	      { "TLSV1_2", TLS_VERSION_1_2 }, { "TLSV1_3", TLS_VERSION_1_3 });
 
 static const struct field server_tls_fields[] = {
 	FIELD(server_tls, https_redirect, "httpsRedirect", BOOL, .doc = "Plain requests are sent to https."),
@@ -71,17 +87,22 @@ static const struct field server_tls_fields[] = {
 	FIELD(server_tls, credential_name, "credentialName", STRING, .group = 1, .doc = "Secret instead of files."),
 	FIELD(server_tls, credential_names, "credentialNames", STRING_LIST, .group = 1, .doc = "Several Secrets."),
 	FIELD(server_tls, subject_alt_names, "subjectAltNames", STRING_LIST, .doc = "Names that clients must have."),
-	FIELD(server_tls, verify_certificate_spki, "verifyCertificateSpki", STRING_LIST, .doc = "Keys that clients must have."),
-	FIELD(server_tls, verify_certificate_hash, "verifyCertificateHash", STRING_LIST, .doc = "Certificates that clients must have."),
+	FIELD(server_tls, verify_certificate_spki, "verifyCertificateSpki", STRING_LIST,
+	      .doc = "Keys that clients must have."),
+	FIELD(server_tls, verify_certificate_hash, "verifyCertificateHash", STRING_LIST,
+	      .doc = "Certificates that clients must have."),
 	FIELD(server_tls, cipher_suites, "cipherSuites", STRING_LIST, .doc = "For TLS 1.2."),
-	FIELD(server_tls, min_protocol_version, "minProtocolVersion", ENUM, .words = &tls_versions, .def = "TLS_AUTO", .doc = "Oldest version; default TLS 1.2."),
-	FIELD(server_tls, max_protocol_version, "maxProtocolVersion", ENUM, .words = &tls_versions, .def = "TLS_AUTO", .doc = "Newest version."),
+	FIELD(server_tls, min_protocol_version, "minProtocolVersion", ENUM, .words = &tls_versions, .def = "TLS_AUTO",
+	      .doc = "Oldest version; default TLS 1.2."),
+	FIELD(server_tls, max_protocol_version, "maxProtocolVersion", ENUM, .words = &tls_versions, .def = "TLS_AUTO",
+	      .doc = "Newest version."),
 };
 
 static void server_tls_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
 {
 	const struct server_tls *t = object;
-	bool ends = t->mode == SERVER_TLS_SIMPLE || t->mode == SERVER_TLS_MUTUAL || t->mode == SERVER_TLS_OPTIONAL_MUTUAL;
+	bool ends =
+		t->mode == SERVER_TLS_SIMPLE || t->mode == SERVER_TLS_MUTUAL || t->mode == SERVER_TLS_OPTIONAL_MUTUAL;
 	bool named = t->credential_name || t->credential_names.n;
 	if (ends && !named && (!t->server_certificate || !t->private_key))
 		decode_error(d, path, NULL, node, "needs credentialName, or serverCertificate and privateKey");
@@ -94,7 +115,8 @@ static const struct schema schema_server_tls =
 
 static const char *check_protocol(const char *text)
 {
-	static const char *const known[] = { "HTTP", "HTTPS", "GRPC", "GRPC-WEB", "HTTP2", "MONGO", "TCP", "TLS", "UDP", "HBONE" };
+	static const char *const known[] = { "HTTP",  "HTTPS", "GRPC", "GRPC-WEB", "HTTP2",
+					     "MONGO", "TCP",   "TLS",  "UDP",	   "HBONE" };
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (!strcmp(text, known[i]))
 			return NULL;
@@ -103,7 +125,8 @@ static const char *check_protocol(const char *text)
 
 static const struct field gateway_port_fields[] = {
 	FIELD(gateway_port, number, "number", U16, .flags = FIELD_REQUIRED, .min = 1, .max = 65535, .doc = "Port."),
-	FIELD(gateway_port, protocol, "protocol", STRING, .check = check_protocol, .def = "TCP", .doc = "What is spoken there."),
+	FIELD(gateway_port, protocol, "protocol", STRING, .check = check_protocol, .def = "TCP",
+	      .doc = "What is spoken there."),
 	FIELD(gateway_port, name, "name", STRING, .check = text_check_not_empty, .doc = "Its name."),
 	FIELD(gateway_port, target_port, "targetPort", U16, .min = 1, .max = 65535, .doc = "Old; without effect."),
 };
@@ -116,9 +139,11 @@ static const char *check_server_host(const char *text)
 }
 
 static const struct field server_fields[] = {
-	FIELD(gateway_server, port, "port", OBJECT, .of = &schema_gateway_port, .flags = FIELD_REQUIRED, .doc = "Where it listens."),
+	FIELD(gateway_server, port, "port", OBJECT, .of = &schema_gateway_port, .flags = FIELD_REQUIRED,
+	      .doc = "Where it listens."),
 	FIELD(gateway_server, bind, "bind", STRING, .doc = "Address to listen at."),
-	FIELD(gateway_server, hosts, "hosts", STRING_LIST, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .check = check_server_host, .doc = "[namespace/]host that is served."),
+	FIELD(gateway_server, hosts, "hosts", STRING_LIST, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY,
+	      .check = check_server_host, .doc = "[namespace/]host that is served."),
 	FIELD(gateway_server, tls, "tls", OBJECT, .of = &schema_server_tls, .doc = "TLS with clients."),
 	FIELD(gateway_server, default_endpoint, "defaultEndpoint", STRING, .doc = "Old; without effect."),
 	FIELD(gateway_server, name, "name", STRING, .doc = "Its name."),
@@ -134,20 +159,25 @@ static void server_validate(struct decode *d, const struct path *path, const str
 		decode_error(d, path, "tls", node_get(node, "tls"), "httpsRedirect needs protocol HTTP");
 }
 
-static const struct schema schema_server = SCHEMA(gateway_server, server_fields, .name = "Server", .validate = server_validate);
+static const struct schema schema_server =
+	SCHEMA(gateway_server, server_fields, .name = "Server", .validate = server_validate);
 
 static const struct field gateway_fields[] = {
-	FIELD(gateway_spec, servers, "servers", LIST, .of = &schema_server, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .doc = "Ports and hosts that are served."),
-	FIELD(gateway_spec, selector, "selector", STRING_MAP, .key_check = text_check_label_key, .check = text_check_label_value, .doc = "Labels of the workloads that serve them."),
+	FIELD(gateway_spec, servers, "servers", LIST, .of = &schema_server, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY,
+	      .doc = "Ports and hosts that are served."),
+	FIELD(gateway_spec, selector, "selector", STRING_MAP, .key_check = text_check_label_key,
+	      .check = text_check_label_value, .doc = "Labels of the workloads that serve them."),
 };
-const struct schema schema_gateway = SCHEMA(gateway_spec, gateway_fields, .name = "Gateway", .doc = "What is served at the mesh's edge.");
+const struct schema schema_gateway =
+	SCHEMA(gateway_spec, gateway_fields, .name = "Gateway", .doc = "What is served at the mesh's edge.");
 
 /* --- Sidecar */
 
-static const struct words sidecar_outbound_modes = WORDS({ "ALLOW_ANY", OUTBOUND_MODE_ALLOW_ANY },
-							 { "REGISTRY_ONLY", OUTBOUND_MODE_REGISTRY_ONLY });
+static const struct words sidecar_outbound_modes =
+	WORDS({ "ALLOW_ANY", OUTBOUND_MODE_ALLOW_ANY }, { "REGISTRY_ONLY", OUTBOUND_MODE_REGISTRY_ONLY });
 static const struct field sidecar_outbound_fields[] = {
-	FIELD(outbound_traffic_policy, mode, "mode", ENUM, .words = &sidecar_outbound_modes, .def = "ALLOW_ANY", .doc = "As in the MeshConfig."),
+	FIELD(outbound_traffic_policy, mode, "mode", ENUM, .words = &sidecar_outbound_modes, .def = "ALLOW_ANY",
+	      .doc = "As in the MeshConfig."),
 	FIELD_IGNORED("egressProxy", "Known from Istio; not used."),
 };
 static const struct schema schema_sidecar_outbound =
@@ -157,40 +187,50 @@ static const struct field egress_fields[] = {
 	FIELD(sidecar_egress, port, "port", OBJECT, .of = &schema_gateway_port, .doc = "Only this port."),
 	FIELD(sidecar_egress, bind, "bind", STRING, .doc = "Address or unix socket."),
 	FIELD(sidecar_egress, capture_mode, "captureMode", STRING, .doc = "DEFAULT, IPTABLES or NONE."),
-	FIELD(sidecar_egress, hosts, "hosts", STRING_LIST, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY, .check = text_check_egress_host, .doc = "namespace/host that is seen."),
+	FIELD(sidecar_egress, hosts, "hosts", STRING_LIST, .flags = FIELD_REQUIRED | FIELD_NOT_EMPTY,
+	      .check = text_check_egress_host, .doc = "namespace/host that is seen."),
 };
 static const struct schema schema_egress = SCHEMA(sidecar_egress, egress_fields, .name = "IstioEgressListener");
 
 static const struct field ingress_fields[] = {
-	FIELD(sidecar_ingress, port, "port", OBJECT, .of = &schema_gateway_port, .flags = FIELD_REQUIRED, .doc = "Where it listens."),
+	FIELD(sidecar_ingress, port, "port", OBJECT, .of = &schema_gateway_port, .flags = FIELD_REQUIRED,
+	      .doc = "Where it listens."),
 	FIELD(sidecar_ingress, bind, "bind", STRING, .doc = "Address."),
 	FIELD(sidecar_ingress, capture_mode, "captureMode", STRING, .doc = "DEFAULT, IPTABLES or NONE."),
 	FIELD(sidecar_ingress, default_endpoint, "defaultEndpoint", STRING, .doc = "Where the application listens."),
-	FIELD(sidecar_ingress, tls, "tls", OBJECT, .of = &schema_server_tls, .doc = "TLS with callers outside of the mesh."),
+	FIELD(sidecar_ingress, tls, "tls", OBJECT, .of = &schema_server_tls,
+	      .doc = "TLS with callers outside of the mesh."),
 	FIELD_IGNORED("connectionPool", "Not used yet."),
 };
 static const struct schema schema_ingress = SCHEMA(sidecar_ingress, ingress_fields, .name = "IstioIngressListener");
 
 static const struct field sidecar_fields[] = {
-	FIELD(sidecar_spec, workload_selector, "workloadSelector", OBJECT, .of = &schema_workload_selector, .doc = "Which workloads; absent: all of the namespace."),
+	FIELD(sidecar_spec, workload_selector, "workloadSelector", OBJECT, .of = &schema_workload_selector,
+	      .doc = "Which workloads; absent: all of the namespace."),
 	FIELD(sidecar_spec, ingress, "ingress", LIST, .of = &schema_ingress, .doc = "What is taken."),
 	FIELD(sidecar_spec, egress, "egress", LIST, .of = &schema_egress, .doc = "What is seen."),
-	FIELD(sidecar_spec, outbound_traffic_policy, "outboundTrafficPolicy", OBJECT, .of = &schema_sidecar_outbound, .doc = "What is not seen."),
+	FIELD(sidecar_spec, outbound_traffic_policy, "outboundTrafficPolicy", OBJECT, .of = &schema_sidecar_outbound,
+	      .doc = "What is not seen."),
 	FIELD_IGNORED("inboundConnectionPool", "Not used yet."),
 };
-const struct schema schema_sidecar = SCHEMA(sidecar_spec, sidecar_fields, .name = "Sidecar", .doc = "What the workloads of a namespace see and take.");
+const struct schema schema_sidecar = SCHEMA(sidecar_spec, sidecar_fields, .name = "Sidecar",
+					    .doc = "What the workloads of a namespace see and take.");
 
 /* --- Telemetry */
 
 static const struct field telemetry_fields[] = {
-	FIELD(telemetry_spec, selector, "selector", OBJECT, .of = &schema_selector, .group = 1, .doc = "Which workloads."),
-	FIELD(telemetry_spec, target_ref, "targetRef", OBJECT, .of = &schema_target_ref, .group = 1, .doc = "A gateway or service instead."),
-	FIELD(telemetry_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .group = 1, .doc = "Several of them."),
+	FIELD(telemetry_spec, selector, "selector", OBJECT, .of = &schema_selector, .group = 1,
+	      .doc = "Which workloads."),
+	FIELD(telemetry_spec, target_ref, "targetRef", OBJECT, .of = &schema_target_ref, .group = 1,
+	      .doc = "A gateway or service instead."),
+	FIELD(telemetry_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .group = 1,
+	      .doc = "Several of them."),
 	FIELD(telemetry_spec, tracing, "tracing", ANY, .any = NODE_LIST, .doc = "Spans."),
 	FIELD(telemetry_spec, metrics, "metrics", ANY, .any = NODE_LIST, .doc = "Metrics."),
 	FIELD(telemetry_spec, access_logging, "accessLogging", ANY, .any = NODE_LIST, .doc = "Access log."),
 };
-const struct schema schema_telemetry = SCHEMA(telemetry_spec, telemetry_fields, .name = "Telemetry", .doc = "What is observed, and where it goes.");
+const struct schema schema_telemetry =
+	SCHEMA(telemetry_spec, telemetry_fields, .name = "Telemetry", .doc = "What is observed, and where it goes.");
 
 /* --- EnvoyFilter */
 
@@ -201,7 +241,8 @@ static void envoy_filter_validate(struct decode *d, const struct path *path, con
 	const struct node *patches = node_get(node, "configPatches");
 	size_t index = 0;
 	(void)object;
-	for (const struct node *p = patches && patches->type == NODE_LIST ? patches->first : NULL; p; p = p->next, index++) {
+	for (const struct node *p = patches && patches->type == NODE_LIST ? patches->first : NULL; p;
+	     p = p->next, index++) {
 		const struct path at = { .parent = &list, .index = index };
 		struct envoy_patch ignored;
 		char why[200];
@@ -211,9 +252,14 @@ static void envoy_filter_validate(struct decode *d, const struct path *path, con
 }
 
 static const struct field envoy_filter_fields[] = {
-	FIELD(envoy_filter_spec, workload_selector, "workloadSelector", OBJECT, .of = &schema_workload_selector, .doc = "Which workloads."),
-	FIELD(envoy_filter_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .doc = "Gateways or services instead."),
-	FIELD(envoy_filter_spec, config_patches, "configPatches", ANY, .any = NODE_LIST, .doc = "Lua and local rate limits are understood."),
+	FIELD(envoy_filter_spec, workload_selector, "workloadSelector", OBJECT, .of = &schema_workload_selector,
+	      .doc = "Which workloads."),
+	FIELD(envoy_filter_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref,
+	      .doc = "Gateways or services instead."),
+	FIELD(envoy_filter_spec, config_patches, "configPatches", ANY, .any = NODE_LIST,
+	      .doc = "Lua and local rate limits are understood."),
 	FIELD_IGNORED("priority", "Order among EnvoyFilters; not used yet."),
 };
-const struct schema schema_envoy_filter = SCHEMA(envoy_filter_spec, envoy_filter_fields, .name = "EnvoyFilter", .validate = envoy_filter_validate, .doc = "Lua scripts and local rate limits.");
+const struct schema schema_envoy_filter =
+	SCHEMA(envoy_filter_spec, envoy_filter_fields, .name = "EnvoyFilter", .validate = envoy_filter_validate,
+	       .doc = "Lua scripts and local rate limits.");

@@ -18,8 +18,10 @@ const struct schema schema_selector = SCHEMA(selector, selector_fields, .name = 
 
 static const struct field target_ref_fields[] = {
 	FIELD(target_ref, group, "group", STRING, .doc = "API group of the target; empty: core."),
-	FIELD(target_ref, kind, "kind", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "Gateway, Service or ServiceEntry."),
-	FIELD(target_ref, name, "name", STRING, .flags = FIELD_REQUIRED, .check = text_check_name, .doc = "Name of the target."),
+	FIELD(target_ref, kind, "kind", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty,
+	      .doc = "Gateway, Service or ServiceEntry."),
+	FIELD(target_ref, name, "name", STRING, .flags = FIELD_REQUIRED, .check = text_check_name,
+	      .doc = "Name of the target."),
 	FIELD(target_ref, ns, "namespace", STRING, .check = text_check_dns_label, .doc = "Must be the policy's own."),
 };
 const struct schema schema_target_ref = SCHEMA(target_ref, target_ref_fields, .name = "PolicyTargetReference");
@@ -30,7 +32,8 @@ static const struct words mtls_modes = WORDS({ "UNSET", PEER_MTLS_UNSET }, { "DI
 					     { "PERMISSIVE", PEER_MTLS_PERMISSIVE }, { "STRICT", PEER_MTLS_STRICT });
 
 static const struct field peer_mtls_fields[] = {
-	FIELD(peer_mtls, mode, "mode", ENUM, .words = &mtls_modes, .def = "UNSET", .doc = "What peers may speak; UNSET: as the parent says."),
+	FIELD(peer_mtls, mode, "mode", ENUM, .words = &mtls_modes, .def = "UNSET",
+	      .doc = "What peers may speak; UNSET: as the parent says."),
 };
 static const struct schema schema_peer_mtls = SCHEMA(peer_mtls, peer_mtls_fields, .name = "MutualTLS");
 
@@ -42,32 +45,36 @@ static const struct schema schema_port_mtls =
 	SCHEMA(port_level_mtls, port_mtls_fields, .name = "portLevelMtls", .key = &port_mtls_key);
 
 static const struct field peer_authentication_fields[] = {
-	FIELD(peer_authentication_spec, selector, "selector", OBJECT, .of = &schema_selector, .doc = "Which workloads."),
+	FIELD(peer_authentication_spec, selector, "selector", OBJECT, .of = &schema_selector,
+	      .doc = "Which workloads."),
 	FIELD(peer_authentication_spec, mtls, "mtls", OBJECT, .of = &schema_peer_mtls, .doc = "The mode."),
 	FIELD(peer_authentication_spec, port_level_mtls, "portLevelMtls", MAP, .of = &schema_port_mtls,
 	      .doc = "The mode for single ports of the workload (not of the service)."),
 };
 
-static void peer_authentication_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
+static void peer_authentication_validate(struct decode *d, const struct path *path, const struct node *node,
+					 void *object)
 {
 	struct peer_authentication_spec *pa = object;
 	if (pa->port_level_mtls.n && (!pa->selector || !pa->selector->match_labels.n))
-		decode_error(d, path, "portLevelMtls", node_get(node, "portLevelMtls"), "needs a selector with matchLabels");
+		decode_error(d, path, "portLevelMtls", node_get(node, "portLevelMtls"),
+			     "needs a selector with matchLabels");
 	for (size_t i = 0; i < pa->port_level_mtls.n && i < 1000; i++)
 		for (size_t j = 0; j < i; j++)
 			if (pa->port_level_mtls.v[i].port == pa->port_level_mtls.v[j].port)
-				decode_error(d, path, "portLevelMtls", node_get(node, "portLevelMtls"), "port %u is there twice",
-					     pa->port_level_mtls.v[i].port);
+				decode_error(d, path, "portLevelMtls", node_get(node, "portLevelMtls"),
+					     "port %u is there twice", pa->port_level_mtls.v[i].port);
 }
 
 const struct schema schema_peer_authentication =
 	SCHEMA(peer_authentication_spec, peer_authentication_fields, .name = "PeerAuthentication",
-	       .validate = peer_authentication_validate, .strict = true, .doc = "Whether workloads take plaintext, mutual TLS, or both.");
+	       .validate = peer_authentication_validate, .strict = true,
+	       .doc = "Whether workloads take plaintext, mutual TLS, or both.");
 
 /* --- AuthorizationPolicy */
 
-static const struct words authz_actions = WORDS({ "ALLOW", AUTHZ_ALLOW }, { "DENY", AUTHZ_DENY }, { "AUDIT", AUTHZ_AUDIT },
-						{ "CUSTOM", AUTHZ_CUSTOM });
+static const struct words authz_actions =
+	WORDS({ "ALLOW", AUTHZ_ALLOW }, { "DENY", AUTHZ_DENY }, { "AUDIT", AUTHZ_AUDIT }, { "CUSTOM", AUTHZ_CUSTOM });
 
 static const char *check_principal(const char *text)
 {
@@ -127,7 +134,8 @@ static void source_validate(struct decode *d, const struct path *path, const str
 		decode_error(d, path, "serviceAccounts", node, "cannot be together with principals or namespaces");
 }
 
-static const struct schema schema_source = SCHEMA(authz_source, source_fields, .name = "Source", .validate = source_validate);
+static const struct schema schema_source =
+	SCHEMA(authz_source, source_fields, .name = "Source", .validate = source_validate);
 
 static const struct field operation_fields[] = {
 	NAMES(authz_operation, hosts, "hosts", text_check_not_empty, "Hosts of HTTP requests."),
@@ -151,17 +159,20 @@ static const struct schema schema_operation =
 	SCHEMA(authz_operation, operation_fields, .name = "Operation", .validate = operation_validate);
 
 static const struct field from_fields[] = {
-	FIELD(authz_from, source, "source", OBJECT, .of = &schema_source, .flags = FIELD_REQUIRED, .doc = "All that is named must hold."),
+	FIELD(authz_from, source, "source", OBJECT, .of = &schema_source, .flags = FIELD_REQUIRED,
+	      .doc = "All that is named must hold."),
 };
 static const struct schema schema_from = SCHEMA(authz_from, from_fields, .name = "Rule.From");
 
 static const struct field to_fields[] = {
-	FIELD(authz_to, operation, "operation", OBJECT, .of = &schema_operation, .flags = FIELD_REQUIRED, .doc = "All that is named must hold."),
+	FIELD(authz_to, operation, "operation", OBJECT, .of = &schema_operation, .flags = FIELD_REQUIRED,
+	      .doc = "All that is named must hold."),
 };
 static const struct schema schema_to = SCHEMA(authz_to, to_fields, .name = "Rule.To");
 
 static const struct field condition_fields[] = {
-	FIELD(authz_condition, key, "key", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty, .doc = "An attribute, like source.ip."),
+	FIELD(authz_condition, key, "key", STRING, .flags = FIELD_REQUIRED, .check = text_check_not_empty,
+	      .doc = "An attribute, like source.ip."),
 	NAMES(authz_condition, values, "values", text_check_not_empty, "One of these."),
 	NAMES(authz_condition, not_values, "notValues", text_check_not_empty, "None of these."),
 };
@@ -172,13 +183,13 @@ static const struct condition_key {
 	const char *name; /* a final "[" takes an index */
 	enum condition_values values;
 } condition_keys[] = {
-	{ "source.ip", CONDITION_ADDRESS },	   { "remote.ip", CONDITION_ADDRESS },
-	{ "source.namespace", CONDITION_TEXT },	   { "source.principal", CONDITION_TEXT },
-	{ "source.serviceAccount", CONDITION_TEXT }, { "request.headers[", CONDITION_TEXT },
+	{ "source.ip", CONDITION_ADDRESS },	      { "remote.ip", CONDITION_ADDRESS },
+	{ "source.namespace", CONDITION_TEXT },	      { "source.principal", CONDITION_TEXT },
+	{ "source.serviceAccount", CONDITION_TEXT },  { "request.headers[", CONDITION_TEXT },
 	{ "request.auth.principal", CONDITION_TEXT }, { "request.auth.audiences", CONDITION_TEXT },
 	{ "request.auth.presenter", CONDITION_TEXT }, { "request.auth.claims[", CONDITION_TEXT },
-	{ "destination.ip", CONDITION_ADDRESS },   { "destination.port", CONDITION_PORT },
-	{ "connection.sni", CONDITION_TEXT },	   { "experimental.envoy.filters.", CONDITION_TEXT },
+	{ "destination.ip", CONDITION_ADDRESS },      { "destination.port", CONDITION_PORT },
+	{ "connection.sni", CONDITION_TEXT },	      { "experimental.envoy.filters.", CONDITION_TEXT },
 };
 
 static const struct condition_key *condition_key_find(const char *key)
@@ -196,7 +207,8 @@ static const struct condition_key *condition_key_find(const char *key)
 }
 
 static void condition_values_validate(struct decode *d, const struct path *path, const struct node *node,
-				      const char *member, const struct condition_key *k, const struct string_list *values)
+				      const char *member, const struct condition_key *k,
+				      const struct string_list *values)
 {
 	const struct path list = { .parent = path, .name = member };
 	struct cidr ignored;
@@ -216,7 +228,8 @@ static void condition_validate(struct decode *d, const struct path *path, const 
 	const struct condition_key *k = condition_key_find(c->key);
 	if (!k) {
 		decode_error(d, path, "key", node_get(node, "key"),
-			     "\"%.60s\" is not an attribute (like source.ip, destination.port, request.headers[name])", c->key);
+			     "\"%.60s\" is not an attribute (like source.ip, destination.port, request.headers[name])",
+			     c->key);
 		return;
 	}
 	if (!c->values.n && !c->not_values.n)
@@ -230,9 +243,12 @@ static const struct schema schema_condition =
 
 static const struct field rule_fields[] = {
 	FIELD(authz_rule, line_offset, NULL, LINE),
-	FIELD(authz_rule, from, "from", LIST, .of = &schema_from, .flags = FIELD_NOT_EMPTY, .doc = "Sources, any of which; absent: any."),
-	FIELD(authz_rule, to, "to", LIST, .of = &schema_to, .flags = FIELD_NOT_EMPTY, .doc = "Operations, any of which; absent: any."),
-	FIELD(authz_rule, when, "when", LIST, .of = &schema_condition, .flags = FIELD_NOT_EMPTY, .doc = "Conditions, all of which."),
+	FIELD(authz_rule, from, "from", LIST, .of = &schema_from, .flags = FIELD_NOT_EMPTY,
+	      .doc = "Sources, any of which; absent: any."),
+	FIELD(authz_rule, to, "to", LIST, .of = &schema_to, .flags = FIELD_NOT_EMPTY,
+	      .doc = "Operations, any of which; absent: any."),
+	FIELD(authz_rule, when, "when", LIST, .of = &schema_condition, .flags = FIELD_NOT_EMPTY,
+	      .doc = "Conditions, all of which."),
 };
 
 static void rule_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
@@ -254,16 +270,20 @@ static const struct schema schema_provider = SCHEMA(authz_provider, provider_fie
 static const struct field authorization_policy_fields[] = {
 	FIELD(authorization_policy_spec, selector, "selector", OBJECT, .of = &schema_selector, .group = 1,
 	      .doc = "Which workloads; absent: all of the namespace, or of the mesh in the root namespace."),
-	FIELD(authorization_policy_spec, target_ref, "targetRef", OBJECT, .of = &schema_target_ref, .group = 1, .doc = "A gateway or service instead of workloads."),
-	FIELD(authorization_policy_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .group = 1, .doc = "Several of them."),
+	FIELD(authorization_policy_spec, target_ref, "targetRef", OBJECT, .of = &schema_target_ref, .group = 1,
+	      .doc = "A gateway or service instead of workloads."),
+	FIELD(authorization_policy_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .group = 1,
+	      .doc = "Several of them."),
 	FIELD(authorization_policy_spec, action, "action", ENUM, .words = &authz_actions, .def = "ALLOW",
 	      .doc = "What a matching rule does. CUSTOM and DENY come before ALLOW."),
 	FIELD(authorization_policy_spec, rules, "rules", LIST, .of = &schema_rule,
 	      .doc = "Any of them matches. None: ALLOW refuses everything; an empty rule matches everything."),
-	FIELD(authorization_policy_spec, provider, "provider", OBJECT, .of = &schema_provider, .doc = "Who decides when the action is CUSTOM."),
+	FIELD(authorization_policy_spec, provider, "provider", OBJECT, .of = &schema_provider,
+	      .doc = "Who decides when the action is CUSTOM."),
 };
 
-static void authorization_policy_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
+static void authorization_policy_validate(struct decode *d, const struct path *path, const struct node *node,
+					  void *object)
 {
 	struct authorization_policy_spec *ap = object;
 	if (ap->action == AUTHZ_CUSTOM && !ap->provider)
@@ -271,7 +291,8 @@ static void authorization_policy_validate(struct decode *d, const struct path *p
 	if (ap->action != AUTHZ_CUSTOM && ap->provider)
 		decode_error(d, path, "provider", node_get(node, "provider"), "needs action: CUSTOM");
 	if (ap->action != AUTHZ_ALLOW && !ap->rules.n)
-		decode_warn(d, path, NULL, node, "has no rules, so it never matches; write \"rules: [{}]\" to match everything");
+		decode_warn(d, path, NULL, node,
+			    "has no rules, so it never matches; write \"rules: [{}]\" to match everything");
 }
 
 const struct schema schema_authorization_policy =

@@ -9,8 +9,9 @@
 const char *node_type_name(enum node_type type)
 {
 	static const char *const names[] = {
-		[NODE_NULL] = "nothing",    [NODE_BOOL] = "a boolean",  [NODE_INT] = "a number", [NODE_DOUBLE] = "a number",
-		[NODE_STRING] = "a string", [NODE_LIST] = "a list", [NODE_MAP] = "an object",
+		[NODE_NULL] = "nothing",    [NODE_BOOL] = "a boolean",	[NODE_INT] = "a number",
+		[NODE_DOUBLE] = "a number", [NODE_STRING] = "a string", [NODE_LIST] = "a list",
+		[NODE_MAP] = "an object",
 	};
 	return names[type];
 }

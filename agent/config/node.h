@@ -14,9 +14,9 @@ struct json_t;
 enum node_type { NODE_NULL, NODE_BOOL, NODE_INT, NODE_DOUBLE, NODE_STRING, NODE_LIST, NODE_MAP };
 
 struct node {
-	struct node *next;	/* sibling */
-	const char *key;	/* in a map; else NULL */
-	uint32_t line;		/* in the file, from 1 */
+	struct node *next; /* sibling */
+	const char *key;   /* in a map; else NULL */
+	uint32_t line;	   /* in the file, from 1 */
 	enum node_type type;
 	union {
 		bool b;
@@ -32,7 +32,7 @@ struct node {
 
 enum {
 	NODE_DEPTH_MAX = 100,
-	NODE_COUNT_MAX = 250000,	      /* of one document, aliases expanded */
+	NODE_COUNT_MAX = 250000,       /* of one document, aliases expanded */
 	NODE_ALIAS_COUNT_MAX = 100000, /* nodes that aliases add */
 };
 

@@ -79,7 +79,7 @@ struct resource {
 	const char *api_version; /* as written: "networking.istio.io/v1beta1" */
 	const char *ns;		 /* "default" when a namespaced document has none; "" for cluster-wide kinds */
 	const char *name;
-	const char *key;  /* "AuthorizationPolicy/shop/payments", "Namespace/shop", "MeshConfig/mesh" */
+	const char *key; /* "AuthorizationPolicy/shop/payments", "Namespace/shop", "MeshConfig/mesh" */
 	struct string_map labels, annotations;
 	uint64_t generation; /* metadata.generation, or 0 */
 	uint64_t hash;	     /* hash64() of the document's text */
@@ -107,10 +107,11 @@ struct resource {
 		const struct tcp_route_spec *tcp_route;
 		const struct reference_grant_spec *reference_grant;
 		const struct route_parents *route_parents; /* of any route: its first member */
-		const struct node *raw; /* kinds without a table; may be NULL */
+		const struct node *raw;			   /* kinds without a table; may be NULL */
 	} spec; /* never NULL for a kind with a table: an absent spec is an empty one (Namespace has none) */
 	struct arena *arena;
-	struct resource *base; /* set when this is a copy whose document only moved: it owns what the pointers above name */
+	struct resource
+		*base; /* set when this is a copy whose document only moved: it owns what the pointers above name */
 };
 
 /* "AuthorizationPolicy". Istio's and the Gateway API's Gateway share the word; see kind_key_name. */

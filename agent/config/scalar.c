@@ -97,7 +97,8 @@ bool scalar_resolve(const char *text, size_t len, struct node *out)
 	if (scalar_word(text, len, out))
 		return true;
 	/* Most words are names: only what starts like a number is looked at further. */
-	if (!(isdigit((unsigned char)*text) || *text == '.' || *text == '-' || *text == '+') || len >= SCALAR_NUMBER_MAX)
+	if (!(isdigit((unsigned char)*text) || *text == '.' || *text == '-' || *text == '+') ||
+	    len >= SCALAR_NUMBER_MAX)
 		return false;
 
 	char clean[SCALAR_NUMBER_MAX];

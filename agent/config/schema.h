@@ -70,8 +70,8 @@ struct field {
 	const struct words *words;
 	int64_t min, max; /* both 0: the type's own range */
 	text_check check, key_check;
-	int any;	  /* enum node_type */
-	const char *def;  /* the default as it would be written; NULL: zero, empty, absent */
+	int any;	 /* enum node_type */
+	const char *def; /* the default as it would be written; NULL: zero, empty, absent */
 	const char *doc;
 };
 
@@ -118,15 +118,16 @@ struct kind_info {
 	}
 #define SCHEMA(st, table, ...)                                                                                         \
 	{                                                                                                              \
-		.size = sizeof(struct st), .fields = (table), .field_count = sizeof(table) / sizeof((table)[0]), __VA_ARGS__ \
+		.size = sizeof(struct st), .fields = (table), .field_count = sizeof(table) / sizeof((table)[0]),       \
+		__VA_ARGS__                                                                                            \
 	}
 
 extern const struct kind_info kind_infos[KIND_COUNT]; /* indexed by kind */
 
 extern const struct schema schema_service, schema_workload_entry, schema_service_entry, schema_peer_authentication,
-	schema_authorization_policy, schema_destination_rule, schema_mesh_config, schema_virtual_service, schema_gateway,
-	schema_sidecar, schema_request_authentication, schema_telemetry, schema_envoy_filter, schema_http_route, schema_grpc_route,
-	schema_tls_route, schema_tcp_route, schema_reference_grant;
+	schema_authorization_policy, schema_destination_rule, schema_mesh_config, schema_virtual_service,
+	schema_gateway, schema_sidecar, schema_request_authentication, schema_telemetry, schema_envoy_filter,
+	schema_http_route, schema_grpc_route, schema_tls_route, schema_tcp_route, schema_reference_grant;
 /* Shared between kinds. */
 extern const struct schema schema_locality_lb_setting, schema_tcp_keepalive, schema_workload_selector, schema_selector,
 	schema_target_ref, schema_vs_retry;

@@ -186,12 +186,12 @@ static int on_cert_rotate(const char *identity, struct err *err, void *arg)
 	bool found = !identity;
 
 	while (!found && table_next(d->pods, &it)) {
-		const struct kernel_pod *pod =
-			kernel_pod_by_cookie(d->kernel, ((struct daemon_pod *)it.value)->cookie);
+		const struct kernel_pod *pod = kernel_pod_by_cookie(d->kernel, ((struct daemon_pod *)it.value)->cookie);
 		found = pod && strcmp(pod->workload->identity->uri, identity) == 0;
 	}
 	if (!found)
-		return err_set(err, -ENOENT, "no pod of this node has the identity %s; see meshctl cert list", identity);
+		return err_set(err, -ENOENT, "no pod of this node has the identity %s; see meshctl cert list",
+			       identity);
 	supervisor_rotate(d->supervisor, identity);
 	return 0;
 }

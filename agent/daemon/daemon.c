@@ -19,8 +19,8 @@
 #include "agent/source/dns.h"
 #include "agent/source/file.h"
 #include "agent/source/jwks.h"
-#include "agent/telemetry/exporters.h"
 #include "agent/source/store.h"
+#include "agent/telemetry/exporters.h"
 #include "agent/telemetry/flowlog.h"
 
 #include <errno.h>
@@ -273,8 +273,7 @@ static int base_open(struct daemon *d, struct err *err)
 	d->outlier = outlier_new();
 	d->flowlog = flowlog_new(FLOWLOG_CAPACITY);
 	if (!d->pods || !d->pod_errors || !d->logs || !d->outlier || !d->flowlog || store_new(&d->store) < 0 ||
-	    compiler_new(&d->compiler) < 0 ||
-	    loop_timer_new(d->loop, daemon_on_pod_retry, d, &d->pod_retry) < 0 ||
+	    compiler_new(&d->compiler) < 0 || loop_timer_new(d->loop, daemon_on_pod_retry, d, &d->pod_retry) < 0 ||
 	    loop_timer_new(d->loop, daemon_on_reload_retry, d, &d->reload_retry) < 0 ||
 	    loop_timer_new(d->loop, daemon_on_outlier_timer, d, &d->outlier_timer) < 0 ||
 	    loop_timer_new(d->loop, on_ca_timer, d, &d->ca_timer) < 0 ||
@@ -361,15 +360,16 @@ int daemon_run(const struct daemon_options *options, struct err *err)
 	struct daemon d = { .options = options, .lock_fd = -1, .started_s = clock_wall_ns() / 1000000000 };
 
 	if (geteuid() != 0)
-		return err_set(err, -EPERM, "run needs root: it loads BPF programs and opens sockets in pods' namespaces");
+		return err_set(err, -EPERM,
+			       "run needs root: it loads BPF programs and opens sockets in pods' namespaces");
 	umask(0077);
 	signal(SIGPIPE, SIG_IGN);
 	int rc = daemon_open(&d, err);
 	if (rc == 0) {
 		daemon_settle_later(&d);
-		log_info("weftd %s on node %s, instance %s: %zu services, %zu workloads, revision %llu", options->version,
-			 options->node, options->instance, d.plan->service_count, d.plan->workload_count,
-			 (unsigned long long)d.plan->revision);
+		log_info("weftd %s on node %s, instance %s: %zu services, %zu workloads, revision %llu",
+			 options->version, options->node, options->instance, d.plan->service_count,
+			 d.plan->workload_count, (unsigned long long)d.plan->revision);
 		loop_run(d.loop);
 		log_info("stopping; the data path and the helper stay in place (weftd cleanup removes them)");
 	}

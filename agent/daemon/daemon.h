@@ -16,7 +16,7 @@ struct daemon_options {
 	const char *ca_dir;	    /* root and signing key; shared by the nodes of a mesh without Kubernetes */
 	const char *metrics_listen; /* "127.0.0.1:15020"; "off": none */
 	const char *helper_path;
-	const char *helper_user; /* the helper's uid and gid */
+	const char *helper_user;  /* the helper's uid and gid */
 	const char *socket_group; /* may read the admin socket; NULL: root alone */
 	const char *cgroup;	  /* cgroup2 root; NULL: found */
 };

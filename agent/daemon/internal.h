@@ -6,8 +6,8 @@
 #include "agent/base/log.h"
 #include "agent/base/table.h"
 #include "agent/daemon/daemon.h"
-#include "agent/model/pod_socket.h"
 #include "agent/model/plan.h"
+#include "agent/model/pod_socket.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -22,9 +22,9 @@ enum { LOG_CHECK_MS = 1000 };
 struct daemon_log {
 	dev_t device;
 	ino_t inode;
-	bool stream;	  /* stdout or stderr: nothing to look after */
+	bool stream;	   /* stdout or stderr: nothing to look after */
 	bool open, wanted; /* open: the helper has it */
-	bool failed;	  /* said so in the log */
+	bool failed;	   /* said so in the log */
 };
 
 static int path_open(const char *path)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One snapshot of everything that is counted, for /metrics. */
+#include "agent/telemetry/metrics.h"
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
@@ -12,7 +13,6 @@
 #include "agent/source/jwks.h"
 #include "agent/source/store.h"
 #include "agent/telemetry/exporters.h"
-#include "agent/telemetry/metrics.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -10,13 +10,17 @@
 static void on_item(const struct precheck_item *item, void *arg)
 {
 	(void)arg;
-	printf("%-8s %s%s%s\n", item->ok ? "ok" : item->required ? "MISSING" : "absent", item->what,
-	       item->detail[0] ? ": " : "", item->detail);
+	printf("%-8s %s%s%s\n",
+	       item->ok	      ? "ok" :
+	       item->required ? "MISSING" :
+				"absent",
+	       item->what, item->detail[0] ? ": " : "", item->detail);
 }
 
 int daemon_precheck(struct err *err)
 {
 	if (kernel_precheck(on_item, NULL) < 0)
-		return err_set(err, -ENOTSUP, "precheck: this machine can't run weftd as it is; see the lines marked MISSING");
+		return err_set(err, -ENOTSUP,
+			       "precheck: this machine can't run weftd as it is; see the lines marked MISSING");
 	return 0;
 }

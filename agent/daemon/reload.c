@@ -115,7 +115,8 @@ int daemon_plan_apply(struct daemon *d, struct plan *plan, struct err *err)
 void daemon_apply_failed(struct daemon *d, const struct err *err)
 {
 	if (!d->apply_failed || !str_eq(d->apply_error.text, err->text))
-		log_error("configuration not applied in full: %s; the rest is in force, and this is tried again every %d ms",
+		log_error("configuration not applied in full: %s; the rest is in force, and this is tried again every "
+			  "%d ms",
 			  err->text, APPLY_RETRY_MS);
 	d->apply_failed = true;
 	d->apply_error = *err;

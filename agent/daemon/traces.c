@@ -32,7 +32,9 @@ static bool locate(const struct trace_provider *p, char *buf, size_t size, void 
 
 int daemon_traces_open(struct daemon *d, struct err *err)
 {
-	const struct exporters_options options = { .loop = d->loop, .node = d->options->node, .locate = locate, .arg = d };
+	const struct exporters_options options = {
+		.loop = d->loop, .node = d->options->node, .locate = locate, .arg = d
+	};
 	return exporters_new(&options, &d->exporters, err);
 }
 

@@ -67,7 +67,8 @@ void helper_order_all(struct helper *h, struct order *(*make)(void *arg), void *
 
 /* --- control.c */
 void control_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *helper);
-void control_fail(struct helper *h, const char *what); /* the agent sent something that makes no sense: the helper ends */
+void control_fail(struct helper *h,
+		  const char *what); /* the agent sent something that makes no sense: the helper ends */
 
 /* --- control_http.c */
 void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m);

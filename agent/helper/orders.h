@@ -126,13 +126,13 @@ enum report_kind {
 	REPORT_TARGET_FORGET,
 	REPORT_CLUSTER_QUERY, /* text: name */
 	REPORT_CLUSTER_FORGET,
-	REPORT_DNS_QUERY,	/* cookie, text */
-	REPORT_DROPPED,		/* cookie, reason, inbound, source, destination, text: peer, rule */
-	REPORT_DUMP,		/* id, text: JSON array, NULL when there was no memory */
-	REPORT_LIVE,		/* count, while draining */
-	REPORT_LOG,		/* level, text; any thread */
-	REPORT_SPANS,		/* text: bytes, len of them; count */
-	REPORT_TAP,		/* id, text: JSON */
+	REPORT_DNS_QUERY, /* cookie, text */
+	REPORT_DROPPED,	  /* cookie, reason, inbound, source, destination, text: peer, rule */
+	REPORT_DUMP,	  /* id, text: JSON array, NULL when there was no memory */
+	REPORT_LIVE,	  /* count, while draining */
+	REPORT_LOG,	  /* level, text; any thread */
+	REPORT_SPANS,	  /* text: bytes, len of them; count */
+	REPORT_TAP,	  /* id, text: JSON */
 };
 
 struct report {

@@ -48,8 +48,7 @@ struct transport *transport_beside(struct worker *w, struct worker_pod *pod, con
 	if (!source || transport_pair_new(w, &near, &far) < 0)
 		return NULL;
 	struct transports *ts = worker_transports(w);
-	near->local = far->remote =
-		(struct addr_port){ *source, (uint16_t)(PORT_FIRST + ts->pair_ports++ % PORTS) };
+	near->local = far->remote = (struct addr_port){ *source, (uint16_t)(PORT_FIRST + ts->pair_ports++ % PORTS) };
 	near->remote = far->local = endpoint->addr;
 	transport_pair_identify(far, identity_ref(pod->identity));
 	worker_metrics(w)->http_joined++;

@@ -22,10 +22,10 @@ struct pair_end {
 	struct pair_end *other;
 	struct buffer in; /* written by the other, not taken yet */
 	struct identity *peer;
-	int error;	      /* to be told */
-	bool ended, closed;   /* by its user */
-	bool starved;	      /* a write was cut short */
-	bool held;	      /* on_data left something: not before transport_resume() */
+	int error;	    /* to be told */
+	bool ended, closed; /* by its user */
+	bool starved;	    /* a write was cut short */
+	bool held;	    /* on_data left something: not before transport_resume() */
 	bool delivering, resumed;
 	bool end_told, broken_told;
 };

@@ -17,13 +17,13 @@
 #include "agent/helper/route/tcp.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/helper/transport.h"
-#include "agent/link/request_metrics.h"
 #include "agent/helper/worker_accept.h"
+#include "agent/link/request_metrics.h"
 
 enum {
 	WORKER_STACK_BYTES = 256 << 10,
 	WORKER_ORDERS_MAX = 262144, /* a change of everything: all endpoints, targets and clusters, several times */
-	DRAIN_ACCEPT_MS = 2000, /* handshakes that were under way when the new listeners took over still arrive */
+	DRAIN_ACCEPT_MS = 2000,	    /* handshakes that were under way when the new listeners took over still arrive */
 	DRAIN_REPORT_MS = 200,
 };
 

@@ -48,7 +48,7 @@ struct worker_pod {
 	uint64_t cookie;
 	bool removed;
 	char *uid, *ns, *name;
-	char *owner;			   /* the workload that it belongs to, by name; may be NULL */
+	char *owner;				   /* the workload that it belongs to, by name; may be NULL */
 	char *canonical_name, *canonical_revision; /* Istio's service.name and service.version; may be NULL */
 	struct identity *identity;
 	struct policy *policy; /* replaced as a whole; hbone_policy_changed() is called after */
@@ -126,7 +126,7 @@ struct worker_tap {
 enum { WORKER_TAPS_MAX = 4 };
 /* How many taps there are; *generation changes when they do. Borrowed until then. */
 size_t worker_taps(const struct worker *w, const struct worker_tap **taps, uint32_t *generation);
-bool worker_tap_allows(struct worker *w, uint32_t id); /* one more within its rate: else it is counted */
+bool worker_tap_allows(struct worker *w, uint32_t id);		   /* one more within its rate: else it is counted */
 void worker_tap_record(struct worker *w, uint32_t id, char *json); /* takes it */
 /* Whether a destination could be reached, for outlier detection. Every failure is reported, and the first success after. */
 void worker_endpoint_result(struct worker *w, const struct addr_port *endpoint, bool ok);

@@ -59,7 +59,7 @@ struct listener {
 /* What a pod's calls mean: worker_targets.c. */
 struct pod_targets {
 	struct cached_target *recent[POD_TARGETS_RECENT]; /* by a cheap hash: most requests are like the last */
-	struct table *all; /* packed address and host -> struct cached_target; NULL: none yet */
+	struct table *all;		   /* packed address and host -> struct cached_target; NULL: none yet */
 	TAILQ_HEAD(, cached_target) hosts; /* those for a host, least recently used first */
 	size_t host_count;
 	struct rate rate; /* of hosts that are new */

@@ -214,9 +214,8 @@ int kernel_explain_inbound(struct kernel *k, const struct kernel_pod *destinatio
 		return explain_by_policy(k, pod, &in, source_identity, out, err);
 	at = k;
 	verdict_decide(&q, &v);
-	*out = (struct explain_inbound){ .reason = (enum drop_reason)v.reason,
-					 .to_helper = v.to_helper,
-					 .policy_id = v.policy,
-					 .rule = v.rule };
+	*out = (struct explain_inbound){
+		.reason = (enum drop_reason)v.reason, .to_helper = v.to_helper, .policy_id = v.policy, .rule = v.rule
+	};
 	return 0;
 }

@@ -174,7 +174,8 @@ static int rule_lower(struct lowered *l, struct lowered_policy *p, uint32_t inde
 		return 0; /* never decide */
 	for (size_t i = 0; i < n; i++) {
 		const struct policy_match *m = rule->match_count ? &rule->matches[i] : &everything;
-		struct policy_row row = { .rule = index, .action = rule->action == POLICY_ALLOW ? ROW_ALLOW : ROW_DENY };
+		struct policy_row row = { .rule = index,
+					  .action = rule->action == POLICY_ALLOW ? ROW_ALLOW : ROW_DENY };
 
 		if (m->has_http && rule->action == POLICY_ALLOW)
 			continue; /* HTTP fields never match on TCP; in a DENY rule they are ignored */

@@ -49,8 +49,9 @@ enum { LINK_SHARDS_MAX = 16, LINK_HANDSHAKE_BUCKETS = 10 }; /* us: 250 500 1k 2.
 	X(outlier_ejections, counter, "outlier_ejections_total", "Endpoints ejected by outlier detection")             \
 	X(spans_sent, counter, "spans_sent_total", "Spans handed to the agent")                                        \
 	X(spans_dropped, counter, "spans_dropped_total", "Spans dropped: the agent takes them too slowly, or is away") \
-	X(access_log_dropped, counter, "access_log_lines_dropped_total", "Lines of access logs that could not be written") \
-	X(taps_dropped, counter, "tap_records_dropped_total", "Requests that a tap did not show for its rate")          \
+	X(access_log_dropped, counter, "access_log_lines_dropped_total",                                               \
+	  "Lines of access logs that could not be written")                                                            \
+	X(taps_dropped, counter, "tap_records_dropped_total", "Requests that a tap did not show for its rate")         \
 	X(outlier_ejected, gauge, "outlier_ejected_endpoints", "Endpoints that are ejected now")                       \
 	X(limits_unenforced, counter, "rate_limit_unenforced_total", "Requests over a limit that is not enforced")     \
 	X(limits_full, counter, "rate_limit_table_full_total", "Requests refused: no room for another token bucket")   \

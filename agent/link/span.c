@@ -14,7 +14,14 @@ enum { SPANS_MAX = 4096 };
 /* --- writing: by hand, as it is done for each request; span.proto has the numbers. A length is always written as three
  * bytes, so that it can be filled in when what it counts is there. */
 
-enum { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, LENGTH_SIZE = 3, VARINT_MAX = 10, LENGTH_MAX = (1 << 21) - 1 };
+enum {
+	WIRE_VARINT = 0,
+	WIRE_FIXED64 = 1,
+	WIRE_BYTES = 2,
+	LENGTH_SIZE = 3,
+	VARINT_MAX = 10,
+	LENGTH_MAX = (1 << 21) - 1
+};
 
 static uint8_t *put_tag(uint8_t *p, unsigned int number, unsigned int wire)
 {
@@ -105,7 +112,8 @@ static size_t span_bound(const struct span *s)
 	size_t n = 16 * (1 + LENGTH_SIZE + VARINT_MAX) + 32;
 	n += length_of(s->name) + length_of(s->provider) + length_of(s->service);
 	for (size_t i = 0; i < s->attribute_count; i++)
-		n += 3 * (1 + LENGTH_SIZE) + VARINT_MAX + length_of(s->attributes[i].key) + length_of(s->attributes[i].text);
+		n += 3 * (1 + LENGTH_SIZE) + VARINT_MAX + length_of(s->attributes[i].key) +
+		     length_of(s->attributes[i].text);
 	return n;
 }
 
@@ -171,8 +179,9 @@ static bool span_from(const Weft__Link__Span *m, struct span *s)
 		bool text = a->value_case == WEFT__LINK__SPAN_ATTRIBUTE__VALUE_TEXT;
 		if (too_long(a->key) || (text && too_long(a->text)))
 			return false;
-		s->attributes[s->attribute_count++] =
-			(struct span_attribute){ .key = a->key, .text = text ? a->text : NULL, .number = text ? 0 : a->number };
+		s->attributes[s->attribute_count++] = (struct span_attribute){ .key = a->key,
+									       .text = text ? a->text : NULL,
+									       .number = text ? 0 : a->number };
 	}
 	return true;
 }

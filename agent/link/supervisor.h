@@ -143,11 +143,11 @@ int supervisor_requests(const struct supervisor *s, struct request_totals *t);
 struct supervisor_status {
 	pid_t pid; /* 0: none at the moment */
 	bool ready;
-	uint64_t started_ns;	  /* CLOCK_MONOTONIC */
-	uint64_t restarts;	  /* after deaths, not after settings */
-	uint64_t protocol_errors; /* messages refused, or that cost a helper its life */
-	uint64_t rate_limited;	  /* messages beyond their rate */
-	size_t draining, orphans; /* older helpers that still carry connections */
+	uint64_t started_ns;			   /* CLOCK_MONOTONIC */
+	uint64_t restarts;			   /* after deaths, not after settings */
+	uint64_t protocol_errors;		   /* messages refused, or that cost a helper its life */
+	uint64_t rate_limited;			   /* messages beyond their rate */
+	size_t draining, orphans;		   /* older helpers that still carry connections */
 	size_t pods, endpoints, targets, clusters; /* the last three: that the current helper follows */
 };
 void supervisor_status(const struct supervisor *s, struct supervisor_status *out);

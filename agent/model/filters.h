@@ -27,8 +27,8 @@ struct jwt_rule {
 	char *issuer;
 	char **audiences;
 	size_t audience_count;
-	char *jwks;	/* the keys: inline, or as the agent fetched them; NULL: not there (yet) */
-	char *jwks_uri; /* for messages */
+	char *jwks;	  /* the keys: inline, or as the agent fetched them; NULL: not there (yet) */
+	char *jwks_uri;	  /* for messages */
 	bool jwks_inline; /* HS* only then */
 	/* None of the three lists: Authorization "Bearer " and the parameter access_token. */
 	struct jwt_location *headers, *params, *cookies;
@@ -63,7 +63,7 @@ struct limit_descriptor {
 enum limit_action_kind {
 	LIMIT_REQUEST_HEADER, /* key, header */
 	LIMIT_REMOTE_ADDRESS,
-	LIMIT_GENERIC_KEY, /* key, value */
+	LIMIT_GENERIC_KEY,	  /* key, value */
 	LIMIT_HEADER_VALUE_MATCH, /* key, value when `match` holds */
 	LIMIT_DESTINATION_CLUSTER,
 	LIMIT_SOURCE_CLUSTER,
@@ -90,8 +90,8 @@ struct limit_actions { /* one descriptor */
 struct rate_limit {
 	uint64_t id; /* by http_filters_seal(): of all but the origin, so that buckets outlive edits elsewhere */
 	char *name, *origin;
-	char *route;  /* only on this route's name; NULL: all */
-	uint16_t port; /* 0: all */
+	char *route;	/* only on this route's name; NULL: all */
+	uint16_t port;	/* 0: all */
 	bool per_route; /* where it applies, local limits that are not don't */
 	bool global;
 	bool grpc_exhausted; /* RESOURCE_EXHAUSTED instead of UNAVAILABLE */
@@ -102,7 +102,7 @@ struct rate_limit {
 	struct limit_descriptor *descriptors; /* each combination once */
 	size_t descriptor_count;
 	struct http_fraction enabled, enforced;
-	uint32_t status; /* 429 */
+	uint32_t status;		 /* 429 */
 	struct http_header_ops response; /* of refusals; no %operators% */
 	bool x_ratelimit_headers;
 	/* global: the service and what to ask */

@@ -96,8 +96,8 @@ int mesh_settings_copy(struct mesh_settings *to, const struct mesh_settings *fro
 	if (!copy.ca_certificates)
 		copy.ca_certificate_count = 0;
 	int providers = trace_providers_copy(&copy, from);
-	if (providers < 0 || !copy.trust_domain || !copy.cluster_domain || !copy.root_namespace || !copy.trust_domain_aliases ||
-	    !copy.ca_certificates) {
+	if (providers < 0 || !copy.trust_domain || !copy.cluster_domain || !copy.root_namespace ||
+	    !copy.trust_domain_aliases || !copy.ca_certificates) {
 		mesh_settings_done(&copy);
 		return -ENOMEM;
 	}

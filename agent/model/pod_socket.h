@@ -11,12 +11,12 @@ enum pod_socket {
 	POD_LISTEN_HBONE,     /* TCP: what arrives for port 15008, at any address of the pod */
 	POD_LISTEN_ATTESTED,  /* TCP: inbound that the helper must see, source attested by the kernel */
 	POD_LISTEN_ANONYMOUS, /* TCP: the same, source not authenticated */
-	POD_DNS_UDP,	      /* UDP, loopback: the pod's DNS queries. recvfrom(): the source is {resolver that was asked,
+	POD_DNS_UDP,	    /* UDP, loopback: the pod's DNS queries. recvfrom(): the source is {resolver that was asked,
 				 client's port}; sendto() the same address answers as that resolver */
-	POD_DNS_TCP,	      /* TCP, loopback: accept(): the peer is the resolver that was asked */
-	POD_CONNECT_REMOTE,   /* TCP: never captured; for HBONE to other workloads, and DNS over TCP upstream */
-	POD_CONNECT_LOCAL,    /* TCP: to the pod's own application. bind(true peer address and port) first: the kernel
+	POD_DNS_TCP,	    /* TCP, loopback: accept(): the peer is the resolver that was asked */
+	POD_CONNECT_REMOTE, /* TCP: never captured; for HBONE to other workloads, and DNS over TCP upstream */
+	POD_CONNECT_LOCAL,  /* TCP: to the pod's own application. bind(true peer address and port) first: the kernel
 				 shows that address to the application, and its SYN passes the pod's policy */
-	POD_UDP_REMOTE,	      /* UDP: never captured; for DNS upstream */
+	POD_UDP_REMOTE,	    /* UDP: never captured; for DNS upstream */
 	POD_SOCKET_COUNT
 };

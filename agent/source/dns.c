@@ -133,7 +133,8 @@ static int channel_open(struct dns_source *ds, struct err *err)
 	int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_FLAGS | ARES_OPT_SOCK_STATE_CB;
 	int rc = ares_init_options(&ds->channel, &options, mask);
 	if (rc != ARES_SUCCESS)
-		return err_set(err, rc == ARES_ENOMEM ? -ENOMEM : -EINVAL, "dns: start resolver: %s", ares_strerror(rc));
+		return err_set(err, rc == ARES_ENOMEM ? -ENOMEM : -EINVAL, "dns: start resolver: %s",
+			       ares_strerror(rc));
 	rc = ds->servers ? ares_set_servers_ports_csv(ds->channel, ds->servers) : ARES_SUCCESS;
 	if (rc != ARES_SUCCESS) {
 		ares_destroy(ds->channel);
@@ -289,8 +290,9 @@ static void dequeue(struct dns_source *ds, const struct entry *e)
 
 static void pump(struct dns_source *ds)
 {
-	static const struct ares_addrinfo_hints hints = { .ai_flags = ARES_AI_NOSORT, .ai_family = AF_UNSPEC,
-							   .ai_socktype = SOCK_STREAM };
+	static const struct ares_addrinfo_hints hints = { .ai_flags = ARES_AI_NOSORT,
+							  .ai_family = AF_UNSPEC,
+							  .ai_socktype = SOCK_STREAM };
 	channel_refresh(ds);
 	while (ds->due && ds->inflight < DNS_INFLIGHT_MAX) {
 		struct entry *e = ds->due;
@@ -404,7 +406,8 @@ int dns_source_set(struct dns_source *ds, const char *const *names, size_t count
 		if (entries[i])
 			continue;
 		for (size_t k = 0; k < i; k++) /* only those that were made here */
-			if (!entries[k]->host.resolved && !entries[k]->due && !entries[k]->asked && !entries[k]->host.failures)
+			if (!entries[k]->host.resolved && !entries[k]->due && !entries[k]->asked &&
+			    !entries[k]->host.failures)
 				entry_free(entries[k]);
 		free(entries);
 		return -ENOMEM;

@@ -18,7 +18,7 @@ enum {
 	DNS_TTL_MAX_S = 300,
 	DNS_RETRY_MIN_S = 1,
 	DNS_RETRY_MAX_S = 60,
-	DNS_ADDRS_MAX = 64, /* of one name */
+	DNS_ADDRS_MAX = 64,    /* of one name */
 	DNS_INFLIGHT_MAX = 64, /* names being asked at a time */
 };
 
@@ -26,11 +26,11 @@ struct dns_host {
 	char *name;
 	struct addr *addrs; /* sorted; the last good answer */
 	size_t addr_count;
-	bool resolved;	  /* an answer came, be it "no such name" */
-	uint32_t ttl_s;	  /* of the last answer */
+	bool resolved;	    /* an answer came, be it "no such name" */
+	uint32_t ttl_s;	    /* of the last answer */
 	uint64_t last_ok_s; /* wall clock; 0: never */
-	uint64_t failures; /* since then */
-	char *error;	  /* of the last attempt, or NULL */
+	uint64_t failures;  /* since then */
+	char *error;	    /* of the last attempt, or NULL */
 };
 
 /* on_change runs on the loop when the addresses of a name became different (several names of one moment: once).

@@ -116,7 +116,8 @@ void history_free(struct history *h)
 }
 
 void history_set_walk(struct history *h,
-		      void (*walk)(void (*each)(const char *key, struct version *v, void *to), void *to, void *arg), void *arg)
+		      void (*walk)(void (*each)(const char *key, struct version *v, void *to), void *to, void *arg),
+		      void *arg)
 {
 	h->walk = walk;
 	h->walk_arg = arg;
@@ -228,7 +229,8 @@ int history_text(const struct history *h, const struct version *v, struct sb *ou
 	if (rc < 0)
 		return rc;
 	if (hash64(HASH64_INIT, text, v->len) != v->hash)
-		return err_set(err, -EIO, "config history: the text of %s:%u is damaged in the state directory", v->file, v->line);
+		return err_set(err, -EIO, "config history: the text of %s:%u is damaged in the state directory",
+			       v->file, v->line);
 	sb_add_bytes(out, text, v->len);
 	return 0;
 }
@@ -420,9 +422,10 @@ const struct history_revision *history_revisions(const struct history *h, size_t
 static int not_kept(const struct history *h, uint64_t number, struct err *err)
 {
 	if (!h->count)
-		return err_set(err, -ENOENT, "there is no revision %llu, nor any other yet", (unsigned long long)number);
-	return err_set(err, -ENOENT, "revision %llu is not kept; those from %llu to %llu are", (unsigned long long)number,
-		       (unsigned long long)h->revisions[h->count - 1].pub.number,
+		return err_set(err, -ENOENT, "there is no revision %llu, nor any other yet",
+			       (unsigned long long)number);
+	return err_set(err, -ENOENT, "revision %llu is not kept; those from %llu to %llu are",
+		       (unsigned long long)number, (unsigned long long)h->revisions[h->count - 1].pub.number,
 		       (unsigned long long)h->revisions[0].pub.number);
 }
 

@@ -38,7 +38,7 @@ struct history_revision {
 	struct revision pub;
 	uint64_t rolled_back_to; /* 0: an ordinary one */
 	uint64_t files_hash;	 /* of a rollback: of the files at that time */
-	bool base; /* in the file only: all that was there before the oldest revision that is kept */
+	bool base;		 /* in the file only: all that was there before the oldest revision that is kept */
 	struct history_change *changes;
 	size_t change_count;
 };
@@ -47,7 +47,8 @@ int history_new(struct history **out);
 void history_free(struct history *h);
 /* How to get at all keys and versions in force, for rewriting the files when they hold mostly what is gone. */
 void history_set_walk(struct history *h,
-		      void (*walk)(void (*each)(const char *key, struct version *v, void *to), void *to, void *arg), void *arg);
+		      void (*walk)(void (*each)(const char *key, struct version *v, void *to), void *to, void *arg),
+		      void *arg);
 /* See store_open(). *state becomes key -> struct version (the caller's references; table_free drops them). */
 int history_open(struct history *h, const char *dir, struct table **state, struct err *err);
 

@@ -22,7 +22,8 @@ enum {
 	NAME_SIZE = 64,
 };
 
-static const char revisions_name[] = "revisions", revisions_new[] = "revisions.new", revisions_bad[] = "revisions.damaged";
+static const char revisions_name[] = "revisions", revisions_new[] = "revisions.new",
+		  revisions_bad[] = "revisions.damaged";
 static const uint64_t file_magic = 0x3156455254464557ull; /* "WEFTREV1" */
 
 struct file_header {
@@ -341,8 +342,8 @@ static int revisions_load(struct history_file *f, int (*on_revision)(struct hist
 }
 
 int history_file_open(struct history_file *f, const char *dir,
-		      int (*on_revision)(struct history_revision *r, void *arg), const char *(*intern)(void *arg, const char *name),
-		      void *arg, struct err *err)
+		      int (*on_revision)(struct history_revision *r, void *arg),
+		      const char *(*intern)(void *arg, const char *name), void *arg, struct err *err)
 {
 	*f = (struct history_file){ .dir_fd = -1, .revisions_fd = -1, .texts_fd = -1 };
 	if (mkdir(dir, 0700) < 0 && errno != EEXIST)
@@ -354,13 +355,14 @@ int history_file_open(struct history_file *f, const char *dir,
 	if (f->revisions_fd < 0 && errno != ENOENT)
 		return err_sys(err, -errno, "config history: open %s/%s", dir, revisions_name);
 	if (f->revisions_fd >= 0 && flock(f->revisions_fd, LOCK_EX | LOCK_NB) < 0)
-		return err_set(err, -EBUSY, "config history: %s is used by another agent; give each its own state directory", dir);
+		return err_set(err, -EBUSY,
+			       "config history: %s is used by another agent; give each its own state directory", dir);
 
 	int rc = f->revisions_fd < 0 ? -ENOENT : revisions_load(f, on_revision, intern, arg);
 	if (rc < 0) {
 		if (rc != -ENOENT)
-			err_set(err, rc, "config history: %s/%s is damaged; put aside as %s, and begun anew", dir, revisions_name,
-				revisions_bad);
+			err_set(err, rc, "config history: %s/%s is damaged; put aside as %s, and begun anew", dir,
+				revisions_name, revisions_bad);
 		fd_closep(&f->revisions_fd);
 		f->revisions_fd = -1;
 		if (rc != -ENOENT)

@@ -5,7 +5,7 @@
 #include "agent/source/history.h"
 
 struct history_file {
-	int dir_fd;	/* -1: in memory only */
+	int dir_fd;	  /* -1: in memory only */
 	int revisions_fd; /* -1: none */
 	int texts_fd;
 	uint64_t generation;
@@ -18,8 +18,8 @@ int history_file_memory(struct history_file *f, struct err *err);
 /* Opens or makes the files; on_revision gets every record that is whole, oldest first, and owns it (rc < 0 stops). A
  * damaged start is put aside: 0 with err set. */
 int history_file_open(struct history_file *f, const char *dir,
-		      int (*on_revision)(struct history_revision *r, void *arg), const char *(*intern)(void *arg, const char *name),
-		      void *arg, struct err *err);
+		      int (*on_revision)(struct history_revision *r, void *arg),
+		      const char *(*intern)(void *arg, const char *name), void *arg, struct err *err);
 void history_file_close(struct history_file *f);
 /* Buffered; flushed by history_file_append() and reads. */
 int history_file_text(struct history_file *f, const char *text, size_t len, uint64_t *offset, struct err *err);

@@ -113,7 +113,9 @@ static bool is_discovery(const struct entry *e)
 /* Keys, or where they are. */
 static void answer_read(struct entry *e, const struct transfer_result *answer)
 {
-	json_t *root = memchr(answer->body, 0, answer->len) ? NULL : json_loadb((const char *)answer->body, answer->len, 0, NULL);
+	json_t *root = memchr(answer->body, 0, answer->len) ?
+			       NULL :
+			       json_loadb((const char *)answer->body, answer->len, 0, NULL);
 	const char *next = is_discovery(e) ? json_string_value(json_object_get(root, "jwks_uri")) : NULL;
 
 	if (!root) {

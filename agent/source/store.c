@@ -116,8 +116,8 @@ static char *version_text(const struct store *s, const struct version *v, bool *
 	return text;
 }
 
-static int diff_change(const struct store *s, const struct history_change *c, uint64_t from, uint64_t to, struct sb *out,
-		       struct err *err)
+static int diff_change(const struct store *s, const struct history_change *c, uint64_t from, uint64_t to,
+		       struct sb *out, struct err *err)
 {
 	bool failed = false;
 	AUTO(mem_freep) char *a = version_text(s, c->before, &failed, err);
@@ -141,7 +141,9 @@ int store_diff(const struct store *s, uint64_t from, uint64_t to, struct sb *out
 	for (size_t i = 0; i < count && rc == 0; i++) {
 		struct history_change c = changes[i];
 		if (from > to)
-			c = (struct history_change){ .key = c.key, .before = changes[i].after, .after = changes[i].before };
+			c = (struct history_change){ .key = c.key,
+						     .before = changes[i].after,
+						     .after = changes[i].before };
 		rc = diff_change(s, &c, from, to, out, err);
 	}
 	return rc;

@@ -16,10 +16,10 @@ struct sb;
 struct store;
 
 struct rejection {
-	char *key;    /* "AuthorizationPolicy/shop/payments-callers", or the file when the document has no name */
-	char *origin; /* "file:line" */
-	char *text;   /* "spec.rules[0].from: unknown field \"form\"; did you mean \"from\"?" */
-	bool warning; /* loaded all the same */
+	char *key;	/* "AuthorizationPolicy/shop/payments-callers", or the file when the document has no name */
+	char *origin;	/* "file:line" */
+	char *text;	/* "spec.rules[0].from: unknown field \"form\"; did you mean \"from\"?" */
+	bool warning;	/* loaded all the same */
 	bool last_good; /* an earlier version stays in force */
 	uint64_t since_s;
 };
@@ -27,13 +27,14 @@ struct rejection {
 struct revision {
 	uint64_t number;
 	uint64_t time_s;
-	char *summary; /* "2 changed, 1 added: AuthorizationPolicy/shop/x, ..." */
+	char *summary;	       /* "2 changed, 1 added: AuthorizationPolicy/shop/x, ..." */
 	bool rolled_back_from; /* made by a rollback */
 };
 
 /* A difference between two revisions that follow each other. */
 struct store_change {
-	struct resource *before, *after; /* NULL: added, removed. Borrowed; the same spec pointer: only its line moved */
+	struct resource *before,
+		*after; /* NULL: added, removed. Borrowed; the same spec pointer: only its line moved */
 };
 
 enum { STORE_HISTORY_MAX = 50 };
@@ -68,7 +69,7 @@ int store_commit(struct store *s, bool *changed, struct err *err);
 const struct resource *store_next(const struct store *s, enum resource_kind kind, const struct resource *after);
 /* ns: NULL or "" for cluster-wide kinds. */
 const struct resource *store_get(const struct store *s, enum resource_kind kind, const char *ns, const char *name);
-size_t store_count(const struct store *s); /* resources */
+size_t store_count(const struct store *s);	/* resources */
 uint64_t store_revision(const struct store *s); /* 0: nothing yet */
 /* What the last revision changed. */
 const struct store_change *store_changes(const struct store *s, size_t *count);

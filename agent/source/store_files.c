@@ -132,7 +132,8 @@ static int doc_set_version(struct store *s, struct doc *doc, const struct docume
 		return 0;
 	struct version *known = doc_known_version(s, doc, doc->cands[0].resource->key);
 	if (!known)
-		doc->version = history_text_add(s->history, text->text, text->len, doc->hash, doc->file->name, text->line, err);
+		doc->version = history_text_add(s->history, text->text, text->len, doc->hash, doc->file->name,
+						text->line, err);
 	else if (known->line == doc->line && !strcmp(known->file, doc->file->name))
 		doc->version = version_ref(known);
 	else
@@ -209,7 +210,8 @@ static struct doc *doc_moved(struct store *s, const struct doc *from, const stru
 	doc->problem_count = from->problem_count;
 	for (size_t i = 0; i < from->cand_count; i++) {
 		struct resource *r = from->cands[i].resource;
-		if (r && !(doc->cands[i].resource = resource_moved(r, from->file->name, (uint32_t)((int32_t)r->line + by))))
+		if (r &&
+		    !(doc->cands[i].resource = resource_moved(r, from->file->name, (uint32_t)((int32_t)r->line + by))))
 			goto fail;
 	}
 	if (from->version &&
@@ -224,8 +226,9 @@ fail:
 /* The file's documents by hash, each to be taken once. */
 struct known {
 	const struct doc_list *docs;
-	struct table *by_hash; /* large files: hash -> index + 1 of the first not taken; others are found by scanning on */
-	size_t next;	       /* where the next one is, when nothing was inserted */
+	struct table
+		*by_hash; /* large files: hash -> index + 1 of the first not taken; others are found by scanning on */
+	size_t next;	  /* where the next one is, when nothing was inserted */
 	uint32_t mark;
 };
 

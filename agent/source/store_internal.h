@@ -25,7 +25,7 @@ struct doc {
 	struct file *file;
 	uint64_t hash, since_s;
 	uint32_t line, len, mark;
-	bool unparsed; /* rejected, and it is not known which resource it was to be */
+	bool unparsed;		 /* rejected, and it is not known which resource it was to be */
 	struct version *version; /* when it has a resource */
 	struct problem *problems;
 	size_t problem_count;
@@ -42,8 +42,8 @@ struct doc_list {
 struct file {
 	char *name;
 	struct doc_list docs;
-	char *unreadable; /* why, or NULL */
-	bool removed;	  /* freed at the end of the commit */
+	char *unreadable;   /* why, or NULL */
+	bool removed;	    /* freed at the end of the commit */
 	struct slot **held; /* last good ones that are not in the file any more, because some of it can't be read */
 	size_t held_count, held_cap;
 	struct {
@@ -77,8 +77,8 @@ struct store {
 	struct history *history;
 	struct table *persisted; /* until the first commit: key -> struct version */
 	bool committed;
-	bool recheck; /* `missing` is over: what no file has goes */
-	bool prune;   /* files were removed */
+	bool recheck;	 /* `missing` is over: what no file has goes */
+	bool prune;	 /* files were removed */
 	uint64_t frozen; /* rolled back to; 0: no */
 	char *missing;	 /* why no file can be read, or NULL */
 	char *state_problem;

@@ -45,7 +45,8 @@ static void doc_report(struct store *s, const struct file *file, const struct do
 		const struct slot *slot = p->key ? table_get_str(s->slots, p->key) : NULL;
 		struct rejection like = {
 			.warning = p->level == PROBLEM_WARNING,
-			.last_good = p->level == PROBLEM_ERROR && (slot ? slot->last_good : doc->unparsed && file->held_count),
+			.last_good = p->level == PROBLEM_ERROR &&
+				     (slot ? slot->last_good : doc->unparsed && file->held_count),
 			.since_s = doc->since_s,
 		};
 		if (p->level != PROBLEM_INFO)
@@ -61,9 +62,10 @@ static void slot_report_conflict(struct store *s, const struct slot *slot)
 		if (!c->resource || c->resource == slot->current)
 			continue;
 		struct rejection like = { .last_good = slot->current != NULL, .since_s = c->doc->since_s };
-		char *text = slot->current ? str_format("is already defined in %s, which stays in force; remove one of them",
-							slot->current->origin) :
-					     strdup("is defined twice; remove one of them");
+		char *text = slot->current ?
+				     str_format("is already defined in %s, which stays in force; remove one of them",
+						slot->current->origin) :
+				     strdup("is defined twice; remove one of them");
 		rejection_add(s, slot->key, strdup(c->resource->origin), text, &like);
 	}
 }
@@ -88,7 +90,8 @@ static void report(struct store *s)
 	if (s->missing)
 		rejection_add(s, "config", strdup("config"), strdup(s->missing), &like);
 	if (s->state_problem)
-		rejection_add(s, "state", strdup("state"), strdup(s->state_problem), &(struct rejection){ .warning = true });
+		rejection_add(s, "state", strdup("state"), strdup(s->state_problem),
+			      &(struct rejection){ .warning = true });
 	while (table_next(s->files, &it)) {
 		const struct file *file = it.value;
 		if (file->unreadable)

@@ -17,7 +17,13 @@
 #include "agent/telemetry/span_zipkin.h"
 
 /* A queue is sent as one body: less than the 4 MiB that collectors take by default. */
-enum { QUEUE_BYTES_MAX = 2 << 20, BATCH_BYTES = 256 << 10, FLUSH_MS = 1000, TIMEOUT_MS = 5000, RESPONSE_MAX = 64 << 10 };
+enum {
+	QUEUE_BYTES_MAX = 2 << 20,
+	BATCH_BYTES = 256 << 10,
+	FLUSH_MS = 1000,
+	TIMEOUT_MS = 5000,
+	RESPONSE_MAX = 64 << 10
+};
 
 struct provider {
 	struct trace_provider about;
@@ -119,7 +125,8 @@ static int body_make(struct provider *p, struct sb *body)
 
 static void provider_send(struct provider *p)
 {
-	static const char *const grpc[] = { "Content-Type: application/grpc", "TE: trailers", "User-Agent: weft", NULL };
+	static const char *const grpc[] = { "Content-Type: application/grpc", "TE: trailers", "User-Agent: weft",
+					    NULL };
 	static const char *const protobuf[] = { "Content-Type: application/x-protobuf", "User-Agent: weft", NULL };
 	static const char *const json[] = { "Content-Type: application/json", "User-Agent: weft", NULL };
 	char at[300], url[640];
@@ -137,7 +144,9 @@ static void provider_send(struct provider *p)
 		 is_grpc ? "/opentelemetry.proto.collector.trace.v1.TraceService/Export" : p->about.path);
 	const struct transfer_request request = {
 		.url = url,
-		.headers = is_grpc ? grpc : p->about.kind == TRACE_OTLP_HTTP ? protobuf : json,
+		.headers = is_grpc			    ? grpc :
+			   p->about.kind == TRACE_OTLP_HTTP ? protobuf :
+							      json,
 		.timeout_ms = TIMEOUT_MS,
 		.response_max = RESPONSE_MAX,
 		.http2 = is_grpc,

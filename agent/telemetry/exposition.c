@@ -76,8 +76,8 @@ void exposition_histogram_us(struct exposition *e, const char *name, const char 
 	histogram_end(e, name, labels, (double)sum_us / 1e6, total + counts[n - 1]);
 }
 
-void exposition_histogram_milli(struct exposition *e, const char *name, const char *labels, const uint64_t *bounds_milli,
-				const uint64_t *counts, size_t n, double sum)
+void exposition_histogram_milli(struct exposition *e, const char *name, const char *labels,
+				const uint64_t *bounds_milli, const uint64_t *counts, size_t n, double sum)
 {
 	uint64_t total = 0;
 	char le[32];

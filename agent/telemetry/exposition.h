@@ -24,8 +24,8 @@ void exposition_double(struct exposition *e, const char *name, const char *label
 void exposition_histogram_us(struct exposition *e, const char *name, const char *labels, const uint32_t *bounds_us,
 			     const uint64_t *counts, size_t n, uint64_t sum_us);
 /* The same with bounds in thousandths and the sum as it is to be shown. */
-void exposition_histogram_milli(struct exposition *e, const char *name, const char *labels, const uint64_t *bounds_milli,
-				const uint64_t *counts, size_t n, double sum);
+void exposition_histogram_milli(struct exposition *e, const char *name, const char *labels,
+				const uint64_t *bounds_milli, const uint64_t *counts, size_t n, double sum);
 void exposition_end(struct exposition *e);
 /* Appends key="value" (with a comma before it when it is not the first), value escaped; NULL or "": "unknown". */
 void exposition_label(struct sb *labels, const char *key, const char *value);

@@ -159,9 +159,7 @@ static void render_rows(const struct istio *m, struct exposition *e, const char 
 
 void istio_render(const struct metrics_snapshot *snapshot, struct exposition *e)
 {
-	struct istio m = { .snapshot = snapshot,
-			   .services = table_new(NULL),
-			   .by_labels = table_new(NULL) };
+	struct istio m = { .snapshot = snapshot, .services = table_new(NULL), .by_labels = table_new(NULL) };
 	bool ok = m.services && m.by_labels && parties_new(snapshot->plan, &m.parties) == 0 &&
 		  index_services(&m, snapshot->plan) == 0 && collect(&m) == 0;
 

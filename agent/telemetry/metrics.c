@@ -14,11 +14,8 @@
 #include "agent/telemetry/requests.h"
 
 static const char *const path_names[FLOW_PATH_COUNT] = {
-	[FLOW_DIRECT] = "direct",
-	[FLOW_ATTESTED] = "attested",
-	[FLOW_HBONE] = "hbone",
-	[FLOW_PLAINTEXT] = "plaintext",
-	[FLOW_HTTP] = "http",
+	[FLOW_DIRECT] = "direct",	[FLOW_ATTESTED] = "attested", [FLOW_HBONE] = "hbone",
+	[FLOW_PLAINTEXT] = "plaintext", [FLOW_HTTP] = "http",
 };
 
 static const char *const reason_names[DROP_REASON_COUNT] = {

@@ -19,5 +19,5 @@ struct parties;
 
 int parties_new(const struct plan *plan, struct parties **out); /* plan may be NULL. 0 or -ENOMEM */
 void parties_free(struct parties *p);
-const struct party *parties_by_id(const struct parties *p, uint32_t identity);	  /* NULL: unknown */
-const struct party *parties_by_uri(const struct parties *p, const char *uri); /* NULL: unknown */
+const struct party *parties_by_id(const struct parties *p, uint32_t identity); /* NULL: unknown */
+const struct party *parties_by_uri(const struct parties *p, const char *uri);  /* NULL: unknown */

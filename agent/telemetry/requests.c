@@ -135,7 +135,8 @@ static int cmp_rows(const void *a, const void *b)
 /* The rows of a metric with the labels of the one at *at, which moves past them: calls back for each. Returns the labels;
  * NULL: no row of those labels has the metric. */
 static const char *rows_alike(const struct requests *r, size_t *at, enum request_metric metric,
-			      void (*add)(const struct request_series *s, size_t field, void *sum), size_t field, void *sum)
+			      void (*add)(const struct request_series *s, size_t field, void *sum), size_t field,
+			      void *sum)
 {
 	const char *labels = r->rows[*at].labels, *found = NULL;
 	for (; *at < r->count && str_eq(r->rows[*at].labels, labels); (*at)++) {

@@ -101,7 +101,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (size_t i = 0; i < ARRAY_SIZE(names) && p < end; i++) {
 		const char *value = p + 1;
 		p = value + strlen(value);
-		struct http_string v = http_head_text(h, value, strlen(value)), n = http_head_text(h, names[i], strlen(names[i]));
+		struct http_string v = http_head_text(h, value, strlen(value)),
+				   n = http_head_text(h, names[i], strlen(names[i]));
 		h->path = v;
 		if (!v.p || !n.p || http_add_ref(h, n, v) < 0)
 			abort();
@@ -110,9 +111,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	h->method = http_head_text(h, "GET", 3);
 	const struct addr_port address = { .port = 80 };
 	struct worker_pod pod = { .name = (char *)"pod", .uid = (char *)"uid" };
-	const struct request_record r = { .request = h, .response = h, .trailers = h, .pod = &pod, .status = 200,
-					  .grpc = true, .grpc_status = 5, .details = "via_upstream", .source = &address,
-					  .start_ns = 1700000000123456789ull, .began_ns = 1, .end_ns = 5000000,
+	const struct request_record r = { .request = h,
+					  .response = h,
+					  .trailers = h,
+					  .pod = &pod,
+					  .status = 200,
+					  .grpc = true,
+					  .grpc_status = 5,
+					  .details = "via_upstream",
+					  .source = &address,
+					  .start_ns = 1700000000123456789ull,
+					  .began_ns = 1,
+					  .end_ns = 5000000,
 					  .flags = UINT32_MAX >> 12 };
 	text_line(&r, format);
 	json_line(&r, format);

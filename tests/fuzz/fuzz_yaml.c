@@ -15,8 +15,8 @@ static void check(const struct decoded *out)
 	for (size_t i = 0; i < out->resource_count; i++) {
 		const struct resource *r = out->resources[i];
 		size_t name = strlen(resource_kind_key_name(r->kind));
-		if (strncmp(r->key, resource_kind_key_name(r->kind), name) || r->key[name] != '/' || !r->name || !r->ns ||
-		    !r->origin || !r->api_version)
+		if (strncmp(r->key, resource_kind_key_name(r->kind), name) || r->key[name] != '/' || !r->name ||
+		    !r->ns || !r->origin || !r->api_version)
 			abort();
 		if (resource_kind_is_namespaced(r->kind) != (*r->ns != 0))
 			abort();
@@ -40,7 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		/* A copy, so that reading past a document's end is seen. */
 		char *copy = malloc(text.len);
 		memcpy(copy, text.text, text.len);
-		if (decoder_run(decoder, name, text.line, copy, text.len, hash64(HASH64_INIT, copy, text.len), &out) == 0) {
+		if (decoder_run(decoder, name, text.line, copy, text.len, hash64(HASH64_INIT, copy, text.len), &out) ==
+		    0) {
 			free(copy);
 			check(&out);
 			decoded_done(&out);

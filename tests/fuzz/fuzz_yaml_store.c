@@ -24,7 +24,8 @@ static void add_document(struct sb *sb, unsigned int n)
 	else if (n == 5)
 		sb_add(sb, "# moves what follows\n");
 	else
-		sb_addf(sb, "---\napiVersion: v1\nkind: Namespace\nmetadata: { name: n%u, labels: { v: v%u } }\n", n % 3, n / 3);
+		sb_addf(sb, "---\napiVersion: v1\nkind: Namespace\nmetadata: { name: n%u, labels: { v: v%u } }\n",
+			n % 3, n / 3);
 }
 
 static void put(struct store *s, const char *file, uint8_t documents)

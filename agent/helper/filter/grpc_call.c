@@ -41,8 +41,8 @@ void grpc_frame_write(uint8_t *to, size_t n)
 		to[1 + i] = (uint8_t)(n >> (24 - 8 * i));
 }
 
-const uint8_t *grpc_call_message(const struct http_head *response, const struct http_head *trailers, const uint8_t *body,
-				 size_t len, size_t *n)
+const uint8_t *grpc_call_message(const struct http_head *response, const struct http_head *trailers,
+				 const uint8_t *body, size_t len, size_t *n)
 {
 	if (response->status != 200 || grpc_status(trailers ? trailers : response) != GRPC_OK || len < GRPC_FRAME ||
 	    body[0])

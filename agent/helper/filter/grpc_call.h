@@ -13,5 +13,5 @@ struct http_head *grpc_call_head(const char *cluster, const char *path, uint32_t
 /* Before a message of n bytes: not compressed. */
 void grpc_frame_write(uint8_t *to, size_t n);
 /* The one message of a response that is OK; NULL: it is not, or has not exactly one. */
-const uint8_t *grpc_call_message(const struct http_head *response, const struct http_head *trailers, const uint8_t *body,
-				 size_t len, size_t *n);
+const uint8_t *grpc_call_message(const struct http_head *response, const struct http_head *trailers,
+				 const uint8_t *body, size_t len, size_t *n);

@@ -252,7 +252,8 @@ static int on_base64(lua_State *L)
 	char *out = lua_newuserdata(L, (n + 2) / 3 * 4 + 1); /* freed by the machine, whatever happens */
 	size_t len = 0;
 	for (size_t i = 0; i < n; i += 3) {
-		uint32_t v = (uint32_t)in[i] << 16 | (uint32_t)(i + 1 < n ? in[i + 1] : 0) << 8 | (i + 2 < n ? in[i + 2] : 0);
+		uint32_t v = (uint32_t)in[i] << 16 | (uint32_t)(i + 1 < n ? in[i + 1] : 0) << 8 |
+			     (i + 2 < n ? in[i + 2] : 0);
 		for (size_t k = 0; k < 4; k++)
 			out[len++] = i + k > n ? '=' : digits[v >> (18 - 6 * k) & 63];
 	}
@@ -430,7 +431,7 @@ static void logs_register(lua_State *L)
 
 static void unsupported_register(lua_State *L)
 {
-	static const char *const names[] = { "bodyChunks",	 "trailers",	    "httpCall",	   "importPublicKey",
+	static const char *const names[] = { "bodyChunks",	"trailers",	   "httpCall",	    "importPublicKey",
 					     "verifySignature", "timestampString", "filterContext", "virtualHost" };
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		lua_pushstring(L, names[i]);
@@ -441,10 +442,14 @@ static void unsupported_register(lua_State *L)
 
 void lua_api_register(lua_State *L)
 {
-	static const struct luaL_Reg handle[] = { { "headers", on_headers },	   { "body", on_body },
-						  { "respond", on_respond },	   { "metadata", on_metadata },
-						  { "streamInfo", on_stream_info }, { "connection", on_connection },
-						  { "base64Escape", on_base64 },   { "timestamp", on_timestamp },
+	static const struct luaL_Reg handle[] = { { "headers", on_headers },
+						  { "body", on_body },
+						  { "respond", on_respond },
+						  { "metadata", on_metadata },
+						  { "streamInfo", on_stream_info },
+						  { "connection", on_connection },
+						  { "base64Escape", on_base64 },
+						  { "timestamp", on_timestamp },
 						  { NULL, NULL } };
 	static const struct luaL_Reg metadata[] = { { "get", on_nothing }, { NULL, NULL } };
 	static const struct luaL_Reg info[] = { { "protocol", on_protocol },
@@ -455,7 +460,9 @@ void lua_api_register(lua_State *L)
 						{ "routeName", on_route_name },
 						{ "dynamicMetadata", on_dynamic_metadata },
 						{ NULL, NULL } };
-	static const struct luaL_Reg dynamic[] = { { "get", on_dynamic_get }, { "set", on_dynamic_set }, { NULL, NULL } };
+	static const struct luaL_Reg dynamic[] = { { "get", on_dynamic_get },
+						   { "set", on_dynamic_set },
+						   { NULL, NULL } };
 	static const struct luaL_Reg connection[] = { { "ssl", on_ssl }, { NULL, NULL } };
 	static const struct luaL_Reg ssl[] = { { "peerCertificatePresented", on_presented },
 					       { "peerCertificateValidated", on_presented },

@@ -37,11 +37,11 @@ static struct http_string *member_of(const struct lua_call *c, const char *name)
 	struct http_head *h = c->head;
 	if (c->response)
 		return NULL;
-	return str_eq(name, ":path")					? &h->path :
-	       str_eq(name, ":method")					? &h->method :
-	       str_eq(name, ":scheme")					? &h->scheme :
+	return str_eq(name, ":path")				  ? &h->path :
+	       str_eq(name, ":method")				  ? &h->method :
+	       str_eq(name, ":scheme")				  ? &h->scheme :
 	       str_eq(name, ":authority") || str_eq(name, "host") ? &h->authority :
-									  NULL;
+								    NULL;
 }
 
 static void push(lua_State *L, struct http_string s)
@@ -152,8 +152,8 @@ static int put(lua_State *L, bool replace)
 	}
 	if (!http_value_valid(value, n))
 		luaL_error(L, "\"%s\": the value has bytes that can't be in a header", name);
-	if (field_put(c->head, (struct http_string){ name, (uint32_t)strlen(name) }, (struct http_string){ value, (uint32_t)n },
-		      replace) < 0)
+	if (field_put(c->head, (struct http_string){ name, (uint32_t)strlen(name) },
+		      (struct http_string){ value, (uint32_t)n }, replace) < 0)
 		luaL_error(L, "out of memory");
 	return 0;
 }
@@ -175,7 +175,8 @@ static int on_remove(lua_State *L)
 	const char *name = lua_name_check(L, 2, buf, sizeof(buf));
 
 	lua_vm_steps(L, 50);
-	if (name[0] != ':' && field_ok((struct http_string){ name, (uint32_t)strlen(name) }, (struct http_string){ "", 0 }))
+	if (name[0] != ':' &&
+	    field_ok((struct http_string){ name, (uint32_t)strlen(name) }, (struct http_string){ "", 0 }))
 		http_remove(c->head, name);
 	return 0;
 }
@@ -236,12 +237,10 @@ static int on_pairs(lua_State *L)
 
 void lua_headers_register(lua_State *L)
 {
-	static const struct luaL_Reg methods[] = { { "get", on_get },
-						   { "getAtIndex", on_get_at_index },
-						   { "getNumValues", on_count },
-						   { "add", on_add },
-						   { "replace", on_replace },
-						   { "remove", on_remove },
-						   { NULL, NULL } };
+	static const struct luaL_Reg methods[] = {
+		{ "get", on_get }, { "getAtIndex", on_get_at_index }, { "getNumValues", on_count },
+		{ "add", on_add }, { "replace", on_replace },	      { "remove", on_remove },
+		{ NULL, NULL }
+	};
 	lua_class_register(L, class, methods, on_pairs);
 }

@@ -24,9 +24,9 @@ enum {
 	CODE_MAX = 256 << 10,
 	KEPT_S = 60,
 	NS_PER_S = 1000000000,
-	HOOK_COUNT = 100,	     /* instructions between two looks */
-	TIME_MAX_NS = 100000000,     /* of the processor's, for one callback */
-	IDLE_BYTES_MAX = 4 << 20,    /* of a machine between requests, with its garbage */
+	HOOK_COUNT = 100,	  /* instructions between two looks */
+	TIME_MAX_NS = 100000000,  /* of the processor's, for one callback */
+	IDLE_BYTES_MAX = 4 << 20, /* of a machine between requests, with its garbage */
 };
 
 static __thread struct lua_vm *vms;
@@ -229,19 +229,25 @@ static void strings_set(lua_State *L)
 
 static int on_setup(lua_State *L)
 {
-	static const char *const base[] = { "assert", "error", "getmetatable", "ipairs", "next", "pcall", "rawequal", "rawget",
-					    "select", "setmetatable", "tonumber", "tostring", "type", "unpack", NULL };
-	static const char *const string[] = { "byte", "char", "format", "len", "lower", "rep", "reverse", "upper", NULL };
+	static const char *const base[] = { "assert",	"error",    "getmetatable", "ipairs", "next",
+					    "pcall",	"rawequal", "rawget",	    "select", "setmetatable",
+					    "tonumber", "tostring", "type",	    "unpack", NULL };
+	static const char *const string[] = {
+		"byte", "char", "format", "len", "lower", "rep", "reverse", "upper", NULL
+	};
 	static const char *const table[] = { "insert", "maxn", "remove", "concat", NULL };
-	static const char *const math[] = { "abs", "ceil", "cos", "exp", "floor", "fmod", "frexp", "huge", "ldexp", "log",
-					    "log10", "max", "min", "modf", "pi", "pow", "sin", "sqrt", "tan", NULL };
-	static const char *const bit[] = { "arshift", "band", "bnot", "bor", "bswap", "bxor", "lshift", "rol", "ror",
-					   "rshift", "tobit", "tohex", NULL };
+	static const char *const math[] = { "abs",  "ceil",  "cos", "exp",   "floor", "fmod", "frexp",
+					    "huge", "ldexp", "log", "log10", "max",   "min",  "modf",
+					    "pi",   "pow",   "sin", "sqrt",  "tan",   NULL };
+	static const char *const bit[] = { "arshift", "band", "bnot",	"bor",	 "bswap", "bxor", "lshift",
+					   "rol",     "ror",  "rshift", "tobit", "tohex", NULL };
 	static const char *const coroutine[] = { "create", "resume", "running", "status", "wrap", "yield", NULL };
 	static const struct {
 		const char *name;
 		const char *const *members;
-	} libraries[] = { { "string", string }, { "table", table }, { "math", math }, { "bit", bit }, { "coroutine", coroutine } };
+	} libraries[] = {
+		{ "string", string }, { "table", table }, { "math", math }, { "bit", bit }, { "coroutine", coroutine }
+	};
 
 	open(L, luaopen_base, "");
 	open(L, luaopen_string, LUA_STRLIBNAME);
@@ -297,15 +303,17 @@ static void script_load(struct lua_vm *vm, size_t i)
 {
 	const struct lua_script *s = &vm->filters->scripts[i];
 	size_t len = strlen(s->code);
-	int rc = s->code[0] == LUA_SIGNATURE[0] || len > CODE_MAX ? LUA_ERRSYNTAX :
-								    luaL_loadbuffer(vm->L, s->code, len, s->name ? s->name : "=script");
+	int rc = s->code[0] == LUA_SIGNATURE[0] || len > CODE_MAX ?
+			 LUA_ERRSYNTAX :
+			 luaL_loadbuffer(vm->L, s->code, len, s->name ? s->name : "=script");
 
 	vm->chunks[i] = LUA_NOREF;
 	if (rc == 0) {
 		vm->chunks[i] = luaL_ref(vm->L, LUA_REGISTRYINDEX);
 		return;
 	}
-	const char *why = rc == LUA_ERRSYNTAX && lua_gettop(vm->L) ? lua_tostring(vm->L, -1) : "it is too long, or not text";
+	const char *why =
+		rc == LUA_ERRSYNTAX && lua_gettop(vm->L) ? lua_tostring(vm->L, -1) : "it is too long, or not text";
 	log_error("lua %s: %s: every request is refused", s->name ? s->name : "script", why ? why : "no memory");
 	vm->errors[i] = strdup(why ? why : "no memory");
 	lua_settop(vm->L, 0);

@@ -75,7 +75,8 @@ static void limited(struct exchange *x, const struct rate_limit *l, const char *
 	if (rc < 0)
 		exchange_respond(x, 503, FLAG(LR), "out_of_memory", NULL, NULL);
 	else
-		exchange_respond(x, exhausted ? 200 : (uint16_t)l->status, FLAG(RL), details, exhausted ? NULL : body, extra);
+		exchange_respond(x, exhausted ? 200 : (uint16_t)l->status, FLAG(RL), details, exhausted ? NULL : body,
+				 extra);
 	http_head_free(extra);
 }
 
@@ -84,7 +85,9 @@ void limit_headers(struct exchange *x, uint32_t limit, uint32_t remaining, uint6
 	const struct {
 		const char *name;
 		uint64_t value;
-	} rows[] = { { "x-ratelimit-limit", limit }, { "x-ratelimit-remaining", remaining }, { "x-ratelimit-reset", reset_s } };
+	} rows[] = { { "x-ratelimit-limit", limit },
+		     { "x-ratelimit-remaining", remaining },
+		     { "x-ratelimit-reset", reset_s } };
 
 	if (!x->response_extra)
 		x->response_extra = http_head_new();
@@ -99,8 +102,8 @@ void limit_headers(struct exchange *x, uint32_t limit, uint32_t remaining, uint6
 
 static bool entry_fits(const struct limit_entry *want, const struct descriptor_entry *have)
 {
-	return str_eq(want->key, have->key) &&
-	       (!want->value || (strlen(want->value) == have->value.n && !memcmp(want->value, have->value.p, have->value.n)));
+	return str_eq(want->key, have->key) && (!want->value || (strlen(want->value) == have->value.n &&
+								 !memcmp(want->value, have->value.p, have->value.n)));
 }
 
 /* The index of the limit's descriptor that this is: an exact one before one that takes any value. -1: none. */
@@ -296,7 +299,8 @@ static void on_response(const struct http_head *response, const uint8_t *body, s
 	enum stage_result result = STAGE_CONTINUE;
 
 	c->call = NULL;
-	enum limit_outcome outcome = status && response ? limit_response(x, l, response, trailers, body, len) : LIMIT_ERROR;
+	enum limit_outcome outcome =
+		status && response ? limit_response(x, l, response, trailers, body, len) : LIMIT_ERROR;
 	if (outcome == LIMIT_OVER) {
 		call_free(c);
 		limited(x, l, "request_rate_limited", NULL);

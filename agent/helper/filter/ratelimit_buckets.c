@@ -127,11 +127,13 @@ static struct bucket *place_make(struct shard *s, uint64_t now_ns)
 	return NULL;
 }
 
-static struct bucket *bucket_get(struct shard *s, struct bucket_key key, const struct token_bucket *config, uint64_t now_ns)
+static struct bucket *bucket_get(struct shard *s, struct bucket_key key, const struct token_bucket *config,
+				 uint64_t now_ns)
 {
 	struct bucket_list *slot = &s->slots[(key.h[0] / BUCKET_SHARDS) % SHARD_SLOTS];
 	struct bucket *b;
-	LIST_FOREACH(b, slot, chain) {
+	LIST_FOREACH(b, slot, chain)
+	{
 		if (b->key.h[0] != key.h[0] || b->key.h[1] != key.h[1])
 			continue;
 		TAILQ_REMOVE(&s->used, b, used);

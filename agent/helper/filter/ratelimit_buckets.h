@@ -34,5 +34,6 @@ void buckets_free(struct buckets *b);
 struct buckets *buckets_shared(void); /* the process's; NULL: no memory */
 
 /* Takes one token. When all places are taken, one whose bucket is full again gives way: forgetting it changes nothing. */
-struct bucket_state buckets_take(struct buckets *b, struct bucket_key key, const struct token_bucket *config, uint64_t now_ns);
+struct bucket_state buckets_take(struct buckets *b, struct bucket_key key, const struct token_bucket *config,
+				 uint64_t now_ns);
 size_t buckets_count(struct buckets *b);

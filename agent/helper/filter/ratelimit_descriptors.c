@@ -39,7 +39,8 @@ static struct http_string destination_cluster(struct exchange *x)
 	if (x->side == SIDE_SERVER)
 		return http_head_textf(x->head, "inbound|%u||", x->destination.port);
 	/* Which of several is chosen later. */
-	return x->route && x->route->destination_count ? text(x->route->destinations[0].cluster) : (struct http_string){ 0 };
+	return x->route && x->route->destination_count ? text(x->route->destinations[0].cluster) :
+							 (struct http_string){ 0 };
 }
 
 static struct http_string source_cluster(struct exchange *x)

@@ -88,7 +88,8 @@ static void quota_tell(struct exchange *x, const Weft__Ratelimit__Response *m)
 	const Weft__Ratelimit__DescriptorStatus *least = NULL;
 
 	for (size_t i = 0; i < m->n_statuses; i++)
-		if (m->statuses[i]->current_limit && (!least || m->statuses[i]->limit_remaining < least->limit_remaining))
+		if (m->statuses[i]->current_limit &&
+		    (!least || m->statuses[i]->limit_remaining < least->limit_remaining))
 			least = m->statuses[i];
 	if (least)
 		limit_headers(x, least->current_limit->requests_per_unit, least->limit_remaining,
@@ -108,7 +109,8 @@ enum limit_outcome limit_response(struct exchange *x, const struct rate_limit *l
 	enum limit_outcome outcome = m->overall_code == CODE_OK		? LIMIT_OK :
 				     m->overall_code == CODE_OVER_LIMIT ? LIMIT_OVER :
 									  LIMIT_ERROR;
-	if (outcome != LIMIT_ERROR && fields_take(&x->response_extra, m->n_response_headers_to_add, m->response_headers_to_add) < 0)
+	if (outcome != LIMIT_ERROR &&
+	    fields_take(&x->response_extra, m->n_response_headers_to_add, m->response_headers_to_add) < 0)
 		outcome = LIMIT_ERROR;
 	if (outcome == LIMIT_OK && fields_take(&x->head, m->n_request_headers_to_add, m->request_headers_to_add) < 0)
 		outcome = LIMIT_ERROR;

@@ -22,9 +22,9 @@ struct sb;
 struct transport;
 
 enum http_reset {
-	HTTP_RESET_NO_ERROR,  /* server: the rest of the request is not needed */
-	HTTP_RESET_CANCEL,    /* the other side of the proxy went away, or a timeout */
-	HTTP_RESET_REFUSED,   /* REFUSED_STREAM, or GOAWAY before it: certainly not processed */
+	HTTP_RESET_NO_ERROR, /* server: the rest of the request is not needed */
+	HTTP_RESET_CANCEL,   /* the other side of the proxy went away, or a timeout */
+	HTTP_RESET_REFUSED,  /* REFUSED_STREAM, or GOAWAY before it: certainly not processed */
 	HTTP_RESET_INTERNAL,
 	HTTP_RESET_PROTOCOL,  /* the peer broke the protocol */
 	HTTP_RESET_CLOSED,    /* the connection ended in the middle */
@@ -85,16 +85,16 @@ static inline void stream_reset(struct http_stream *s, enum http_reset why)
 /* --- connections */
 
 struct http_limits {
-	uint32_t head_bytes;	   /* of a request or response line and fields: 60 KiB */
-	uint32_t field_count;	   /* 100 */
-	uint32_t head_timeout_ms;  /* from the first byte to the end of the head, and for the first: 10000 */
-	uint32_t body_timeout_ms;  /* without a byte of an expected body; 0: none (streams may be silent) */
-	uint32_t idle_timeout_ms;  /* without a stream: 3600000 */
-	uint32_t max_streams;	   /* HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS: 100 for servers */
+	uint32_t head_bytes;		     /* of a request or response line and fields: 60 KiB */
+	uint32_t field_count;		     /* 100 */
+	uint32_t head_timeout_ms;	     /* from the first byte to the end of the head, and for the first: 10000 */
+	uint32_t body_timeout_ms;	     /* without a byte of an expected body; 0: none (streams may be silent) */
+	uint32_t idle_timeout_ms;	     /* without a stream: 3600000 */
+	uint32_t max_streams;		     /* HTTP/2 SETTINGS_MAX_CONCURRENT_STREAMS: 100 for servers */
 	uint32_t stream_window, conn_window; /* HTTP/2: 256 KiB, 1 MiB */
-	uint32_t max_requests;	   /* then the connection ends, politely; 0: none */
-	bool accept_http10;	   /* true */
-	bool preserve_case;	   /* HTTP/1: fields know how their names were written (as_sent); false */
+	uint32_t max_requests;		     /* then the connection ends, politely; 0: none */
+	bool accept_http10;		     /* true */
+	bool preserve_case;		     /* HTTP/1: fields know how their names were written (as_sent); false */
 };
 extern const struct http_limits http_limits_default;
 

@@ -145,7 +145,10 @@ static const struct log_format *format_of(struct access_logs *l, const struct te
 	log_format_free(k->format);
 	k->telemetry = t->id;
 	k->log = which;
-	k->format = log_format_new(log->format ? log->format : log->json ? access_log_json : access_log_text, log->json);
+	k->format = log_format_new(log->format ? log->format :
+				   log->json   ? access_log_json :
+						 access_log_text,
+				   log->json);
 	return k->format;
 }
 

@@ -36,8 +36,9 @@ static bool all_zero(const uint8_t *p, size_t n)
 static bool w3c_read(struct http_string v, struct trace_context *out)
 {
 	uint8_t version, flags;
-	if (v.n < TRACEPARENT_LEN || !hex_read(v.p, &version, 1) || version == 0xff || v.p[2] != '-' || v.p[35] != '-' ||
-	    v.p[52] != '-' || (version == 0 && v.n != TRACEPARENT_LEN) || (v.n > TRACEPARENT_LEN && v.p[55] != '-'))
+	if (v.n < TRACEPARENT_LEN || !hex_read(v.p, &version, 1) || version == 0xff || v.p[2] != '-' ||
+	    v.p[35] != '-' || v.p[52] != '-' || (version == 0 && v.n != TRACEPARENT_LEN) ||
+	    (v.n > TRACEPARENT_LEN && v.p[55] != '-'))
 		return false;
 	if (!hex_read(v.p + 3, out->trace_id, 16) || !hex_read(v.p + 36, out->span_id, 8) ||
 	    !hex_read(v.p + 53, &flags, 1) || all_zero(out->trace_id, 16) || all_zero(out->span_id, 8))
@@ -141,7 +142,8 @@ static int b3_multi_write(struct http_head *head, bool sampled, const char *trac
 	return rc;
 }
 
-static int b3_single_write(struct http_head *head, bool sampled, const char *trace, const char *span, const char *parent)
+static int b3_single_write(struct http_head *head, bool sampled, const char *trace, const char *span,
+			   const char *parent)
 {
 	char text[B3_SIZE];
 	snprintf(text, sizeof(text), "%s-%s-%d%s%s", trace, span, sampled, *parent ? "-" : "", parent);

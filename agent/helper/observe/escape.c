@@ -9,7 +9,11 @@ size_t escape_utf8_len(const char *text, size_t n)
 {
 	const unsigned char *p = (const unsigned char *)text;
 	unsigned char c = n ? p[0] : 0xff;
-	size_t len = c < 0x80 ? 1 : c >= 0xc2 && c <= 0xdf ? 2 : c >= 0xe0 && c <= 0xef ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
+	size_t len = c < 0x80		    ? 1 :
+		     c >= 0xc2 && c <= 0xdf ? 2 :
+		     c >= 0xe0 && c <= 0xef ? 3 :
+		     c >= 0xf0 && c <= 0xf4 ? 4 :
+					      0;
 	if (len < 2 || n < len)
 		return len == 1;
 	/* The shortest form, no surrogates, up to 10FFFF. */

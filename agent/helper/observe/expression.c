@@ -11,8 +11,8 @@
 #include "agent/model/http.h"
 #include "agent/model/identity.h"
 
-#include <stdio.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,7 +34,7 @@ struct reader {
 	const char *p;
 	int depth;
 	bool bad;
-	const char *unknown; /* behind the first attribute that there is not */
+	const char *unknown;	  /* behind the first attribute that there is not */
 	char (*scratch)[SCRATCH]; /* texts that are made, as of addresses */
 	int used;
 };
@@ -427,7 +427,7 @@ static struct value compare(struct value a, enum comparison how, struct value b)
 	if (a.kind != b.kind)
 		return bool_value(how == NOT_EQUAL);
 	int c = order(a, b);
-	const bool results[COMPARISON_COUNT] = { c == 0, c != 0, c <= 0, c >= 0, c < 0, c > 0 };
+	const bool results[COMPARISON_COUNT] = { c == 0, c != 0, c <= 0, c >= 0, c<0, c> 0 };
 	return bool_value(results[how]);
 }
 
@@ -539,7 +539,8 @@ int expression_check(const char *text, struct err *err)
 	if (e.bad || *e.p)
 		return err_set(err, -EINVAL, "the filter can't be read: see character %zu", (size_t)(e.p - text) + 1);
 	if (e.unknown)
-		return err_set(err, -EINVAL, "the filter asks for something that requests do not have: see before character %zu",
+		return err_set(err, -EINVAL,
+			       "the filter asks for something that requests do not have: see before character %zu",
 			       (size_t)(e.unknown - text) + 1);
 	if (v.kind == VALUE_NUMBER || v.kind == VALUE_TEXT)
 		return err_set(err, -EINVAL, "the filter is a value, not a condition: compare it with something");

@@ -20,7 +20,7 @@ enum { SINKS_MAX = 16, QUEUE_BYTES_MAX = 8 << 20, PATIENCE_MS = 1000 };
 
 struct sink {
 	char *path;
-	int fd; /* -1: none */
+	int fd;	       /* -1: none */
 	size_t queued; /* chunks; its place is free again when there are none, and no descriptor */
 	bool stuck;    /* took nothing for a second: the next chunk isn't waited for */
 	bool torn;     /* the last line has no end */

@@ -60,8 +60,7 @@ void record_finish(struct observe *o, const struct request_record *r)
 		return;
 	const struct helper_settings *settings = worker_settings(o->w);
 	if (t->log_count[r->reporter] && settings->log_writer &&
-	    (o->logs ||
-	     access_logs_new(worker_loop(o->w), settings->log_writer, worker_metrics(o->w), &o->logs) == 0))
+	    (o->logs || access_logs_new(worker_loop(o->w), settings->log_writer, worker_metrics(o->w), &o->logs) == 0))
 		access_logs_write(o->logs, t, r);
 	if (r->sampled && t->tracing[r->reporter].provider && (o->spans || spans_new(o->w, &o->spans) == 0))
 		spans_add(o->spans, &t->tracing[r->reporter], r);

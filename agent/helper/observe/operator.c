@@ -256,14 +256,18 @@ static bool op_flags(const struct request_record *r, struct operator_text argume
 
 static bool op_grpc(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
-	static const char *const names[] = { "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded",
-					     "NotFound", "AlreadyExists", "PermissionDenied", "ResourceExhausted",
-					     "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal",
-					     "Unavailable", "DataLoss", "Unauthenticated" };
-	static const char *const snake[] = { "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED",
-					     "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-					     "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
-					     "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED" };
+	static const char *const names[] = {
+		"OK",	    "Canceled",	      "Unknown",	  "InvalidArgument",   "DeadlineExceeded",
+		"NotFound", "AlreadyExists",  "PermissionDenied", "ResourceExhausted", "FailedPrecondition",
+		"Aborted",  "OutOfRange",     "Unimplemented",	  "Internal",	       "Unavailable",
+		"DataLoss", "Unauthenticated"
+	};
+	static const char *const snake[] = {
+		"OK",	     "CANCELLED",      "UNKNOWN",	    "INVALID_ARGUMENT",	  "DEADLINE_EXCEEDED",
+		"NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION",
+		"ABORTED",   "OUT_OF_RANGE",   "UNIMPLEMENTED",	    "INTERNAL",		  "UNAVAILABLE",
+		"DATA_LOSS", "UNAUTHENTICATED"
+	};
 	if (!r->grpc || r->grpc_status < 0)
 		return false;
 	if (is_text(argument, "NUMBER") || (size_t)r->grpc_status >= ARRAY_SIZE(names))
@@ -440,7 +444,8 @@ static bool op_principal(const struct request_record *r, struct operator_text ar
 	return put(out, r->request_principal);
 }
 
-struct operator {
+struct operator
+{
 	const char *name;
 	operator_fn write;
 	bool number;

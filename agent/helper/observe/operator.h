@@ -13,7 +13,7 @@ struct sb;
 
 /* One %NAME(argument):max% of a format, read. */
 struct operator_call {
-	const struct operator *op; /* NULL: there is none of this name, and so never a value */
+	const struct operator* op;   /* NULL: there is none of this name, and so never a value */
 	const char *name, *argument; /* borrowed from the format; argument "" when there is none */
 	uint32_t argument_len;
 	uint32_t max; /* bytes */

@@ -52,13 +52,13 @@ enum response_flag {
 #define FLAG(symbol) (1u << FLAG_INDEX_##symbol)
 
 struct request_record {
-	int reporter; /* REPORTER_CLIENT or REPORTER_SERVER */
-	struct worker_pod *pod; /* of this node: the client, or the server */
-	const struct http_head *request, *response; /* response NULL: none was sent */
-	const struct http_head *trailers;	    /* of the response; NULL: none */
+	int reporter;					      /* REPORTER_CLIENT or REPORTER_SERVER */
+	struct worker_pod *pod;				      /* of this node: the client, or the server */
+	const struct http_head *request, *response;	      /* response NULL: none was sent */
+	const struct http_head *trailers;		      /* of the response; NULL: none */
 	struct http_string original_path, original_authority; /* before rewrites */
-	uint16_t status;			    /* that the client saw; 0: none */
-	int grpc_status;			    /* -1: not gRPC */
+	uint16_t status;				      /* that the client saw; 0: none */
+	int grpc_status;				      /* -1: not gRPC */
 	bool grpc;
 	uint32_t flags;	     /* FLAG() bits */
 	const char *details; /* response code details, Envoy's words: "via_upstream", "route_not_found"; never NULL */

@@ -223,7 +223,9 @@ static struct request_series *series_make(struct request_counts *c, uint32_t met
 			continue;
 		const char *value = values.p + at[i];
 		/* A caller's word does not remove a label. */
-		l.v[standard] = o->tags[i].remove ? REQUEST_LABEL_REMOVED : str_eq(value, REQUEST_LABEL_REMOVED) ? "'" : value;
+		l.v[standard] = o->tags[i].remove		     ? REQUEST_LABEL_REMOVED :
+				str_eq(value, REQUEST_LABEL_REMOVED) ? "'" :
+								       value;
 	}
 	for (size_t i = 0; i < REQUEST_LABEL_COUNT; i++)
 		key_add(&key, l.v[i]);
@@ -234,7 +236,8 @@ static struct request_series *series_make(struct request_counts *c, uint32_t met
 		sb_add(&key, "=");
 		key_add(&key, values.p + at[i]);
 	}
-	struct request_series *s = request_series_get(c->writer, metrics, key.failed ? "" : key.p, key.failed ? 0 : key.len);
+	struct request_series *s =
+		request_series_get(c->writer, metrics, key.failed ? "" : key.p, key.failed ? 0 : key.len);
 	sb_done(&key);
 	sb_done(&values);
 	return s;

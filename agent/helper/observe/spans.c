@@ -121,7 +121,8 @@ static void tags(struct making *m, const struct tracing *t, const struct request
 {
 	for (size_t i = 0; i < t->tag_count; i++) {
 		const struct custom_tag *tag = &t->tags[i];
-		struct http_string v = tag->kind == TAG_HEADER ? http_get(r->request, tag->value) : (struct http_string){ 0 };
+		struct http_string v =
+			tag->kind == TAG_HEADER ? http_get(r->request, tag->value) : (struct http_string){ 0 };
 		attribute_set(m, tag->name,
 			      tag->kind != TAG_HEADER ? tag->value :
 			      v.p		      ? copy(m, v.p, v.n) :
@@ -172,7 +173,8 @@ void spans_add(struct spans *s, const struct tracing *t, const struct request_re
 		return;
 	m.used = 0;
 	m.span.attribute_count = 0;
-	snprintf(service, sizeof(service), "%s.%s", r->pod->canonical_name ? r->pod->canonical_name : r->pod->name, r->pod->ns);
+	snprintf(service, sizeof(service), "%s.%s", r->pod->canonical_name ? r->pod->canonical_name : r->pod->name,
+		 r->pod->ns);
 	memcpy(m.span.trace_id, r->trace_id, sizeof(m.span.trace_id));
 	memcpy(m.span.span_id, r->span_id, sizeof(m.span.span_id));
 	memcpy(m.span.parent_id, r->parent_id, sizeof(m.span.parent_id));

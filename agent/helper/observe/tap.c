@@ -13,7 +13,8 @@
 static const char template[] =
 	"{\"time\":\"%START_TIME%\",\"method\":\"%REQ(:METHOD)%\",\"authority\":\"%REQ(:AUTHORITY)%\","
 	"\"path\":\"%REQ(:PATH)%\",\"protocol\":\"%PROTOCOL%\",\"status\":\"%RESPONSE_CODE%\","
-	"\"grpc_status\":\"%GRPC_STATUS_NUMBER%\",\"flags\":\"%RESPONSE_FLAGS%\",\"details\":\"%RESPONSE_CODE_DETAILS%\","
+	"\"grpc_status\":\"%GRPC_STATUS_NUMBER%\",\"flags\":\"%RESPONSE_FLAGS%\",\"details\":\"%RESPONSE_CODE_DETAILS%"
+	"\","
 	"\"duration_ms\":\"%DURATION%\",\"attempts\":\"%UPSTREAM_REQUEST_ATTEMPT_COUNT%\","
 	"\"received_bytes\":\"%BYTES_RECEIVED%\",\"sent_bytes\":\"%BYTES_SENT%\","
 	"\"source\":\"%DOWNSTREAM_REMOTE_ADDRESS%\",\"destination\":\"%DOWNSTREAM_LOCAL_ADDRESS%\","
@@ -29,8 +30,8 @@ static char *record_json(const struct request_record *r)
 	log_format_write(format, r, &out);
 	log_format_free(format);
 	/* Names of pods come from the agent: nothing in them needs escaping. */
-	sb_addf(&out, ",\"reporter\":\"%s\",\"pod\":\"%s\"}",
-		r->reporter == REPORTER_CLIENT ? "source" : "destination", r->pod->uid);
+	sb_addf(&out, ",\"reporter\":\"%s\",\"pod\":\"%s\"}", r->reporter == REPORTER_CLIENT ? "source" : "destination",
+		r->pod->uid);
 	return sb_take(&out);
 }
 

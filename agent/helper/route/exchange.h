@@ -40,22 +40,22 @@ struct exchange {
 	enum exchange_side side;
 	struct http_proxy *proxy;
 	struct worker *w;
-	struct worker_pod *pod; /* a reference */
+	struct worker_pod *pod;	     /* a reference */
 	const struct identity *peer; /* server side: who calls; NULL: anonymous */
 	bool peer_attested;
 	struct addr_port source, destination; /* downstream; destination: original */
 	struct http_head *head;		      /* the request, changed by stages; never NULL after it came */
-	struct http_string path, query;	      /* of head->path: normalised path and what follows '?'; set by normalise */
-	const struct http_filters *filters;   /* of the pod for this side; NULL: none. A reference */
-	const struct policy *policy;	      /* server side: a reference */
-	const struct http_vhost *vhost;	      /* client side: a reference */
+	struct http_string path, query;	    /* of head->path: normalised path and what follows '?'; set by normalise */
+	const struct http_filters *filters; /* of the pod for this side; NULL: none. A reference */
+	const struct policy *policy;	    /* server side: a reference */
+	const struct http_vhost *vhost;	    /* client side: a reference */
 	const struct http_route *route;
 	size_t match;
-	struct exchange_claims *claims;	   /* freed with exchange_claims_free() */
-	const char *request_principal;	   /* "issuer/subject", into claims */
-	struct exchange_lua *lua;	   /* scripts' state; freed with exchange_lua_free() */
-	struct http_head *response_extra;  /* fields that filters add to the response; NULL: none */
-	void *stage_state;		   /* of the stage that waits */
+	struct exchange_claims *claims;		  /* freed with exchange_claims_free() */
+	const char *request_principal;		  /* "issuer/subject", into claims */
+	struct exchange_lua *lua;		  /* scripts' state; freed with exchange_lua_free() */
+	struct http_head *response_extra;	  /* fields that filters add to the response; NULL: none */
+	void *stage_state;			  /* of the stage that waits */
 	void (*stage_cancel)(struct exchange *x); /* called when the exchange ends while it waits */
 	struct request_record record;
 	/* private to route/ from here */
@@ -90,11 +90,11 @@ struct side_call *side_call_new(struct worker *w, struct worker_pod *pod, const 
 void side_call_cancel(struct side_call *c); /* NULL is fine; no callback then */
 
 /* --- stages that other folders provide (filter/) */
-enum stage_result stage_normalise(struct exchange *x);	  /* filter/path.c: 400 for what can't be normalised */
-enum stage_result stage_jwt(struct exchange *x);	  /* filter/jwt.c */
-enum stage_result stage_authorize(struct exchange *x);	  /* filter/authorize.c: CUSTOM, DENY, ALLOW */
-enum stage_result stage_rate_limit(struct exchange *x);	  /* filter/ratelimit.c: local, then global */
-enum stage_result stage_lua(struct exchange *x);	  /* filter/lua.c: envoy_on_request */
+enum stage_result stage_normalise(struct exchange *x);	/* filter/path.c: 400 for what can't be normalised */
+enum stage_result stage_jwt(struct exchange *x);	/* filter/jwt.c */
+enum stage_result stage_authorize(struct exchange *x);	/* filter/authorize.c: CUSTOM, DENY, ALLOW */
+enum stage_result stage_rate_limit(struct exchange *x); /* filter/ratelimit.c: local, then global */
+enum stage_result stage_lua(struct exchange *x);	/* filter/lua.c: envoy_on_request */
 void stage_lua_response(struct exchange *x, struct http_head *response); /* envoy_on_response: the head only */
 void exchange_claims_free(struct exchange_claims *claims);
 void exchange_lua_free(struct exchange_lua *lua); /* NULL is fine */
@@ -110,5 +110,5 @@ void http_proxy_inbound(struct http_proxy *p, struct worker_pod *pod, struct tra
 void http_proxy_pod_changed(struct http_proxy *p, struct worker_pod *pod); /* what its inbound connections meet */
 void http_proxy_pod_removed(struct http_proxy *p, struct worker_pod *pod);
 void http_proxy_drain(struct http_proxy *p);
-size_t http_proxy_live(const struct http_proxy *p); /* exchanges under way */
+size_t http_proxy_live(const struct http_proxy *p);			      /* exchanges under way */
 void http_proxy_dump(struct http_proxy *p, const char *what, struct sb *out); /* "http-connections" */

@@ -35,15 +35,15 @@ static int on_teardown(void **state)
 	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"                                                    \
 	"metadata: { name: a, namespace: shop, annotations: { weft.dev/netns: x" more " } }\n"                         \
 	"spec: { address: 10.0.0.1, labels: { app: frontend } }\n---\n"
-static const char base[] =
-	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n" WORKLOAD(
-		"");
+static const char base[] = "apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { "
+			   "istio.io/dataplane-mode: ambient } }\n---\n" WORKLOAD("");
 
 #define FILTER(name, ns, spec)                                                                                         \
 	"apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: { name: " name ", namespace: " ns      \
 	" }\nspec: { " spec " }\n---\n"
 #define HTTP_FILTER(context, type, config)                                                                             \
-	"{ applyTo: HTTP_FILTER, match: { context: " context " }, patch: { operation: INSERT_BEFORE, value: { name: x, "    \
+	"{ applyTo: HTTP_FILTER, match: { context: " context                                                           \
+	" }, patch: { operation: INSERT_BEFORE, value: { name: x, "                                                    \
 	"typed_config: { \"@type\": type.googleapis.com/envoy.x.v3." type ", " config " } } } }"
 #define ON                                                                                                             \
 	"filter_enabled: { default_value: { numerator: 100, denominator: HUNDRED } }, "                                \
@@ -94,13 +94,19 @@ static void test_sides_namespaces_and_selectors(void **state)
 	(void)state;
 	world_set(&w, base);
 	world_with(&w,
-		   FILTER("b", "shop", "configPatches: [ " HTTP_FILTER("ANY", "Lua", "inlineCode: both") " ]")
-		   FILTER("a", "istio-system", "configPatches: [ " HTTP_FILTER("SIDECAR_OUTBOUND", "Lua", "inlineCode: out") " ]")
-		   FILTER("c", "elsewhere", "configPatches: [ " HTTP_FILTER("ANY", "Lua", "inlineCode: none") " ]")
-		   FILTER("d", "shop", "workloadSelector: { labels: { app: other } }, configPatches: [ " HTTP_FILTER(
-				  "ANY", "Lua", "inlineCode: none") " ]")
-		   FILTER("e", "shop", "targetRefs: [ { kind: Gateway, name: g } ], configPatches: [ " HTTP_FILTER(
-				  "ANY", "Lua", "inlineCode: none") " ]"));
+		   FILTER("b", "shop", "configPatches: [ " HTTP_FILTER("ANY", "Lua", "inlineCode: both") " ]") FILTER(
+			   "a", "istio-system",
+			   "configPatches: [ " HTTP_FILTER(
+				   "SIDECAR_OUTBOUND", "Lua",
+				   "inlineCode: out") " ]") FILTER("c", "elsewhere",
+								   "configPatches: [ " HTTP_FILTER(
+									   "ANY", "Lua", "inlineCode: none") " ]")
+			   FILTER("d", "shop",
+				  "workloadSelector: { labels: { app: other } }, configPatches: [ " HTTP_FILTER(
+					  "ANY", "Lua", "inlineCode: none") " ]")
+				   FILTER("e", "shop",
+					  "targetRefs: [ { kind: Gateway, name: g } ], configPatches: [ " HTTP_FILTER(
+						  "ANY", "Lua", "inlineCode: none") " ]"));
 	assert_int_equal(inbound()->script_count, 1);
 	assert_string_equal(inbound()->scripts[0].code, "both");
 	assert_int_equal(outbound()->script_count, 2);
@@ -116,13 +122,31 @@ static void test_shares_and_what_is_absent(void **state)
 {
 	(void)state;
 	world_set(&w, base);
-	world_with(&w, FILTER("a", "shop", "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "1", "1s"))
-				      ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "2", "0.5s")
-		", filter_enabled: { default_value: { numerator: 5, denominator: TEN_THOUSAND } }"
-		", filter_enforced: { default_value: { numerator: 250, denominator: MILLION } }, status: { code: ServiceUnavailable }"
-		", rate_limited_as_resource_exhausted: true, enable_x_ratelimit_headers: DRAFT_VERSION_03"
-		", always_consume_default_token_bucket: false, response_headers_to_add: [ { append: false, header: { key: X-L, value: a } },"
-		" { header: { key: x-m, value: b } } ]") " ]"));
+	world_with(
+		&w, FILTER("a", "shop",
+			   "configPatches: [ " HTTP_FILTER(
+				   "SIDECAR_INBOUND", "LocalRateLimit",
+				   BUCKET("5", "1",
+					  "1s")) ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit",
+								  BUCKET("5", "2",
+									 "0.5s") ", filter_enabled: { default_value: { "
+										 "numerator: 5, denominator: "
+										 "TEN_THOUSAND } }"
+										 ", filter_enforced: { default_value: "
+										 "{ numerator: 250, denominator: "
+										 "MILLION } }, status: { code: "
+										 "ServiceUnavailable }"
+										 ", "
+										 "rate_limited_as_resource_exhausted: "
+										 "true, enable_x_ratelimit_headers: "
+										 "DRAFT_VERSION_03"
+										 ", "
+										 "always_consume_default_token_bucket: "
+										 "false, response_headers_to_add: [ { "
+										 "append: false, header: { key: X-L, "
+										 "value: a } },"
+										 " { header: { key: x-m, value: b } } "
+										 "]") " ]"));
 	const struct rate_limit *l = inbound()->limits;
 	assert_int_equal(l[0].enabled.ppm, 0);
 	assert_int_equal(l[0].enforced.ppm, 0);
@@ -146,19 +170,33 @@ static void test_actions_of_routes_go_to_limits_without_their_own(void **state)
 {
 	(void)state;
 	world_set(&w, base);
-	world_with(&w,
-		   FILTER("a", "shop", "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "1", "1s") ", " ON ", " DESCRIPTORS)
-			  ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("6", "1", "1s") ", " ON ", " DESCRIPTORS
-			  ", rate_limits: [ { actions: [ { remote_address: {} } ] } ]")
-			  ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("7", "1", "1s") ", " ON)
-			  ", " HTTP_FILTER("SIDECAR_INBOUND", "RateLimit", "domain: d, failure_mode_deny: true, timeout: 0.25s, rate_limit_service: "
-			  "{ grpc_service: { envoy_grpc: { cluster_name: outbound|8081||rl.shop.svc.cluster.local } } }") " ]")
-		   FILTER("b", "shop", "configPatches: [ { applyTo: VIRTUAL_HOST, match: { context: SIDECAR_INBOUND, routeConfiguration: "
-			  "{ vhost: { name: inbound|http|8080, route: { action: ANY } } } }, patch: { operation: MERGE, value: { rate_limits: "
-			  "[ { actions: [ { request_headers: { header_name: X-Who, descriptor_key: who, skip_if_absent: true } }, "
-			  "{ header_value_match: { descriptor_value: w, expect_match: false, headers: [ { name: X-A, string_match: "
-			  "{ prefix: p, ignore_case: true } }, { name: b, safe_regex_match: { regex: 'a+' }, invert_match: true }, { name: c } ] } } ] }, "
-			  "{ actions: [ { generic_key: { descriptor_value: g } } ] } ] } } } ]"));
+	world_with(
+		&w,
+		FILTER("a", "shop",
+		       "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "1", "1s") ", " ON ", " DESCRIPTORS) ", " HTTP_FILTER(
+			       "SIDECAR_INBOUND", "LocalRateLimit",
+			       BUCKET("6", "1",
+				      "1s") ", " ON
+					    ", " DESCRIPTORS ", rate_limits: [ { actions: [ { remote_address: {} } ] } "
+							     "]") ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit",
+										   BUCKET("7", "1",
+											  "1s") ", " ON) ","
+													 " " HTTP_FILTER("SIDECAR_INBOUND",
+															 "RateLimit",
+															 "domain: d, failure_mode_deny: true, timeout: 0.25s, rate_limit_service: "
+															 "{ grpc_service: { envoy_grpc: { cluster_name: outbound|8081||rl.shop.svc.cluster.local } } }") " ]")
+			FILTER("b", "shop",
+			       "configPatches: [ { applyTo: VIRTUAL_HOST, match: { context: SIDECAR_INBOUND, "
+			       "routeConfiguration: "
+			       "{ vhost: { name: inbound|http|8080, route: { action: ANY } } } }, patch: { operation: "
+			       "MERGE, value: { rate_limits: "
+			       "[ { actions: [ { request_headers: { header_name: X-Who, descriptor_key: who, "
+			       "skip_if_absent: true } }, "
+			       "{ header_value_match: { descriptor_value: w, expect_match: false, headers: [ { name: "
+			       "X-A, string_match: "
+			       "{ prefix: p, ignore_case: true } }, { name: b, safe_regex_match: { regex: 'a+' }, "
+			       "invert_match: true }, { name: c } ] } } ] }, "
+			       "{ actions: [ { generic_key: { descriptor_value: g } } ] } ] } } } ]"));
 	const struct rate_limit *l = inbound()->limits;
 	assert_int_equal(inbound()->limit_count, 4);
 	assert_int_equal(l[0].action_count, 2);
@@ -203,11 +241,18 @@ static void test_a_limit_of_one_route(void **state)
 {
 	(void)state;
 	world_set(&w, base);
-	world_with(&w, FILTER("a", "shop", "configPatches: [ " HTTP_FILTER("SIDECAR_OUTBOUND", "LocalRateLimit", "stat_prefix: x")
-		", { applyTo: HTTP_ROUTE, match: { context: SIDECAR_OUTBOUND, routeConfiguration: { vhost: { name: \"c.shop.svc:8000\", "
-		"route: { name: slow } } } }, patch: { operation: MERGE, value: { typed_per_filter_config: { envoy.filters.http.local_ratelimit: "
-		"{ \"@type\": type.googleapis.com/udpa.type.v1.TypedStruct, type_url: type.googleapis.com/envoy.x.LocalRateLimit, value: { "
-		BUCKET("3", "3", "1s") ", " ON " } } } } } } ]"));
+	world_with(
+		&w,
+		FILTER("a", "shop",
+		       "configPatches: [ " HTTP_FILTER(
+			       "SIDECAR_OUTBOUND", "LocalRateLimit",
+			       "stat_prefix: x") ", { applyTo: HTTP_ROUTE, match: { context: SIDECAR_OUTBOUND, "
+						 "routeConfiguration: { vhost: { name: \"c.shop.svc:8000\", "
+						 "route: { name: slow } } } }, patch: { operation: MERGE, value: { "
+						 "typed_per_filter_config: { envoy.filters.http.local_ratelimit: "
+						 "{ \"@type\": type.googleapis.com/udpa.type.v1.TypedStruct, type_url: "
+						 "type.googleapis.com/envoy.x.LocalRateLimit, value: { " BUCKET(
+							 "3", "3", "1s") ", " ON " } } } } } } ]"));
 	const struct rate_limit *l = outbound()->limits;
 	assert_int_equal(outbound()->limit_count, 2);
 	assert_false(l[0].has_bucket || l[0].per_route);
@@ -221,11 +266,15 @@ static void test_a_limit_of_one_route(void **state)
 static void test_a_limit_keeps_its_id_when_the_file_moves(void **state)
 {
 	(void)state;
-#define LIMIT FILTER("a", "shop", "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "1", "1s") ", " ON) " ]")
+#define LIMIT                                                                                                          \
+	FILTER("a", "shop",                                                                                            \
+	       "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit",                                    \
+					       BUCKET("5", "1", "1s") ", " ON) " ]")
 	world_set(&w, base);
 	world_with(&w, LIMIT);
 	uint64_t id = inbound()->limits[0].id;
-	world_with(&w, "# one\n# more\n" LIMIT FILTER("b", "shop", "configPatches: [ " HTTP_FILTER("ANY", "Lua", "inlineCode: x") " ]"));
+	world_with(&w, "# one\n# more\n" LIMIT FILTER(
+			       "b", "shop", "configPatches: [ " HTTP_FILTER("ANY", "Lua", "inlineCode: x") " ]"));
 	assert_int_equal(inbound()->script_count, 1);
 	assert_true(inbound()->limits[0].id == id);
 }

@@ -39,7 +39,7 @@ static int on_teardown(void **state)
 	" }\nspec: { " spec " }\n---\n"
 
 #define ISTIO_RULE(policy)                                                                                             \
-	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: a, namespace: shop }\n"             \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: a, namespace: shop }\n"          \
 	"spec: { host: s, " policy " }\n"
 
 static void test_odd_documents_are_found(void **state)
@@ -84,24 +84,34 @@ static void test_odd_documents_are_found(void **state)
 		  "], "
 		  "endpoints: [ { address: 10.0.0.1, labels: { networking.istio.io/tunnel: http } } ] }\n",
 		  "ServiceEntry/shop/e", "called in plaintext" },
-		{ ISTIO_RULE("trafficPolicy: { portLevelSettings: [ { port: { number: 80 }, tls: { mode: MUTUAL, credentialName: x } } ] }"),
+		{ ISTIO_RULE("trafficPolicy: { portLevelSettings: [ { port: { number: 80 }, tls: { mode: MUTUAL, "
+			     "credentialName: x } } ] }"),
 		  "DestinationRule/shop/a", "tls.credentialName: Secrets are not read" },
 		{ ISTIO_RULE("trafficPolicy: { connectionPool: { tcp: { maxConnections: 1 } } }"),
 		  "DestinationRule/shop/a", "connectionPool.tcp is in force on" },
 		{ ISTIO_RULE("trafficPolicy: { loadBalancer: { simple: RANDOM, warmupDurationSecs: 10s } }"),
 		  "DestinationRule/shop/a", "warmup is in force on requests" },
-		{ "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: a, namespace: shop, annotations: { "
+		{ "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: a, namespace: shop, "
+		  "annotations: { "
 		  "weft.dev/load-balancer: best } }\nspec: { host: s }\n",
 		  "DestinationRule/shop/a", "is not peak-ewma" },
-		{ SERVICE("s", "clusterIPs: [ 10.60.0.1 ], ports: [ { name: tcp, port: 80 } ]")
-		  "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop }\n"
-		  "spec: { hosts: [ s ], http: [ { route: [ { destination: { host: s } } ] } ] }\n",
+		{ SERVICE("s", "clusterIPs: [ 10.60.0.1 ], ports: [ { name: tcp, port: 80 } ]") "apiVersion: "
+												"networking.istio.io/"
+												"v1\nkind: "
+												"VirtualService\nmetada"
+												"ta: { name: v, "
+												"namespace: shop }\n"
+												"spec: { hosts: [ s ], "
+												"http: [ { route: [ { "
+												"destination: { host: "
+												"s } } ] } ] }\n",
 		  "VirtualService/shop/v", "none of its ports is HTTP" },
 		{ "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: v, namespace: shop }\n"
 		  "spec: { hosts: [ a.shop ], http: [ { redirect: { uri: / } } ] }\n",
 		  "VirtualService/shop/v", "host a.shop: no Service or ServiceEntry has it: the routes" },
 		{ "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: e, namespace: shop }\n"
-		  "spec: { hosts: [ a.example ], subjectAltNames: [ x ], exportTo: [ . ], ports: [ { number: 80, name: tcp } ] }\n",
+		  "spec: { hosts: [ a.example ], subjectAltNames: [ x ], exportTo: [ . ], ports: [ { number: 80, name: "
+		  "tcp } ] }\n",
 		  "ServiceEntry/shop/e", "subjectAltNames are looked at where" },
 		{ "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: e, namespace: shop }\n"
 		  "spec: { hosts: [ a.example ], exportTo: [ . ], ports: [ { number: 80, name: tcp } ] }\n",

@@ -24,7 +24,8 @@ static struct world w;
 	", namespace: shop, annotations: { " more " } }\nspec: { address: " addr ", labels: { app: s, " labels         \
 	" }" spec " }\n---\n"
 #define RULE_FOR(host, spec)                                                                                           \
-	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: other, namespace: shop }\nspec: { "  \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: other, namespace: shop "         \
+	"}\nspec: { "                                                                                                  \
 	"host: " host ", " spec " }\n---\n"
 #define RULE(spec)                                                                                                     \
 	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: r, namespace: shop }\nspec: { "  \
@@ -223,7 +224,8 @@ static void test_upgrades_outside_of_the_mesh_alone(void **state)
 {
 	(void)state;
 	world_with(&w, "h2UpgradePolicy: UPGRADE\n");
-	struct http_cluster *c = with(RULE("trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: UPGRADE } } }"));
+	struct http_cluster *c =
+		with(RULE("trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: UPGRADE } } }"));
 	assert_int_equal(c->protocol, CLUSTER_H1); /* the application speaks what its port says */
 	http_cluster_unref(c);
 	world_with(&w, ENTRY("x.example", "resolution: STATIC, location: MESH_EXTERNAL, ports: [ { number: 80, name: "
@@ -231,7 +233,8 @@ static void test_upgrades_outside_of_the_mesh_alone(void **state)
 	c = http_cluster(&w, "outbound|80||x.example");
 	assert_int_equal(c->protocol, CLUSTER_H1);
 	http_cluster_unref(c);
-	world_with(&w, RULE_FOR("x.example", "trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: UPGRADE } } }"));
+	world_with(&w,
+		   RULE_FOR("x.example", "trafficPolicy: { connectionPool: { http: { h2UpgradePolicy: UPGRADE } } }"));
 	c = http_cluster(&w, "outbound|80||x.example");
 	assert_int_equal(c->protocol, CLUSTER_H2);
 	http_cluster_unref(c);
@@ -268,7 +271,7 @@ static void test_path_normalisation_of_the_mesh(void **state)
 static char *on_read_file(void *arg, const char *path)
 {
 	(void)arg;
-	return strcmp(path, "/ca.pem") == 0		 ? strdup("CA") :
+	return strcmp(path, "/ca.pem") == 0	       ? strdup("CA") :
 	       strcmp(path, COMPILE_SYSTEM_ROOTS) == 0 ? strdup("ROOTS") :
 							 NULL;
 }

@@ -417,7 +417,8 @@ static void test_delegates_are_merged(void **state)
 static void test_l4_routes(void **state)
 {
 	(void)state;
-	world_with(&w, SERVICE("db", "shop", "10.60.0.7", "{ name: tcp, port: 5432 }, { name: tls, port: 443 }, { name: tcp-b, port: 5433 }")
+	world_with(&w, SERVICE("db", "shop", "10.60.0.7",
+			       "{ name: tcp, port: 5432 }, { name: tls, port: 443 }, { name: tcp-b, port: 5433 }")
 			       VS("db", "shop",
 				  "hosts: [ db ], tcp: [ { match: [ { port: 5432, sourceLabels: { app: me } } ], "
 				  "route: [ { destination: { host: db }, "

@@ -197,7 +197,8 @@ static void test_gateway_routes_are_not_the_meshs(void **state)
 static void test_nothing_is_odd_about_routes(void **state)
 {
 	(void)state;
-	static const struct compile_jwks fetched = { "https://login.shop.example/.well-known/jwks.json", "{\"keys\":[]}" };
+	static const struct compile_jwks fetched = { "https://login.shop.example/.well-known/jwks.json",
+						     "{\"keys\":[]}" };
 	struct addr a;
 	struct compile_host host = { "api.cards.example", &a, 1 };
 	struct findings f;

@@ -46,8 +46,8 @@ static const char providers[] =
 	"- { name: text, envoyFileAccessLog: { path: /dev/stderr, logFormat: { text: \"%REQ(:PATH)%\\n\" } } }\n";
 
 #define TELEMETRY(name, ns, spec)                                                                                      \
-	"apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: " name ", namespace: " ns " }\nspec:\n" spec  \
-	"\n---\n"
+	"apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: " name ", namespace: " ns               \
+	" }\nspec:\n" spec "\n---\n"
 
 static const struct telemetry *of(const char *mesh, const char *documents)
 {
@@ -72,7 +72,8 @@ static void test_nothing_said_metrics_only(void **state)
 static void test_mesh_access_log_file(void **state)
 {
 	(void)state;
-	const struct telemetry *t = of("accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: '{}'\n", "");
+	const struct telemetry *t =
+		of("accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: '{}'\n", "");
 	assert_int_equal(t->log_count[REPORTER_SERVER], 1);
 	assert_string_equal(t->logs[REPORTER_SERVER][0].path, "/dev/stdout");
 	assert_true(t->logs[REPORTER_SERVER][0].json);
@@ -83,10 +84,10 @@ static void test_logging_of_namespace_replaces_that_of_mesh(void **state)
 {
 	(void)state;
 	char *mesh = str_format("accessLogFile: /dev/stdout\n%s", providers);
-	const struct telemetry *t =
-		of(mesh, TELEMETRY("a", "shop",
-				   "  accessLogging:\n  - { match: { mode: CLIENT }, providers: [ { name: file }, { name: text } ], "
-				   "filter: { expression: 'response.code >= 400' } }"));
+	const struct telemetry *t = of(mesh, TELEMETRY("a", "shop",
+						       "  accessLogging:\n  - { match: { mode: CLIENT }, providers: [ "
+						       "{ name: file }, { name: text } ], "
+						       "filter: { expression: 'response.code >= 400' } }"));
 	assert_int_equal(t->log_count[REPORTER_CLIENT], 2);
 	assert_string_equal(t->logs[REPORTER_CLIENT][0].format,
 			    "{\"code\":\"%RESPONSE_CODE%\",\"who\":\"a \\\"b\\\"\"}\n");
@@ -100,27 +101,27 @@ static void test_logging_of_namespace_replaces_that_of_mesh(void **state)
 static void test_logging_disabled_for_one_workload(void **state)
 {
 	(void)state;
-	const struct telemetry *t = of("accessLogFile: /dev/stdout\n",
-				       TELEMETRY("a", "shop",
-						 "  selector: { matchLabels: { app: a } }\n"
-						 "  accessLogging: [ { disabled: true } ]"));
+	const struct telemetry *t =
+		of("accessLogFile: /dev/stdout\n", TELEMETRY("a", "shop",
+							     "  selector: { matchLabels: { app: a } }\n"
+							     "  accessLogging: [ { disabled: true } ]"));
 	assert_int_equal(t->log_count[REPORTER_CLIENT] + t->log_count[REPORTER_SERVER], 0);
 }
 
 static void test_tracing_levels_merge_by_field(void **state)
 {
 	(void)state;
-	const struct telemetry *t = of(
-		providers,
-		TELEMETRY("mesh", "istio-system",
-			  "  tracing: [ { providers: [ { name: zip } ], randomSamplingPercentage: 5, "
-			  "customTags: { old: { literal: { value: x } } } } ]")
-			TELEMETRY("a", "shop",
-				  "  tracing: [ { randomSamplingPercentage: 12.5, customTags: { cell: { literal: { value: a } }, "
-				  "tenant: { header: { name: x-tenant, defaultValue: none } } } } ]")
-				TELEMETRY("b", "shop",
-					  "  selector: { matchLabels: { app: other } }\n"
-					  "  tracing: [ { randomSamplingPercentage: 99 } ]"));
+	const struct telemetry *t =
+		of(providers, TELEMETRY("mesh", "istio-system",
+					"  tracing: [ { providers: [ { name: zip } ], randomSamplingPercentage: 5, "
+					"customTags: { old: { literal: { value: x } } } } ]")
+				      TELEMETRY("a", "shop",
+						"  tracing: [ { randomSamplingPercentage: 12.5, customTags: { cell: { "
+						"literal: { value: a } }, "
+						"tenant: { header: { name: x-tenant, defaultValue: none } } } } ]")
+					      TELEMETRY("b", "shop",
+							"  selector: { matchLabels: { app: other } }\n"
+							"  tracing: [ { randomSamplingPercentage: 99 } ]"));
 	const struct tracing *c = &t->tracing[REPORTER_CLIENT];
 	assert_string_equal(c->provider, "zip");
 	assert_int_equal(c->sampling_ppm, 125000);
@@ -134,8 +135,8 @@ static void test_tracing_levels_merge_by_field(void **state)
 static void test_unknown_provider_is_none(void **state)
 {
 	(void)state;
-	const struct telemetry *t =
-		of("trustDomain: cluster.local\n", TELEMETRY("a", "shop", "  tracing: [ { providers: [ { name: nobody } ] } ]"));
+	const struct telemetry *t = of("trustDomain: cluster.local\n",
+				       TELEMETRY("a", "shop", "  tracing: [ { providers: [ { name: nobody } ] } ]"));
 	assert_null(t->tracing[REPORTER_CLIENT].provider);
 }
 
@@ -146,7 +147,8 @@ static void test_metric_overrides_by_metric_and_mode(void **state)
 		of("trustDomain: cluster.local\n",
 		   TELEMETRY("a", "shop",
 			     "  metrics:\n  - providers: [ { name: prometheus } ]\n    overrides:\n"
-			     "    - { match: { metric: REQUEST_COUNT, mode: CLIENT }, tagOverrides: { tenant: { operation: UPSERT, "
+			     "    - { match: { metric: REQUEST_COUNT, mode: CLIENT }, tagOverrides: { tenant: { "
+			     "operation: UPSERT, "
 			     "value: \"request.headers['x-tenant']\" }, request_protocol: { operation: REMOVE } } }\n"
 			     "    - { match: { metric: ALL_METRICS, mode: SERVER }, disabled: true }"));
 	const struct metric_override *o = &t->overrides[REPORTER_CLIENT][METRIC_REQUEST_COUNT];
@@ -161,8 +163,10 @@ static void test_metric_overrides_by_metric_and_mode(void **state)
 static void test_mesh_json_format_is_one_line_or_none(void **state)
 {
 	(void)state;
-	const struct telemetry *t = of("accessLogFile: /dev/stdout\naccessLogEncoding: JSON\n"
-				       "accessLogFormat: \"{ \\\"a\\\":\\n \\\"%PROTOCOL%\\\", \\\"b c\\\": { \\\"d\\\": 1 } }\"\n", "");
+	const struct telemetry *t =
+		of("accessLogFile: /dev/stdout\naccessLogEncoding: JSON\n"
+		   "accessLogFormat: \"{ \\\"a\\\":\\n \\\"%PROTOCOL%\\\", \\\"b c\\\": { \\\"d\\\": 1 } }\"\n",
+		   "");
 	assert_string_equal(t->logs[REPORTER_CLIENT][0].format, "{\"a\":\"%PROTOCOL%\",\"b c\":{\"d\":1}}");
 	t = of("accessLogFile: /dev/stdout\naccessLogEncoding: JSON\naccessLogFormat: '{ \"a\": '\n", "");
 	assert_true(t->logs[REPORTER_CLIENT][0].json);
@@ -178,7 +182,8 @@ static void test_tags_of_the_environment_are_the_mesh_s(void **state)
 	char *mesh = str_format("defaultConfig: { proxyMetadata: { CELL: west } }\n%s", providers);
 	const struct telemetry *t =
 		of(mesh, TELEMETRY("a", "shop",
-				   "  tracing:\n  - { match: { mode: SERVER }, providers: [ { name: otel } ], useRequestIdForTraceSampling: false, "
+				   "  tracing:\n  - { match: { mode: SERVER }, providers: [ { name: otel } ], "
+				   "useRequestIdForTraceSampling: false, "
 				   "customTags: { cell: { environment: { name: CELL, defaultValue: none } }, "
 				   "other: { environment: { name: WEFT_TEST_SECRET, defaultValue: none } }, "
 				   "gone: { environment: { name: NONE } } } }"));
@@ -195,12 +200,13 @@ static void test_tags_of_the_environment_are_the_mesh_s(void **state)
 static void test_overrides_of_another_provider_are_not_ours(void **state)
 {
 	(void)state;
-	const struct telemetry *t = of(
-		"extensionProviders: [ { name: prom, prometheus: {} } ]\n",
-		TELEMETRY("a", "shop",
-			  "  metrics:\n  - { providers: [ { name: stackdriver } ], overrides: [ { match: { metric: REQUEST_COUNT }, "
-			  "disabled: true } ] }\n"
-			  "  - { providers: [ { name: prom } ], overrides: [ { match: { metric: REQUEST_SIZE }, disabled: true } ] }"));
+	const struct telemetry *t = of("extensionProviders: [ { name: prom, prometheus: {} } ]\n",
+				       TELEMETRY("a", "shop",
+						 "  metrics:\n  - { providers: [ { name: stackdriver } ], overrides: [ "
+						 "{ match: { metric: REQUEST_COUNT }, "
+						 "disabled: true } ] }\n"
+						 "  - { providers: [ { name: prom } ], overrides: [ { match: { metric: "
+						 "REQUEST_SIZE }, disabled: true } ] }"));
 	assert_false(t->overrides[REPORTER_CLIENT][METRIC_REQUEST_COUNT].disabled);
 	assert_true(t->overrides[REPORTER_CLIENT][METRIC_REQUEST_SIZE].disabled);
 }

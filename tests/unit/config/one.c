@@ -22,7 +22,8 @@ void one_decode(struct one *one, const char *file, const char *text)
 	while (document_next(&at, end, &line, &doc)) {
 		assert_true(one->count < ARRAY_SIZE(one->docs));
 		uint64_t hash = hash64(HASH64_INIT, doc.text, doc.len);
-		assert_int_equal(decoder_run(dec, file, doc.line, doc.text, doc.len, hash, &one->docs[one->count++]), 0);
+		assert_int_equal(decoder_run(dec, file, doc.line, doc.text, doc.len, hash, &one->docs[one->count++]),
+				 0);
 	}
 	decoder_free(dec);
 }
@@ -37,8 +38,8 @@ static void print_problems(const struct one *one)
 {
 	for (size_t i = 0; i < one->count; i++)
 		for (size_t k = 0; k < one->docs[i].problem_count; k++)
-			print_message("has (%d): %u: %s\n", one->docs[i].problems[k].level, one->docs[i].problems[k].line,
-				      one->docs[i].problems[k].text);
+			print_message("has (%d): %u: %s\n", one->docs[i].problems[k].level,
+				      one->docs[i].problems[k].line, one->docs[i].problems[k].text);
 }
 
 const struct resource *one_resource(const struct one *one)

@@ -15,18 +15,19 @@
 #include "tests/unit/config/one.h"
 
 #define DOCUMENT                                                                                                       \
-	"apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: { name: it, namespace: shop }\nspec:\n" \
+	"apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: { name: it, namespace: shop "          \
+	"}\nspec:\n"                                                                                                   \
 	"  configPatches:\n  - "
 #define FILTER(type, config)                                                                                           \
-	"{ applyTo: HTTP_FILTER, patch: { operation: INSERT_BEFORE, value: { name: n, typed_config: { \"@type\": "      \
+	"{ applyTo: HTTP_FILTER, patch: { operation: INSERT_BEFORE, value: { name: n, typed_config: { \"@type\": "     \
 	"type.googleapis.com/envoy." type ", " config " } } } }"
 #define BUCKET "token_bucket: { max_tokens: 1, fill_interval: 1s }"
 #define LOCAL(more) FILTER("LocalRateLimit", BUCKET ", " more)
 #define ACTION(text) LOCAL("rate_limits: [ { actions: [ " text " ] } ]")
 #define MATCHER(text) ACTION("{ header_value_match: { descriptor_value: v, headers: [ " text " ] } }")
 #define ROUTE(value)                                                                                                   \
-	"{ applyTo: HTTP_ROUTE, match: { routeConfiguration: { vhost: { name: \"a:80\" } } }, patch: { operation: MERGE, value: { " \
-	value " } } }"
+	"{ applyTo: HTTP_ROUTE, match: { routeConfiguration: { vhost: { name: \"a:80\" } } }, patch: { operation: "    \
+	"MERGE, value: { " value " } } }"
 
 static struct one one;
 
@@ -57,12 +58,16 @@ static void test_what_is_taken(void **state)
 		FILTER("LocalRateLimit", "stat_prefix: x"),
 		FILTER("LocalRateLimit", "tokenBucket: { maxTokens: 1, tokensPerFill: 1, fillInterval: 0.5s }"),
 		ACTION("{ remote_address: {} }, { requestHeaders: { headerName: a, descriptorKey: b } }"),
-		ACTION("{ generic_key: { descriptor_value: a, descriptor_key: b } }, { destination_cluster: {} }, { source_cluster: {} }"),
-		MATCHER("{ name: a }, { name: a, present_match: true }, { name: b, string_match: { safe_regex: { regex: 'a+' } } }"),
-		MATCHER("{ name: a, exact_match: b, invert_match: true }, { name: a, stringMatch: { prefix: b, ignoreCase: true } }"),
+		ACTION("{ generic_key: { descriptor_value: a, descriptor_key: b } }, { destination_cluster: {} }, { "
+		       "source_cluster: {} }"),
+		MATCHER("{ name: a }, { name: a, present_match: true }, { name: b, string_match: { safe_regex: { "
+			"regex: 'a+' } } }"),
+		MATCHER("{ name: a, exact_match: b, invert_match: true }, { name: a, stringMatch: { prefix: b, "
+			"ignoreCase: true } }"),
 		ROUTE("rate_limits: [ { actions: [ { remote_address: {} } ] } ]"),
 		ROUTE("route: { rate_limits: [ { actions: [ { remote_address: {} } ] } ] }"),
-		ROUTE("typed_per_filter_config: { envoy.filters.http.local_ratelimit: { \"@type\": a.LocalRateLimit, " BUCKET " } }"),
+		ROUTE("typed_per_filter_config: { envoy.filters.http.local_ratelimit: { \"@type\": "
+		      "a.LocalRateLimit, " BUCKET " } }"),
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		decode(rows[i]);
@@ -80,19 +85,24 @@ static void test_what_is_refused_and_why(void **state)
 		{ "{ applyTo: CLUSTER, patch: { operation: MERGE, value: {} } }", "applyTo CLUSTER is not supported" },
 		{ "{ patch: { operation: MERGE, value: {} } }", "applyTo (none) is not supported" },
 		{ "{ applyTo: HTTP_FILTER, patch: { operation: REMOVE } }", "patch.operation REMOVE" },
-		{ "{ applyTo: HTTP_FILTER, match: { context: GATEWAY }, patch: { operation: ADD } }", "match.context GATEWAY" },
+		{ "{ applyTo: HTTP_FILTER, match: { context: GATEWAY }, patch: { operation: ADD } }",
+		  "match.context GATEWAY" },
 		{ FILTER("Wasm", "config: {}"), "(Wasm) is not supported" },
 		{ FILTER("Lua", "source_codes: {}"), "\"source_codes\" is not supported" },
 		{ FILTER("Lua", "inlineCode: 5"), "needs inlineCode" },
 		{ LOCAL("local_cluster_rate_limit: {}"), "\"local_cluster_rate_limit\" is not supported" },
 		{ LOCAL("status: { code: Teapot }"), "status.code" },
-		{ LOCAL("response_headers_to_add: [ { header: { key: a, value: \"%START_TIME%\" } } ]"), "%operators%" },
+		{ LOCAL("response_headers_to_add: [ { header: { key: a, value: \"%START_TIME%\" } } ]"),
+		  "%operators%" },
 		{ LOCAL("response_headers_to_add: [ { header: { key: a } } ]"), "needs key and value" },
-		{ FILTER("LocalRateLimit", "token_bucket: { max_tokens: 0, fill_interval: 1s }"), "max_tokens must be" },
-		{ FILTER("LocalRateLimit", "token_bucket: { max_tokens: 1, fill_interval: 1ms }"), "fill_interval must be" },
+		{ FILTER("LocalRateLimit", "token_bucket: { max_tokens: 0, fill_interval: 1s }"),
+		  "max_tokens must be" },
+		{ FILTER("LocalRateLimit", "token_bucket: { max_tokens: 1, fill_interval: 1ms }"),
+		  "fill_interval must be" },
 		{ ACTION("{ metadata: {} }"), "\"metadata\" is not supported" },
 		{ ACTION("{ request_headers: { header_name: a } }"), "descriptor_key is missing" },
-		{ ACTION("{ request_headers: { header_name: a, descriptor_key: b, other: c } }"), "\"other\" is not supported" },
+		{ ACTION("{ request_headers: { header_name: a, descriptor_key: b, other: c } }"),
+		  "\"other\" is not supported" },
 		{ ACTION("{ remote_address: { x: 1 } }"), "remote_address: \"x\" is not supported" },
 		{ ACTION("{ generic_key: {} }"), "descriptor_value is missing" },
 		{ ACTION("{ header_value_match: { descriptor_value: v } }"), "headers is missing" },
@@ -102,7 +112,8 @@ static void test_what_is_refused_and_why(void **state)
 		{ MATCHER("{ exact_match: b }"), "name is missing" },
 		{ MATCHER("{ name: a, present_match: false }"), "use invert_match" },
 		{ LOCAL("rate_limits: [ { stage: 1, actions: [ { remote_address: {} } ] } ]"), "stages other than 0" },
-		{ LOCAL("rate_limits: [ { disable_key: k, actions: [ { remote_address: {} } ] } ]"), "\"disable_key\" is not supported" },
+		{ LOCAL("rate_limits: [ { disable_key: k, actions: [ { remote_address: {} } ] } ]"),
+		  "\"disable_key\" is not supported" },
 #define A "{ remote_address: {} }, "
 		{ ACTION(A A A A A A A A A A A A A A A A A), "more than 16 actions" },
 		{ ROUTE("route: { timeout: 1s }"), "\"timeout\" is not supported" },

@@ -58,8 +58,9 @@ static const struct resource *warned(const char *text, const char *why)
 static void test_header_is_decoded(void **state)
 {
 	(void)state;
-	const struct resource *r = good("# c\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  generation: 4\n"
-					"  labels: { b: x, a: z }\n  annotations: { weft.dev/note: \"what ever\" }\n");
+	const struct resource *r =
+		good("# c\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: shop\n  generation: 4\n"
+		     "  labels: { b: x, a: z }\n  annotations: { weft.dev/note: \"what ever\" }\n");
 	assert_int_equal(r->kind, KIND_NAMESPACE);
 	assert_string_equal(r->key, "Namespace/shop");
 	assert_string_equal(r->ns, "");
@@ -74,8 +75,9 @@ static void test_header_is_decoded(void **state)
 static void test_header_namespace_defaults(void **state)
 {
 	(void)state;
-	assert_string_equal(good("apiVersion: v1\nkind: Service\nmetadata: { name: a }\nspec: { ports: [ { port: 1 } ] }")->key,
-			    "Service/default/a");
+	assert_string_equal(
+		good("apiVersion: v1\nkind: Service\nmetadata: { name: a }\nspec: { ports: [ { port: 1 } ] }")->key,
+		"Service/default/a");
 }
 
 static void test_header_bad_is_refused(void **state)
@@ -87,19 +89,23 @@ static void test_header_bad_is_refused(void **state)
 	bad("apiVersion: v2\nkind: Service", "\"v2\" is not a known version of Service; use one of: v1");
 	bad("apiVersion: v1\nkind: Service", "metadata: is required");
 	bad("apiVersion: v1\nkind: Namespace\nmetadata: { labels: { a: b } }", "metadata.name: is required");
-	bad("apiVersion: v1\nkind: Namespace\nmetadata: { name: Big }", "metadata.name: \"Big\" is not a resource name");
+	bad("apiVersion: v1\nkind: Namespace\nmetadata: { name: Big }",
+	    "metadata.name: \"Big\" is not a resource name");
 	bad("apiVersion: v1\nkind: Namespace\nmetadata: { name: a, labels: { x: yes } }",
 	    "3: metadata.labels.x: true is a boolean; a string is needed: put it in quotes");
-	bad("apiVersion: v1\nkind: Namespace\nmetadata: { name: a, labels: { \"-x\": a } }", "key \"-x\" is not a label key");
-	bad("apiVersion: v1\nkind: Service\nmetadata: { name: a, namespace: a.b }", "metadata.namespace: \"a.b\" is not a name");
+	bad("apiVersion: v1\nkind: Namespace\nmetadata: { name: a, labels: { \"-x\": a } }",
+	    "key \"-x\" is not a label key");
+	bad("apiVersion: v1\nkind: Service\nmetadata: { name: a, namespace: a.b }",
+	    "metadata.namespace: \"a.b\" is not a name");
 }
 
 static void test_unknown_kinds_are_told_with_a_suggestion(void **state)
 {
 	(void)state;
 	one_done(&one);
-	one_decode(&one, "a.yaml", "apiVersion: v1\nkind: Servce\n---\napiVersion: serving.knative.dev/v1\nkind: Service\n---\n"
-				   "apiVersion: v1\nkind: Pod\nmetadata: { name: a }\n");
+	one_decode(&one, "a.yaml",
+		   "apiVersion: v1\nkind: Servce\n---\napiVersion: serving.knative.dev/v1\nkind: Service\n---\n"
+		   "apiVersion: v1\nkind: Pod\nmetadata: { name: a }\n");
 	one_has(&one, PROBLEM_WARNING, "2: kind \"Servce\" is not known and left out; did you mean \"Service\"?");
 	one_has(&one, PROBLEM_WARNING, "5: kind Service of \"serving.knative.dev/v1\" is not known");
 	one_has(&one, PROBLEM_INFO, "Pod is recognised, but not used from files");
@@ -109,8 +115,9 @@ static void test_unknown_kinds_are_told_with_a_suggestion(void **state)
 static void test_unknown_fields_are_told_with_a_suggestion(void **state)
 {
 	(void)state;
-	const struct resource *r = warned(SERVICE "  ports: [ { port: 1, targetport: 2 } ]\n  sesionAffinity: ClientIP\nstatsu: {}\n",
-					  "5: spec.ports[0].targetport: unknown field; did you mean \"targetPort\"?");
+	const struct resource *r =
+		warned(SERVICE "  ports: [ { port: 1, targetport: 2 } ]\n  sesionAffinity: ClientIP\nstatsu: {}\n",
+		       "5: spec.ports[0].targetport: unknown field; did you mean \"targetPort\"?");
 	one_has(&one, PROBLEM_WARNING, "6: spec.sesionAffinity: unknown field; did you mean \"sessionAffinity\"?");
 	one_has(&one, PROBLEM_WARNING, "7: statsu: unknown field; did you mean \"status\"?");
 	assert_int_equal(r->spec.service->ports.v[0].target_port.number, 1);
@@ -130,12 +137,13 @@ static void test_gateway_is_two_kinds(void **state)
 static void test_service_is_decoded(void **state)
 {
 	(void)state;
-	const struct service_spec *s = good(SERVICE "  clusterIPs: [ 10.0.0.1, \"fd00::1\" ]\n  selector: { app: a }\n  ports:\n"
-						    "  - { name: web, port: 80, targetPort: http, appProtocol: http }\n"
-						    "  - { name: dns, port: 53, protocol: UDP }\n"
-						    "  sessionAffinity: ClientIP\n"
-						    "  sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } }\n")
-					       ->spec.service;
+	const struct service_spec *s =
+		good(SERVICE "  clusterIPs: [ 10.0.0.1, \"fd00::1\" ]\n  selector: { app: a }\n  ports:\n"
+			     "  - { name: web, port: 80, targetPort: http, appProtocol: http }\n"
+			     "  - { name: dns, port: 53, protocol: UDP }\n"
+			     "  sessionAffinity: ClientIP\n"
+			     "  sessionAffinityConfig: { clientIP: { timeoutSeconds: 600 } }\n")
+			->spec.service;
 	char text[ADDR_TEXT_MAX];
 	assert_int_equal(s->cluster_ips.n, 2);
 	assert_string_equal(addr_text(&s->cluster_ips.v[1], text), "fd00::1");
@@ -163,18 +171,23 @@ static void test_service_headless_and_defaults(void **state)
 static void test_service_bad_is_refused(void **state)
 {
 	(void)state;
-	bad(SERVICE "  ports: [ { port: \"80\" } ]", "spec.ports[0].port: \"80\" is a string; a whole number is needed");
+	bad(SERVICE "  ports: [ { port: \"80\" } ]",
+	    "spec.ports[0].port: \"80\" is a string; a whole number is needed");
 	bad(SERVICE "  ports: [ { port: 0 } ]", "spec.ports[0].port: 0 is out of range (1 to 65535)");
 	bad(SERVICE "  ports: [ { port: 1, targetPort: \"80\" } ]", "write a number without quotes");
 	bad(SERVICE "  ports: [ { name: a } ]", "spec.ports[0].port: is required");
 	bad(SERVICE "  ports: { port: 1 }", "spec.ports: is an object; a list is needed");
-	bad(SERVICE "  ports: [ { port: 1 }, { port: 2 } ]", "spec.ports[0].name: is required when there is more than one port");
-	bad(SERVICE "  ports: [ { name: a, port: 1 }, { name: a, port: 2 } ]", "spec.ports[1].name: \"a\" is used twice");
+	bad(SERVICE "  ports: [ { port: 1 }, { port: 2 } ]",
+	    "spec.ports[0].name: is required when there is more than one port");
+	bad(SERVICE "  ports: [ { name: a, port: 1 }, { name: a, port: 2 } ]",
+	    "spec.ports[1].name: \"a\" is used twice");
 	bad(SERVICE "  ports: [ { name: a, port: 1 }, { name: b, port: 1 } ]", "spec.ports[1].port: 1 is used twice");
 	bad(SERVICE "  ports: [ { port: 1, protocol: tcp } ]", "is not one of TCP, UDP, SCTP; did you mean \"TCP\"?");
 	bad(SERVICE "  clusterIP: 10.0.0.300\n  ports: [ { port: 1 } ]", "spec.clusterIP: \"10.0.0.300\" is neither");
-	bad(SERVICE "  clusterIPs: [ 10.0.0.1, 10.0.0.2 ]\n  ports: [ { port: 1 } ]", "has two addresses of one family");
-	bad(SERVICE "  clusterIP: 10.0.0.1\n  clusterIPs: [ 10.0.0.2 ]\n  ports: [ { port: 1 } ]", "is not the first of clusterIPs");
+	bad(SERVICE "  clusterIPs: [ 10.0.0.1, 10.0.0.2 ]\n  ports: [ { port: 1 } ]",
+	    "has two addresses of one family");
+	bad(SERVICE "  clusterIP: 10.0.0.1\n  clusterIPs: [ 10.0.0.2 ]\n  ports: [ { port: 1 } ]",
+	    "is not the first of clusterIPs");
 	bad(SERVICE "  clusterIP: 10.0.0.1\n", "spec.ports: is required");
 	bad(SERVICE "  type: ExternalName\n", "spec.externalName: is required");
 	bad(SERVICE "  ports: [ { port: 1 } ]\n  sessionAffinityConfig: {}", "needs sessionAffinity: ClientIP");
@@ -207,7 +220,8 @@ static void test_workload_entry_bad_is_refused(void **state)
 	bad(ENTRY "  address: 1.2.3.4\n  ports: { http: 0 }", "spec.ports.http: 0 is out of range");
 	bad(ENTRY "  address: 1.2.3.4\n  locality: /a", "is not region[/zone[/subzone]]");
 	bad("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"
-	    "metadata: { name: a, annotations: { weft.dev/netns: x, weft.dev/pid: \"1\" } }\nspec: { address: 1.2.3.4 }",
+	    "metadata: { name: a, annotations: { weft.dev/netns: x, weft.dev/pid: \"1\" } }\nspec: { address: 1.2.3.4 "
+	    "}",
 	    "a workload lives in one place; weft.dev/netns is there already");
 	bad("apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"
 	    "metadata: { name: a, annotations: { weft.dev/netns: x } }\nspec: { address: a.example }",
@@ -218,10 +232,11 @@ static void test_service_entry_is_decoded(void **state)
 {
 	(void)state;
 	const struct service_entry_spec *s =
-		good(SERVICE_ENTRY "  hosts: [ \"*.a.example\", b.example ]\n  addresses: [ 10.1.2.3/8, \"fd00::1\" ]\n"
-				   "  ports: [ { number: 80, name: http, protocol: http, targetPort: 8080 } ]\n  resolution: STATIC\n"
-				   "  location: MESH_INTERNAL\n  endpoints: [ { address: 1.2.3.4, ports: { http: 1 } } ]\n"
-				   "  exportTo: [ \".\" ]\n")
+		good(SERVICE_ENTRY
+		     "  hosts: [ \"*.a.example\", b.example ]\n  addresses: [ 10.1.2.3/8, \"fd00::1\" ]\n"
+		     "  ports: [ { number: 80, name: http, protocol: http, targetPort: 8080 } ]\n  resolution: STATIC\n"
+		     "  location: MESH_INTERNAL\n  endpoints: [ { address: 1.2.3.4, ports: { http: 1 } } ]\n"
+		     "  exportTo: [ \".\" ]\n")
 			->spec.service_entry;
 	char text[CIDR_TEXT_MAX];
 	assert_string_equal(cidr_text(&s->addresses.v[0], text), "10.0.0.0/8");
@@ -239,18 +254,23 @@ static void test_service_entry_bad_is_refused(void **state)
 	bad(SERVICE_ENTRY "  hosts: []\n", "spec.hosts: is empty");
 	bad(SERVICE_ENTRY "  hosts: [ \"*\" ]\n" PORT, "spec.hosts[0]: \"*\" matches every host");
 	bad(SERVICE_ENTRY "  hosts: [ \"a.*.b\" ]\n" PORT, "has a \"*\" that is not its whole first label");
-	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  addresses: [ 10.0.0.0/33 ]\n" PORT, "\"10.0.0.0/33\" is not an IP address or range");
+	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  addresses: [ 10.0.0.0/33 ]\n" PORT,
+	    "\"10.0.0.0/33\" is not an IP address or range");
 	bad(SERVICE_ENTRY "  hosts: [ \"*.b\" ]\n  resolution: DNS\n" PORT, "cannot be looked up in DNS");
-	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  endpoints: [ { address: 1.2.3.4 } ]\n" PORT, "has no meaning with resolution NONE");
+	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  endpoints: [ { address: 1.2.3.4 } ]\n" PORT,
+	    "has no meaning with resolution NONE");
 	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  resolution: STATIC\n  endpoints: [ { address: c.d } ]\n" PORT,
 	    "spec.endpoints[0].address: \"c.d\" is not an IP address, as resolution STATIC needs");
-	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  resolution: DNS\n  endpoints: [ { address: c.d, ports: { x: 1 } } ]\n" PORT,
+	bad(SERVICE_ENTRY
+	    "  hosts: [ a.b ]\n  resolution: DNS\n  endpoints: [ { address: c.d, ports: { x: 1 } } ]\n" PORT,
 	    "\"x\" is not the name of a port of this entry");
 	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  resolution: STATIC\n  endpoints: [ { address: 1.2.3.4 } ]\n"
 			  "  workloadSelector: { labels: { a: b } }\n" PORT,
 	    "cannot be together with workloadSelector");
-	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  ports: [ { number: 80, name: a }, { number: 80, name: b } ]\n", "80 is used twice");
-	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  ports: [ { number: 80, name: a, protocol: FOO } ]\n", "\"FOO\" is not one of TCP");
+	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  ports: [ { number: 80, name: a }, { number: 80, name: b } ]\n",
+	    "80 is used twice");
+	bad(SERVICE_ENTRY "  hosts: [ a.b ]\n  ports: [ { number: 80, name: a, protocol: FOO } ]\n",
+	    "\"FOO\" is not one of TCP");
 }
 
 static void test_destination_rule_is_decoded(void **state)
@@ -258,9 +278,11 @@ static void test_destination_rule_is_decoded(void **state)
 	(void)state;
 	const struct traffic_policy *t =
 		good(RULE "  host: a\n  trafficPolicy:\n    loadBalancer: { simple: LEAST_CONN }\n"
-			  "    connectionPool: { tcp: { connectTimeout: 250ms, tcpKeepalive: { time: 1h30m, probes: 3 } } }\n"
+			  "    connectionPool: { tcp: { connectTimeout: 250ms, tcpKeepalive: { time: 1h30m, probes: 3 "
+			  "} } }\n"
 			  "    outlierDetection: { consecutive5xxErrors: 0, interval: 0.5s }\n"
-			  "    portLevelSettings: [ { port: { number: 80 }, loadBalancer: { consistentHash: { useSourceIp: true } } } ]\n"
+			  "    portLevelSettings: [ { port: { number: 80 }, loadBalancer: { consistentHash: { "
+			  "useSourceIp: true } } } ]\n"
 			  "  subsets: [ { name: v1, labels: { version: v1 } } ]\n")
 			->spec.destination_rule->traffic_policy;
 	assert_int_equal(t->load_balancer->simple, SIMPLE_LB_LEAST_REQUEST);
@@ -283,16 +305,20 @@ static void test_destination_rule_bad_is_refused(void **state)
 	bad(POLICY("{ connectionPool: { tcp: { connectTimeout: 2x } } }"),
 	    "6: spec.trafficPolicy.connectionPool.tcp.connectTimeout: \"2x\" is not a duration");
 	bad(POLICY("{ connectionPool: { tcp: { connectTimeout: 10 } } }"), "connectTimeout: 10 is not a duration");
-	bad(POLICY("{ connectionPool: { tcp: { connectTimeout: 10us } } }"), "\"10us\" is too short; at least 1ms is needed");
+	bad(POLICY("{ connectionPool: { tcp: { connectTimeout: 10us } } }"),
+	    "\"10us\" is too short; at least 1ms is needed");
 	bad(POLICY("{ loadBalancer: { simple: ROUNDROBIN } }"), "did you mean \"ROUND_ROBIN\"?");
-	bad(POLICY("{ loadBalancer: { simple: RANDOM, consistentHash: { useSourceIp: true } } }"), "cannot be together with \"simple\"");
+	bad(POLICY("{ loadBalancer: { simple: RANDOM, consistentHash: { useSourceIp: true } } }"),
+	    "cannot be together with \"simple\"");
 	bad(POLICY("{ loadBalancer: { consistentHash: {} } }"), "needs one of httpHeaderName");
 	bad(POLICY("{ loadBalancer: { localityLbSetting: { distribute: [ { from: a, to: { b: 60, c: 50 } } ] } } }"),
 	    "the weights sum up to 110, not 100");
-	bad(POLICY("{ loadBalancer: { localityLbSetting: { failover: [ { from: a, to: a } ] } } }"), "from \"a\" to itself");
+	bad(POLICY("{ loadBalancer: { localityLbSetting: { failover: [ { from: a, to: a } ] } } }"),
+	    "from \"a\" to itself");
 	bad(POLICY("{ outlierDetection: { maxEjectionPercent: 101 } }"), "101 is out of range (0 to 100)");
 	bad(POLICY("{ tls: { mode: MUTUAL } }"), "needs clientCertificate and privateKey");
-	bad(POLICY("{ portLevelSettings: [ { loadBalancer: {} } ] }"), "spec.trafficPolicy.portLevelSettings[0].port: is required");
+	bad(POLICY("{ portLevelSettings: [ { loadBalancer: {} } ] }"),
+	    "spec.trafficPolicy.portLevelSettings[0].port: is required");
 	bad(RULE "  host: a\n  subsets: [ { name: a }, { name: a } ]\n", "\"a\" is there twice");
 }
 
@@ -317,16 +343,19 @@ static void test_peer_authentication_bad_is_refused(void **state)
 	bad(PEER "  mtls: STRICT", "spec.mtls: \"STRICT\" is a string; an object is needed");
 	bad(PEER "  portLevelMtls: { 80: {} }", "needs a selector with matchLabels");
 	bad(PEER "  selector: { matchLabels: { a: b } }\n  portLevelMtls: { http: {} }", "key \"http\" is not a port");
-	bad(PEER "  selector: { matchLabels: { a: b } }\n  portLevelMtls: { 80: {}, \"080\": {} }", "port 80 is there twice");
+	bad(PEER "  selector: { matchLabels: { a: b } }\n  portLevelMtls: { 80: {}, \"080\": {} }",
+	    "port 80 is there twice");
 }
 
 static void test_authorization_policy_is_decoded(void **state)
 {
 	(void)state;
 	const struct authorization_policy_spec *a =
-		good(AUTHZ "  action: DENY\n  rules:\n  - from: [ { source: { ipBlocks: [ 10.0.0.0/8 ], notPrincipals: [ a/b ] } } ]\n"
-			   "    to: [ { operation: { ports: [ \"80\" ], paths: [ \"/a/{*}\", \"/b/{**}\", \"/c*\" ] } } ]\n"
-			   "    when: [ { key: destination.port, notValues: [ \"81\" ] } ]\n  - {}\n")
+		good(AUTHZ
+		     "  action: DENY\n  rules:\n  - from: [ { source: { ipBlocks: [ 10.0.0.0/8 ], notPrincipals: [ a/b "
+		     "] } } ]\n"
+		     "    to: [ { operation: { ports: [ \"80\" ], paths: [ \"/a/{*}\", \"/b/{**}\", \"/c*\" ] } } ]\n"
+		     "    when: [ { key: destination.port, notValues: [ \"81\" ] } ]\n  - {}\n")
 			->spec.authorization_policy;
 	assert_int_equal(a->action, AUTHZ_DENY);
 	assert_int_equal(a->rules.n, 2);
@@ -349,9 +378,11 @@ static void test_authorization_policy_bad_is_refused(void **state)
 	bad(RULES("{ from: [ { source: { principals: [ \"\" ] } } ] }"), "source.principals[0]: \"\" is empty");
 	bad(RULES("{ from: [ { source: { principals: [ \"spiffe://a/b\" ] } } ] }"), "write it without");
 	bad(RULES("{ from: [ { source: { ipBlocks: [ 10.0.0.0/99 ] } } ] }"), "is not an IP address or range");
-	bad(RULES("{ from: [ { source: { serviceAccounts: [ a ], principals: [ b ] } } ] }"), "cannot be together with principals");
+	bad(RULES("{ from: [ { source: { serviceAccounts: [ a ], principals: [ b ] } } ] }"),
+	    "cannot be together with principals");
 	bad(RULES("{ to: [ { operation: {} } ] }"), "spec.rules[0].to[0].operation: is empty");
-	bad(RULES("{ to: [ { operation: { ports: [ 80 ] } } ] }"), "ports[0]: 80 is a number; a string is needed: put it in quotes");
+	bad(RULES("{ to: [ { operation: { ports: [ 80 ] } } ] }"),
+	    "ports[0]: 80 is a number; a string is needed: put it in quotes");
 	bad(RULES("{ to: [ { operation: { ports: [ \"70000\" ] } } ] }"), "\"70000\" is not a port (1 to 65535)");
 	bad(RULES("{ to: [ { operation: { paths: [ \"/a{*}\" ] } } ] }"), "is not {*} or {**} as a whole segment");
 	bad(RULES("{ when: [ { key: foo, values: [ a ] } ] }"), "\"foo\" is not an attribute");
@@ -361,7 +392,8 @@ static void test_authorization_policy_bad_is_refused(void **state)
 	bad(RULES("~"), "spec.rules[0]: is nothing; an object is needed");
 	bad(AUTHZ "  action: CUSTOM\n  rules: [ {} ]\n", "spec.provider: is required when the action is CUSTOM");
 	bad(AUTHZ "  provider: { name: x }\n", "spec.provider: needs action: CUSTOM");
-	bad(AUTHZ "  selector: {}\n  targetRefs: [ { kind: Gateway, name: g } ]\n", "cannot be together with \"selector\"");
+	bad(AUTHZ "  selector: {}\n  targetRefs: [ { kind: Gateway, name: g } ]\n",
+	    "cannot be together with \"selector\"");
 }
 
 /* In a policy an unknown field could be the one that refuses: "acton: DENY" would be an ALLOW. */
@@ -398,9 +430,10 @@ static void test_mesh_config_has_defaults(void **state)
 static void test_mesh_config_is_decoded(void **state)
 {
 	(void)state;
-	const struct mesh_config_spec *m = mesh("trustDomain: td.example\noutboundTrafficPolicy: { mode: REGISTRY_ONLY }\n"
-						"defaultConfig: { a: { b: 1 } }\nextensionProviders: [ { name: x } ]\n"
-						"weft: { sameNode: mtls, certificates: { ttl: 1h, keyType: RSA-2048 }, dns: { ttl: 5s } }\n");
+	const struct mesh_config_spec *m =
+		mesh("trustDomain: td.example\noutboundTrafficPolicy: { mode: REGISTRY_ONLY }\n"
+		     "defaultConfig: { a: { b: 1 } }\nextensionProviders: [ { name: x } ]\n"
+		     "weft: { sameNode: mtls, certificates: { ttl: 1h, keyType: RSA-2048 }, dns: { ttl: 5s } }\n");
 	one_has_no_problem(&one);
 	assert_string_equal(m->trust_domain, "td.example");
 	assert_int_equal(m->outbound_traffic_policy->mode, OUTBOUND_MODE_REGISTRY_ONLY);
@@ -441,9 +474,10 @@ static void test_documents_are_cut_at_separators(void **state)
 {
 	(void)state;
 	one_done(&one);
-	one_decode(&one, "a.yaml", "# nothing\n--- # also nothing\n\n---\napiVersion: v1\nkind: Namespace\nmetadata: { name: a }\n"
-				   "--- {apiVersion: v1, kind: Namespace, metadata: {name: b}}\n---\r\napiVersion: v1\r\n"
-				   "kind: Namespace\r\nmetadata: { name: c, annotations: { x: \"--- no\" } }\r\n---");
+	one_decode(&one, "a.yaml",
+		   "# nothing\n--- # also nothing\n\n---\napiVersion: v1\nkind: Namespace\nmetadata: { name: a }\n"
+		   "--- {apiVersion: v1, kind: Namespace, metadata: {name: b}}\n---\r\napiVersion: v1\r\n"
+		   "kind: Namespace\r\nmetadata: { name: c, annotations: { x: \"--- no\" } }\r\n---");
 	assert_int_equal(one.count, 3);
 	one_has_no_problem(&one);
 	assert_string_equal(one.docs[0].resources[0]->origin, "a.yaml:5");

@@ -48,7 +48,8 @@ static void test_virtual_service_is_decoded(void **state)
 	(void)state;
 	const struct vs_route *r =
 		good(ROUTES "  - match: [ { headers: { x-a: { regex: \"b|c\" }, x-b: {} }, uri: { prefix: /p } } ]\n"
-			    "    route: [ { destination: { host: a, subset: v1 }, weight: 9 }, { destination: { host: b.c } } ]\n"
+			    "    route: [ { destination: { host: a, subset: v1 }, weight: 9 }, { destination: { host: "
+			    "b.c } } ]\n"
 			    "    timeout: 0s\n    retries: { perTryTimeout: 250ms }\n"
 			    "    fault: { abort: { httpStatus: 503, percentage: { value: 0.5 } } }\n")
 			->spec.virtual_service->http.v;
@@ -69,7 +70,8 @@ static void test_virtual_service_bad_is_refused(void **state)
 	bad(ROUTES "  - route: [ { destination: { host: a } } ]\n    retries: { perTryTimeout: 2x }\n",
 	    "8: spec.http[0].retries.perTryTimeout: \"2x\" is not a duration");
 	bad(ROUTES "  - match: []\n", "spec.http[0]: needs one of route, redirect, directResponse, delegate");
-	bad(ROUTES "  - { route: [ { destination: { host: a } } ], redirect: { uri: / } }\n", "cannot be together with \"route\"");
+	bad(ROUTES "  - { route: [ { destination: { host: a } } ], redirect: { uri: / } }\n",
+	    "cannot be together with \"route\"");
 	bad(ROUTES "  - route: [ { destination: { host: a } }, { destination: { host: b } } ]\n", "without any weight");
 	bad(ROUTES "  - route: [ { weight: 1 } ]\n", "spec.http[0].route[0].destination: is required");
 	bad(ROUTES "  - { match: [ { uri: { exact: a, prefix: b } } ], route: [ { destination: { host: a } } ] }\n",
@@ -83,12 +85,15 @@ static void test_virtual_service_regexes_are_checked(void **state)
 #define RULE(text) ROUTES "  - { " text ", route: [ { destination: { host: a } } ] }\n"
 	good(RULE("match: [ { uri: { regex: '/a/[0-9]+' }, headers: { x: { regex: 'EU|UK' } } } ]"));
 	bad(RULE("match: [ { uri: { regex: '/a(' } } ]"), "7: spec.http[0].match[0].uri.regex: regex \"/a(\"");
-	bad(RULE("match: [ { headers: { x-a: { regex: '(?=a)' } } } ]"), "spec.http[0].match[0].headers.x-a.regex: regex \"(?=a)\"");
+	bad(RULE("match: [ { headers: { x-a: { regex: '(?=a)' } } } ]"),
+	    "spec.http[0].match[0].headers.x-a.regex: regex \"(?=a)\"");
 	bad(RULE("match: [ { queryParams: { a: { regex: '[' } } } ]"), "queryParams.a.regex: regex \"[\"");
 	bad(RULE("corsPolicy: { allowOrigins: [ { regex: '*' } ] }"), "corsPolicy.allowOrigins[0].regex: regex \"*\"");
 	good(RULE("rewrite: { uriRegexRewrite: { match: '/(a)', rewrite: '/\\1' } }"));
-	bad(RULE("rewrite: { uriRegexRewrite: { match: '/a)', rewrite: '/' } }"), "uriRegexRewrite.match: regex \"/a)\"");
-	bad(RULE("rewrite: { uriRegexRewrite: { match: '/(a)', rewrite: '/\\2' } }"), "uriRegexRewrite.match: substitution \"/\\2\"");
+	bad(RULE("rewrite: { uriRegexRewrite: { match: '/a)', rewrite: '/' } }"),
+	    "uriRegexRewrite.match: regex \"/a)\"");
+	bad(RULE("rewrite: { uriRegexRewrite: { match: '/(a)', rewrite: '/\\2' } }"),
+	    "uriRegexRewrite.match: substitution \"/\\2\"");
 #undef RULE
 }
 
@@ -100,35 +105,43 @@ static void test_gateway_is_checked(void **state)
 			     "    tls: { mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_2 } } ]\n")
 			->spec.gateway;
 	assert_int_equal(g->servers.v[0].tls->min_protocol_version, TLS_VERSION_1_2);
-	bad(GATEWAY "{ port: { number: 443, protocol: HTTPS }, hosts: [ a ] } ]\n", "spec.servers[0].tls: is required for protocol HTTPS");
-	bad(GATEWAY "{ port: { number: 443, protocol: HTTPS }, hosts: [ a ], tls: { mode: SIMPLE } } ]\n", "needs credentialName");
-	bad(GATEWAY "{ port: { number: 443, protocol: https }, hosts: [ a ] } ]\n", "\"https\" is not one of HTTP, HTTPS");
+	bad(GATEWAY "{ port: { number: 443, protocol: HTTPS }, hosts: [ a ] } ]\n",
+	    "spec.servers[0].tls: is required for protocol HTTPS");
+	bad(GATEWAY "{ port: { number: 443, protocol: HTTPS }, hosts: [ a ], tls: { mode: SIMPLE } } ]\n",
+	    "needs credentialName");
+	bad(GATEWAY "{ port: { number: 443, protocol: https }, hosts: [ a ] } ]\n",
+	    "\"https\" is not one of HTTP, HTTPS");
 	bad(GATEWAY "{ hosts: [ a ] } ]\n", "spec.servers[0].port: is required");
 }
 
 static void test_request_authentication_is_checked(void **state)
 {
 	(void)state;
-	const struct jwt_rule_spec *r = good(JWT "{ issuer: a, jwksUri: \"https://a/b\", outputClaimToHeaders: [ { header: h, claim: c } ] } ]\n")
-					   ->spec.request_authentication->jwt_rules.v;
+	const struct jwt_rule_spec *r =
+		good(JWT
+		     "{ issuer: a, jwksUri: \"https://a/b\", outputClaimToHeaders: [ { header: h, claim: c } ] } ]\n")
+			->spec.request_authentication->jwt_rules.v;
 	assert_string_equal(r->output_claim_to_headers.v[0].claim, "c");
 	bad(JWT "{ jwksUri: \"https://a/b\" } ]\n", "spec.jwtRules[0].issuer: is required");
 	bad(JWT "{ issuer: a, jwksUri: \"ftp://a/b\" } ]\n", "is not an http:// or https:// URL");
-	bad(JWT "{ issuer: a, jwksUri: \"http://a/b\", jwks: x } ]\n", "spec.jwtRules[0].jwks: cannot be together with \"jwksUri\"");
+	bad(JWT "{ issuer: a, jwksUri: \"http://a/b\", jwks: x } ]\n",
+	    "spec.jwtRules[0].jwks: cannot be together with \"jwksUri\"");
 }
 
 static void test_sidecar_is_checked(void **state)
 {
 	(void)state;
 	good(HEAD("networking.istio.io/v1", "Sidecar") "  egress: [ { hosts: [ \"./*\", \"x/*.a.b\", \"~/*\" ] } ]\n");
-	bad(HEAD("networking.istio.io/v1", "Sidecar") "  egress: [ { hosts: [ a ] } ]\n", "\"a\" is not of the form namespace/host");
+	bad(HEAD("networking.istio.io/v1", "Sidecar") "  egress: [ { hosts: [ a ] } ]\n",
+	    "\"a\" is not of the form namespace/host");
 }
 
 /* The shop example, every kind of it, from the fuzzer's corpus (where one byte stands before each file). */
 static void test_shop_example_loads_without_a_problem(void **state)
 {
-	static const char *const files[] = { "00-workloads.yaml", "10-mesh.yaml", "11-mtls.yaml", "12-authorization.yaml",
-					     "20-traffic.yaml",	  "30-edge.yaml", "40-filters-telemetry.yaml" };
+	static const char *const files[] = { "00-workloads.yaml",	 "10-mesh.yaml",    "11-mtls.yaml",
+					     "12-authorization.yaml",	 "20-traffic.yaml", "30-edge.yaml",
+					     "40-filters-telemetry.yaml" };
 	size_t resources = 0;
 	(void)state;
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
@@ -154,12 +167,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_teardown(name, done)
-		T(test_virtual_service_is_decoded),
-		T(test_virtual_service_bad_is_refused),
-		T(test_virtual_service_regexes_are_checked),
-		T(test_gateway_is_checked),
-		T(test_request_authentication_is_checked),
-		T(test_sidecar_is_checked),
+		T(test_virtual_service_is_decoded),	      T(test_virtual_service_bad_is_refused),
+		T(test_virtual_service_regexes_are_checked),  T(test_gateway_is_checked),
+		T(test_request_authentication_is_checked),    T(test_sidecar_is_checked),
 		T(test_shop_example_loads_without_a_problem),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

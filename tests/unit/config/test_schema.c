@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "agent/config/kinds.h"
 #include "agent/base/mem.h"
+#include "agent/config/kinds.h"
 
 enum { ANY_SIZE = 0, LIST_SIZE = sizeof(struct string_list), SEEN_MAX = 500 };
 
@@ -74,7 +74,8 @@ static void check_member(const struct schema *s, const struct field *f)
 {
 	assert_true(f->type < ARRAY_SIZE(sizes));
 	if (f->size != sizes[f->type])
-		fail_msg("%s.%s: member has %u bytes, its type %zu", s->name, f->name ? f->name : "?", f->size, sizes[f->type]);
+		fail_msg("%s.%s: member has %u bytes, its type %zu", s->name, f->name ? f->name : "?", f->size,
+			 sizes[f->type]);
 	assert_true(f->offset + f->size <= s->size);
 }
 

@@ -75,14 +75,36 @@ static void test_plain_words_follow_kubernetes(void **state)
 		const char *word;
 		enum node_type type;
 	} words[] = {
-		{ "yes", NODE_BOOL },	  { "NO", NODE_BOOL },	      { "on", NODE_BOOL },     { "y", NODE_BOOL },
-		{ "true", NODE_BOOL },	  { "tRue", NODE_STRING },    { "\"yes\"", NODE_STRING }, { "~", NODE_NULL },
-		{ "null", NODE_NULL },	  { "", NODE_NULL },	      { "12", NODE_INT },	  { "-0x1F", NODE_INT },
-		{ "0o17", NODE_INT },	  { "017", NODE_INT },	      { "0b101", NODE_INT },	  { "1_000", NODE_INT },
-		{ "08", NODE_DOUBLE },	  { "1.5", NODE_DOUBLE },     { "1e3", NODE_DOUBLE },	  { ".inf", NODE_DOUBLE },
-		{ "10.0.0.1", NODE_STRING }, { "1.2.3", NODE_STRING }, { "10s", NODE_STRING },	  { "-", NODE_STRING },
-		{ "2001-01-01", NODE_STRING }, { "nan", NODE_STRING }, { "0x", NODE_STRING },	  { "infinity", NODE_STRING },
-		{ "1:30", NODE_STRING },  { "99999999999999999999", NODE_DOUBLE },
+		{ "yes", NODE_BOOL },
+		{ "NO", NODE_BOOL },
+		{ "on", NODE_BOOL },
+		{ "y", NODE_BOOL },
+		{ "true", NODE_BOOL },
+		{ "tRue", NODE_STRING },
+		{ "\"yes\"", NODE_STRING },
+		{ "~", NODE_NULL },
+		{ "null", NODE_NULL },
+		{ "", NODE_NULL },
+		{ "12", NODE_INT },
+		{ "-0x1F", NODE_INT },
+		{ "0o17", NODE_INT },
+		{ "017", NODE_INT },
+		{ "0b101", NODE_INT },
+		{ "1_000", NODE_INT },
+		{ "08", NODE_DOUBLE },
+		{ "1.5", NODE_DOUBLE },
+		{ "1e3", NODE_DOUBLE },
+		{ ".inf", NODE_DOUBLE },
+		{ "10.0.0.1", NODE_STRING },
+		{ "1.2.3", NODE_STRING },
+		{ "10s", NODE_STRING },
+		{ "-", NODE_STRING },
+		{ "2001-01-01", NODE_STRING },
+		{ "nan", NODE_STRING },
+		{ "0x", NODE_STRING },
+		{ "infinity", NODE_STRING },
+		{ "1:30", NODE_STRING },
+		{ "99999999999999999999", NODE_DOUBLE },
 	};
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (words[i].word[0] != '-' || words[i].word[1])
@@ -134,8 +156,9 @@ static void test_duplicate_key_is_refused_with_both_lines(void **state)
 static void test_aliases_and_merge_keys_are_resolved(void **state)
 {
 	struct fixture *f = *state;
-	assert_int_equal(yaml(f, "base: &b { x: 1, w: 2 }\nuse: { <<: *b, w: 3 }\nlist: { <<: [ *b, { z: 4 } ], x: 9 }\n"
-				 "same: *b"),
+	assert_int_equal(yaml(f,
+			      "base: &b { x: 1, w: 2 }\nuse: { <<: *b, w: 3 }\nlist: { <<: [ *b, { z: 4 } ], x: 9 }\n"
+			      "same: *b"),
 			 0);
 	const struct node *use = node_get(f->root, "use"), *list = node_get(f->root, "list");
 	assert_int_equal(node_get(use, "x")->i, 1);
@@ -156,8 +179,8 @@ static void test_alias_bomb_is_refused(void **state)
 	struct sb sb = { 0 };
 	sb_add(&sb, "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
 	for (int i = 1; i < 30; i++)
-		sb_addf(&sb, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1, i - 1, i - 1, i - 1,
-			i - 1, i - 1, i - 1);
+		sb_addf(&sb, "a%d: &a%d [*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d,*a%d]\n", i, i, i - 1, i - 1, i - 1, i - 1,
+			i - 1, i - 1, i - 1, i - 1);
 	refused(f, yaml(f, sb.p), 6, "aliases expand to more than 100000 values");
 	sb_done(&sb);
 }
@@ -224,7 +247,9 @@ static void test_empty_document_is_nothing(void **state)
 static void test_json_strings_and_numbers(void **state)
 {
 	struct fixture *f = *state;
-	assert_int_equal(json(f, "{\"a\": \"\\u00e9\\n\\/\\\"\\ud83d\\ude00\",\t\"b\": -12, \"c\": 1.5e3, \"d\": [true, null]}"), 0);
+	assert_int_equal(
+		json(f, "{\"a\": \"\\u00e9\\n\\/\\\"\\ud83d\\ude00\",\t\"b\": -12, \"c\": 1.5e3, \"d\": [true, null]}"),
+		0);
 	assert_string_equal(node_get_text(f->root, "a"), "\xc3\xa9\n/\"\xf0\x9f\x98\x80");
 	assert_int_equal(node_get(f->root, "b")->i, -12);
 	assert_true(node_get(f->root, "c")->d == 1500);
@@ -234,9 +259,11 @@ static void test_json_strings_and_numbers(void **state)
 static void test_json_malformed_is_refused(void **state)
 {
 	struct fixture *f = *state;
-	static const char *const bad[] = { "{",	   "{\"a\"}", "{\"a\":}", "[1,]",      "{\"a\":1,}", "01",     "-",	    "1 2",
-					   "tru",  "\"a",     "\"\\q\"",  "\"\\ud800\"", "\"\\u0000\"", "\"\xff\"", "\"\n\"", "1e999x",
-					   "{a:1}", "[1 2]",  "\"\\u12\"", "99999999999999999999", "nullx" };
+	static const char *const bad[] = { "{",	      "{\"a\"}",     "{\"a\":}",    "[1,]",	 "{\"a\":1,}",
+					   "01",      "-",	     "1 2",	    "tru",	 "\"a",
+					   "\"\\q\"", "\"\\ud800\"", "\"\\u0000\"", "\"\xff\"",	 "\"\n\"",
+					   "1e999x",  "{a:1}",	     "[1 2]",	    "\"\\u12\"", "99999999999999999999",
+					   "nullx" };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		if (json(f, bad[i]) != -EINVAL)
 			fail_msg("accepted: %s", bad[i]);

@@ -60,7 +60,8 @@ static int on_teardown(void **state)
 static void script(const char *code)
 {
 	f->scripts = reallocarray(f->scripts, f->script_count + 1, sizeof(*f->scripts));
-	f->scripts[f->script_count++] = (struct lua_script){ .name = strdup("EnvoyFilter/shop/s[0]"), .code = strdup(code) };
+	f->scripts[f->script_count++] =
+		(struct lua_script){ .name = strdup("EnvoyFilter/shop/s[0]"), .code = strdup(code) };
 	http_filters_seal(f);
 }
 
@@ -86,8 +87,8 @@ static struct exchange *start(const char *request)
 static const char *says(const char *expression)
 {
 	char code[4096];
-	snprintf(code, sizeof(code),
-		 "function envoy_on_request(h) h:respond({[':status']='200'}, tostring(%s)) end", expression);
+	snprintf(code, sizeof(code), "function envoy_on_request(h) h:respond({[':status']='200'}, tostring(%s)) end",
+		 expression);
 	only(code);
 	struct exchange *x = start("GET /p?q=1\nx-a: 1\nx-a: 2\nuser-agent: u");
 	fake_exchange_free(x);
@@ -125,7 +126,8 @@ static void test_headers(void **state)
 		{ "h:headers():getAtIndex('x-a', 2)", "nil" },
 		{ "h:headers():getNumValues('x-a')", "2" },
 		{ "h:headers():getNumValues('x-b')", "0" },
-		{ "(function() local t = '' for k, v in pairs(h:headers()) do t = t .. k .. '=' .. v .. ' ' end return t end)()",
+		{ "(function() local t = '' for k, v in pairs(h:headers()) do t = t .. k .. '=' .. v .. ' ' end return "
+		  "t end)()",
 		  ":authority=shop.example :path=/p?q=1 :method=GET :scheme=http x-a=1 x-a=2 user-agent=u " },
 		{ "(function() local t = 0 for k, v in pairs({1, 2, a = 3}) do t = t + v end return t end)()", "6" },
 	};
@@ -136,8 +138,10 @@ static void test_headers(void **state)
 static void test_changing_headers(void **state)
 {
 	(void)state;
-	script("function envoy_on_request(h) local t = h:headers() t:add('X-New', 'a') t:add('x-new', 'b') t:replace('x-a', '9') "
-	       "t:remove('user-agent') t:remove('content-length') t:add('content-length', '5') t:add('transfer-encoding', 'chunked') "
+	script("function envoy_on_request(h) local t = h:headers() t:add('X-New', 'a') t:add('x-new', 'b') "
+	       "t:replace('x-a', '9') "
+	       "t:remove('user-agent') t:remove('content-length') t:add('content-length', '5') "
+	       "t:add('transfer-encoding', 'chunked') "
 	       "t:replace(':path', '/other/../new?z=2') t:replace(':authority', 'else.example') end");
 	struct exchange *x = start("GET /p\nx-a: 1\nx-a: 2\nuser-agent: u");
 	assert_false(answer.given);
@@ -152,12 +156,15 @@ static void test_changing_headers(void **state)
 static void test_values_that_would_break_a_message(void **state)
 {
 	(void)state;
-	static const char *const bad[] = { "t:add('x', 'a\\r\\nb: c')",	   "t:add('x y', '1')",	     "t:add('', '1')",
-					   "t:replace(':path', '/a b')",   "t:replace(':path', 'a')", "t:replace(':method', 'A B')",
-					   "t:replace(':authority', '')", "t:add('x', 'a\\0b')",	     "t:replace(':other', 'x')" };
+	static const char *const bad[] = {
+		"t:add('x', 'a\\r\\nb: c')",   "t:add('x y', '1')",	  "t:add('', '1')",
+		"t:replace(':path', '/a b')",  "t:replace(':path', 'a')", "t:replace(':method', 'A B')",
+		"t:replace(':authority', '')", "t:add('x', 'a\\0b')",	  "t:replace(':other', 'x')"
+	};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		char code[256];
-		snprintf(code, sizeof(code), "function envoy_on_request(h) local t = h:headers() t:add('y', '1') %s t:add('z', '1') end",
+		snprintf(code, sizeof(code),
+			 "function envoy_on_request(h) local t = h:headers() t:add('y', '1') %s t:add('z', '1') end",
 			 bad[i]);
 		only(code);
 		struct exchange *x = start("GET /p");
@@ -185,7 +192,8 @@ static void test_body(void **state)
 		fake_exchange_free(x);
 
 		fake_body = "";
-		only("function envoy_on_request(h) assert(h:body() == nil) assert(h:body() == nil) h:headers():add('x-seen', 'yes') end");
+		only("function envoy_on_request(h) assert(h:body() == nil) assert(h:body() == nil) "
+		     "h:headers():add('x-seen', 'yes') end");
 		x = start("POST /");
 		if (late)
 			fake_body_deliver();
@@ -210,7 +218,8 @@ static void test_other_calls(void **state)
 {
 	(void)state;
 	assert_string_equal(says("h:base64Escape('')"), "");
-	assert_string_equal(says("h:base64Escape('f') .. h:base64Escape('fo') .. h:base64Escape('foo')"), "Zg==Zm8=Zm9v");
+	assert_string_equal(says("h:base64Escape('f') .. h:base64Escape('fo') .. h:base64Escape('foo')"),
+			    "Zg==Zm8=Zm9v");
 	assert_string_equal(says("h:metadata():get('k')"), "nil");
 	assert_string_equal(says("h:streamInfo():protocol()"), "HTTP/1.1");
 	assert_string_equal(says("h:streamInfo():downstreamDirectRemoteAddress()"), "10.7.0.1:40000");
@@ -218,7 +227,8 @@ static void test_other_calls(void **state)
 	assert_string_equal(says("h:connection():ssl()"), "nil");
 	assert_true(strtod(says("h:timestamp()"), NULL) > 1.6e12);
 	assert_true(strtod(says("h:timestamp(EnvoyTimestampResolution.MICROSECOND)"), NULL) > 1.6e15);
-	assert_string_equal(says("(function() local d = h:streamInfo():dynamicMetadata() d:set('f', 'k', {1, 2}) d:set('f', 'l', 'v') "
+	assert_string_equal(says("(function() local d = h:streamInfo():dynamicMetadata() d:set('f', 'k', {1, 2}) "
+				 "d:set('f', 'l', 'v') "
 				 "return d:get('f').k[2] .. d:get('f').l .. tostring(d:get('g')) end)()"),
 			    "2vnil");
 	only("function envoy_on_request(h) h:logInfo('one\\ntwo') h:logErr('three') h:logTrace('four') end");
@@ -239,7 +249,8 @@ static void test_other_calls(void **state)
 static void test_respond_ends_the_script(void **state)
 {
 	(void)state;
-	script("function envoy_on_request(h) pcall(function() h:respond({[':status']=418, ['X-H']={'a', 'b'}, ['set-cookie']='c', "
+	script("function envoy_on_request(h) pcall(function() h:respond({[':status']=418, ['X-H']={'a', 'b'}, "
+	       "['set-cookie']='c', "
 	       "['content-length']='9'}) end) h:headers():add('never', '1') end");
 	script("function envoy_on_request(h) h:headers():add('second', '1') end");
 	struct exchange *x = start("GET /");
@@ -256,14 +267,28 @@ static void test_errors_let_the_request_go_on(void **state)
 {
 	(void)state;
 	static const char *const bad[] = {
-		"error('x')", "error({})", "local a = nil .. 'x'", "h:nothing()", "h:httpCall('c', {}, '', 5)", "h:respond({}, '')",
-		"h:respond({[':status']='99'})", "coroutine.yield()", "h.headers()", "h.headers(1)", "h:headers().get(h, 'x')",
-		"coroutine.wrap(function() h:body() end)()", "setmetatable({}, {__index = function() error('deep') end}).x()",
-		"string.rep()", "('x'):rep(-1, 2, 3):bad()", "local function f() return f() + 1 end f()",
+		"error('x')",
+		"error({})",
+		"local a = nil .. 'x'",
+		"h:nothing()",
+		"h:httpCall('c', {}, '', 5)",
+		"h:respond({}, '')",
+		"h:respond({[':status']='99'})",
+		"coroutine.yield()",
+		"h.headers()",
+		"h.headers(1)",
+		"h:headers().get(h, 'x')",
+		"coroutine.wrap(function() h:body() end)()",
+		"setmetatable({}, {__index = function() error('deep') end}).x()",
+		"string.rep()",
+		"('x'):rep(-1, 2, 3):bad()",
+		"local function f() return f() + 1 end f()",
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		char code[512];
-		snprintf(code, sizeof(code), "function envoy_on_request(h) h:headers():add('before', '1') %s h:headers():add('after', '1') end",
+		snprintf(code, sizeof(code),
+			 "function envoy_on_request(h) h:headers():add('before', '1') %s h:headers():add('after', '1') "
+			 "end",
 			 bad[i]);
 		only(code);
 		memset(&fake_metrics, 0, sizeof(fake_metrics));
@@ -322,7 +347,8 @@ static void test_hostile_scripts_are_stopped_and_refused(void **state)
 		"local s = ('a'):rep(60000) return s:gsub('a*a*a*b', '')",
 		"local s = ('a'):rep(60000) for x in s:gmatch('a-a-a-a-b') do end",
 		"local s = ('('):rep(100000) while true do s:match('%b()') end",
-		"local t = {} for i = 1, 60000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) end",
+		"local t = {} for i = 1, 60000 do t[i] = i end while true do table.insert(t, 1, 1) table.remove(t, 1) "
+		"end",
 		"local t = {} for i = 1, 60000 do t[i] = i % 7 end while true do table.sort(t) end",
 		"local t = {} for i = 1, 1000 do t[i] = i end table.sort(t, function() while true do end end)",
 		"while true do local s = ('x'):rep(900000) end",
@@ -332,7 +358,8 @@ static void test_hostile_scripts_are_stopped_and_refused(void **state)
 		"while true do coroutine.wrap(function() while true do end end)() end",
 		"while true do local c = coroutine.create(function() while true do end end) coroutine.resume(c) end",
 		"local function f(n) return pcall(f, n) end while true do f(1) end",
-		"local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) while true do pcall(function() return t[1] end) end",
+		"local t = setmetatable({}, {__index = function(t, k) return t[k + 1] end}) while true do "
+		"pcall(function() return t[1] end) end",
 		"while true do ('x'):gsub('x', function() while true do end end) end",
 		"local s = ('x'):rep(400000) while true do s:upper() end",
 		"while true do h:headers():add('x-many', ('v'):rep(1000)) end",
@@ -359,9 +386,11 @@ static void test_hostile_scripts_are_stopped_and_refused(void **state)
 static void test_what_is_not_there(void **state)
 {
 	(void)state;
-	static const char *const names[] = { "io", "os", "require", "package", "ffi", "debug", "jit", "load", "loadstring", "loadfile",
-					     "dofile", "newproxy", "setfenv", "getfenv", "collectgarbage", "module", "rawset", "_G",
-					     "string.dump", "gcinfo", "table.foreach" };
+	static const char *const names[] = { "io",	     "os",	 "require", "package",	   "ffi",
+					     "debug",	     "jit",	 "load",    "loadstring",  "loadfile",
+					     "dofile",	     "newproxy", "setfenv", "getfenv",	   "collectgarbage",
+					     "module",	     "rawset",	 "_G",	    "string.dump", "gcinfo",
+					     "table.foreach" };
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		assert_string_equal(says(names[i]), "nil");
 	assert_string_equal(says("getmetatable('')"), "false");
@@ -375,7 +404,8 @@ static void test_what_is_not_there(void **state)
 static void test_globals_are_the_requests_own(void **state)
 {
 	(void)state;
-	script("function envoy_on_request(h) count = (count or 0) + 1 tostring = nil h:headers():add('x-count', count .. '') kept = h end "
+	script("function envoy_on_request(h) count = (count or 0) + 1 tostring = nil h:headers():add('x-count', count "
+	       ".. '') kept = h end "
 	       "function envoy_on_response(h) h:headers():add('x-count', count .. '') "
 	       "h:headers():add('x-old', (pcall(function() return kept:headers() end)) and 'works' or 'refused') end");
 	for (size_t i = 0; i < 3; i++) {
@@ -393,7 +423,8 @@ static void test_globals_are_the_requests_own(void **state)
 static void test_response(void **state)
 {
 	(void)state;
-	script("function envoy_on_response(h) local t = h:headers() t:add('x-order', 'first') t:replace('x-status', t:get(':status')) "
+	script("function envoy_on_response(h) local t = h:headers() t:add('x-order', 'first') t:replace('x-status', "
+	       "t:get(':status')) "
 	       "t:replace(':status', '418') end");
 	script("function envoy_on_response(h) h:headers():add('x-order', 'second') pcall(function() h:body() end) "
 	       "pcall(function() h:respond({[':status']='200'}, 'x') end) for i = 1, 10 do local x = i .. '' end end");
@@ -420,7 +451,8 @@ static void test_response(void **state)
 	fake_exchange_free(x);
 
 	/* What a script answers is not shown to it again. */
-	only("function envoy_on_request(h) h:respond({[':status']='403'}) end function envoy_on_response(h) h:headers():add('x', '1') end");
+	only("function envoy_on_request(h) h:respond({[':status']='403'}) end function envoy_on_response(h) "
+	     "h:headers():add('x', '1') end");
 	x = start("GET /");
 	r = http_head_new();
 	stage_lua_response(x, r);
@@ -476,7 +508,8 @@ static void test_strings(void **state)
 		{ "('abc'):gsub('%w', function(c) if c == 'b' then return 'X' end end)", "aXc" },
 		{ "select(2, ('abc'):gsub('%w', '.'))", "3" },
 		{ "('abab'):gsub('^ab', 'x')", "xab" },
-		{ "(function() local t = {} for k, v in ('a=1, b=2'):gmatch('(%w+)=(%w+)') do t[#t + 1] = k .. v end return table.concat(t, ';') end)()",
+		{ "(function() local t = {} for k, v in ('a=1, b=2'):gmatch('(%w+)=(%w+)') do t[#t + 1] = k .. v end "
+		  "return table.concat(t, ';') end)()",
 		  "a1;b2" },
 		{ "(function() local n = 0 for x in ('abc'):gmatch('') do n = n + 1 end return n end)()", "4" },
 		{ "pcall(string.find, 'a', '[a')", "false" },
@@ -486,7 +519,8 @@ static void test_strings(void **state)
 		{ "pcall(string.gsub, 'a', 'a', '%9')", "false" },
 		{ "('x'):rep(3) .. ('%d-%s'):format(5, 'y')", "xxx5-y" },
 		{ "table.concat((function() local t = {3, 1, 2} table.sort(t) return t end)(), ',')", "1,2,3" },
-		{ "table.concat((function() local t = {3, 1, 2} table.sort(t, function(a, b) return a > b end) return t end)(), ',')",
+		{ "table.concat((function() local t = {3, 1, 2} table.sort(t, function(a, b) return a > b end) return "
+		  "t end)(), ',')",
 		  "3,2,1" },
 		{ "bit.band(12, 10)", "8" },
 		{ "select(2, xpcall(function(a) return a + 1 end, print, 1))", "2" },
@@ -524,7 +558,8 @@ static int child(void)
 	struct err err = ERR_INIT;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || sandbox_calls_restrict(&err) < 0)
 		return 2;
-	only("function envoy_on_request(h) local s = 0 for i = 1, 50000 do s = s + i % 7 end for i = 1, 300 do h:headers():get('x-a') end "
+	only("function envoy_on_request(h) local s = 0 for i = 1, 50000 do s = s + i % 7 end for i = 1, 300 do "
+	     "h:headers():get('x-a') end "
 	     "h:respond({[':status']='403'}, s .. '') end");
 	struct exchange *x = start("GET /\nx-a: 1");
 	if (!answer.given || answer.status != 403)

@@ -23,13 +23,16 @@ static struct rate_limit *limit(const char *name, uint32_t max)
 {
 	f->limits = reallocarray(f->limits, f->limit_count + 1, sizeof(*f->limits));
 	struct rate_limit *l = &f->limits[f->limit_count++];
-	*l = (struct rate_limit){ .name = strdup(name), .status = 429, .enabled = { 1000000 }, .enforced = { 1000000 } };
+	*l = (struct rate_limit){
+		.name = strdup(name), .status = 429, .enabled = { 1000000 }, .enforced = { 1000000 }
+	};
 	l->has_bucket = max > 0;
 	l->bucket = (struct token_bucket){ max, 1, 3600000 };
 	return l;
 }
 
-static struct limit_action *action(struct rate_limit *l, bool new_descriptor, enum limit_action_kind kind, const char *key)
+static struct limit_action *action(struct rate_limit *l, bool new_descriptor, enum limit_action_kind kind,
+				   const char *key)
 {
 	if (new_descriptor) {
 		l->actions = reallocarray(l->actions, l->action_count + 1, sizeof(*l->actions));
@@ -41,7 +44,8 @@ static struct limit_action *action(struct rate_limit *l, bool new_descriptor, en
 	return &to->v[to->n++];
 }
 
-static void descriptor(struct rate_limit *l, uint32_t max, const char *key, const char *value, const char *key2, const char *value2)
+static void descriptor(struct rate_limit *l, uint32_t max, const char *key, const char *value, const char *key2,
+		       const char *value2)
 {
 	l->descriptors = reallocarray(l->descriptors, l->descriptor_count + 1, sizeof(*l->descriptors));
 	struct limit_descriptor *d = &l->descriptors[l->descriptor_count++];
@@ -202,9 +206,9 @@ static void test_descriptors(void **state)
 	assert_int_equal(passes("GET /\nx-who: alice", 5), 2); /* of the default bucket, two as well */
 	assert_int_equal(passes("GET /\nx-user: a", 3), 1);    /* each value has its own; 5 are left */
 	assert_int_equal(passes("GET /\nx-user: b", 3), 1);
-	assert_int_equal(passes("GET /\nx-user: root", 9), 3); /* the exact one counts */
+	assert_int_equal(passes("GET /\nx-user: root", 9), 3);	/* the exact one counts */
 	assert_int_equal(passes("POST /\nx-who: alice", 9), 1); /* matches nothing: the default bucket's last */
-	assert_false(run("GET /\nx-user: c")); /* the default bucket is always used too */
+	assert_false(run("GET /\nx-user: c"));			/* the default bucket is always used too */
 	f->limits[0].spare_bucket = true;
 	assert_true(run("GET /\nx-user: d"));
 }
@@ -221,7 +225,8 @@ static void test_a_descriptor_needs_all_its_actions(void **state)
 	m->value = strdup("yes");
 	m->matches = calloc(1, sizeof(*m->matches));
 	m->match_count = 1;
-	m->matches[0] = (struct http_field_match){ strdup("x-m"), { .kind = HTTP_TEXT_PREFIX, .text = strdup("p") }, false };
+	m->matches[0] =
+		(struct http_field_match){ strdup("x-m"), { .kind = HTTP_TEXT_PREFIX, .text = strdup("p") }, false };
 	descriptor(l, 1, "a", "1", "m", "yes");
 	http_filters_seal(f);
 	assert_true(run("GET /\nx-a: 1\nx-m: pp"));

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The table of token buckets under a clock of the test's own. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <pthread.h>
 
 #include <cmocka.h>
 
@@ -52,8 +52,8 @@ static void test_fills_at_the_end_of_intervals(void **state)
 	static const struct {
 		uint64_t at_ms;
 		size_t allowed;
-	} rows[] = { { 0, 5 }, { 1, 0 }, { 999, 0 }, { 1000, 2 }, { 1999, 0 }, { 2500, 2 }, { 2999, 0 }, { 3000, 2 },
-		     { 60000, 5 }, { 60999, 0 }, { 61000, 2 } };
+	} rows[] = { { 0, 5 },	  { 1, 0 },    { 999, 0 },   { 1000, 2 },  { 1999, 0 }, { 2500, 2 },
+		     { 2999, 0 }, { 3000, 2 }, { 60000, 5 }, { 60999, 0 }, { 61000, 2 } };
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
 		assert_int_equal(allowed(1, &c, t + rows[i].at_ms * ms, 20), rows[i].allowed);
 }

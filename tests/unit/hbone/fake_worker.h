@@ -17,7 +17,7 @@ struct worker {
 	struct link_shard metrics;
 	struct hbone *hbone;
 	struct transports *transports;
-	struct worker_pod pod; /* each has one pod */
+	struct worker_pod pod;	   /* each has one pod */
 	struct worker_pod *beside; /* and perhaps another one on its node */
 	struct endpoint_info endpoints[8];
 	size_t endpoint_count;

@@ -218,9 +218,14 @@ static void beside_init(struct world *w, struct beside *b, const char *addr, uin
 {
 	*b = (struct beside){ .cluster = http_cluster_new(), .port = { .port = port, .app = APP_HTTP } };
 	assert_int_equal(addr_parse(addr, &b->addr), 0);
-	b->pod = (struct worker_pod){ .refs = 1, .addrs = &b->addr, .addr_count = 1, .l7_ports = &b->port,
-				      .l7_port_count = 1, .policy = &b->policy };
-	b->endpoint = (struct cluster_endpoint){ .addr = { b->addr, port }, .weight = 1, .healthy = true, .local = true };
+	b->pod = (struct worker_pod){ .refs = 1,
+				      .addrs = &b->addr,
+				      .addr_count = 1,
+				      .l7_ports = &b->port,
+				      .l7_port_count = 1,
+				      .policy = &b->policy };
+	b->endpoint =
+		(struct cluster_endpoint){ .addr = { b->addr, port }, .weight = 1, .healthy = true, .local = true };
 	w->client.beside = &b->pod;
 	w->client.on_http = on_far;
 	far_got = &b->far;
@@ -230,8 +235,8 @@ static struct transport_connect *beside_begin(struct world *w, struct beside *b,
 {
 	b->near = b->far = (struct got){ 0 };
 	w->client.http = 0;
-	struct transport_connect *c = transport_connect(&w->client, &w->client.pod, b->cluster, &b->endpoint, alpn, NULL,
-							on_connect, &b->near);
+	struct transport_connect *c = transport_connect(&w->client, &w->client.pod, b->cluster, &b->endpoint, alpn,
+							NULL, on_connect, &b->near);
 	assert_int_equal(b->near.calls, 0); /* never from inside */
 	return c;
 }

@@ -27,8 +27,8 @@
 #include "agent/model/filters.h"
 #include "agent/model/identity.h"
 #include "agent/model/plan.h"
-#include "agent/model/telemetry.h"
 #include "agent/model/policy.h"
+#include "agent/model/telemetry.h"
 
 enum { NOBODY = 65534, COOKIE = 77 };
 

@@ -26,8 +26,8 @@ struct fake_notes {
 	struct loop *loop;
 	struct sb spans;
 	size_t span_count, span_batches;
-	const char *tap;    /* a filter; NULL: nobody watches */
-	char *tap_record;   /* the last */
+	const char *tap;  /* a filter; NULL: nobody watches */
+	char *tap_record; /* the last */
 	size_t tap_records;
 };
 extern struct fake_notes fake_notes;
@@ -35,4 +35,4 @@ extern struct fake_notes fake_notes;
 int fake_setup(void **state); /* *state: struct fake */
 int fake_teardown(void **state);
 void fake_field(struct http_head *h, const char *name, const char *value); /* as it is, valid or not */
-void fake_run(unsigned int ms); /* the loop, so long */
+void fake_run(unsigned int ms);						   /* the loop, so long */

@@ -115,19 +115,37 @@ static void test_absent_values_are_dashes(void **state)
 		.request = f->request, .pod = &f->pod, .details = "", .grpc_status = -1, .start_ns = f->r.start_ns
 	};
 	static const char *const operators[] = {
-		"REQ(X)",	       "REQ()",		       "REQ",		   "RESP(X)",
-		"TRAILER(X)",	       "RESPONSE_FLAGS",       "GRPC_STATUS",	   "GRPC_STATUS_NUMBER",
-		"DURATION",	       "UPSTREAM_HOST",	       "UPSTREAM_CLUSTER", "UPSTREAM_LOCAL_ADDRESS",
-		"ROUTE_NAME",	       "VIRTUAL_HOST_NAME",    "TRACE_ID",	   "DOWNSTREAM_REMOTE_ADDRESS",
-		"DOWNSTREAM_LOCAL_PORT", "REQUEST_PRINCIPAL",  "NO_SUCH_OPERATOR", "RESPONSE_CODE_DETAILS",
-		"REQUESTED_SERVER_NAME", "CONNECTION_TERMINATION_DETAILS",
+		"REQ(X)",
+		"REQ()",
+		"REQ",
+		"RESP(X)",
+		"TRAILER(X)",
+		"RESPONSE_FLAGS",
+		"GRPC_STATUS",
+		"GRPC_STATUS_NUMBER",
+		"DURATION",
+		"UPSTREAM_HOST",
+		"UPSTREAM_CLUSTER",
+		"UPSTREAM_LOCAL_ADDRESS",
+		"ROUTE_NAME",
+		"VIRTUAL_HOST_NAME",
+		"TRACE_ID",
+		"DOWNSTREAM_REMOTE_ADDRESS",
+		"DOWNSTREAM_LOCAL_PORT",
+		"REQUEST_PRINCIPAL",
+		"NO_SUCH_OPERATOR",
+		"RESPONSE_CODE_DETAILS",
+		"REQUESTED_SERVER_NAME",
+		"CONNECTION_TERMINATION_DETAILS",
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(operators); i++) {
 		AUTO(mem_freep) char *format = str_format("%%%s%%", operators[i]);
 		is(&bare, format, "-");
-		AUTO(mem_freep) char *json = str_format("{\"a\":\"%%%s%%\",\"b\":\"x %%%s%%\"}", operators[i], operators[i]);
+		AUTO(mem_freep) char *json =
+			str_format("{\"a\":\"%%%s%%\",\"b\":\"x %%%s%%\"}", operators[i], operators[i]);
 		json_is(&bare, json,
-			strcmp(operators[i], "RESPONSE_FLAGS") ? "{\"a\":null,\"b\":\"x -\"}" : "{\"a\":\"-\",\"b\":\"x -\"}");
+			strcmp(operators[i], "RESPONSE_FLAGS") ? "{\"a\":null,\"b\":\"x -\"}" :
+								 "{\"a\":\"-\",\"b\":\"x -\"}");
 	}
 	is(&bare, "%RESPONSE_CODE%", "0");
 }
@@ -183,7 +201,8 @@ static void test_hostile_values_stay_in_their_line(void **state)
 	is(&f->r, "<%REQ(X-EVIL)%>",
 	   "<a\\x0d\\x0ab\\x09\\\"c\\\" \\\\\\\" \\x7f\\xff\xc3\xa9\\xc2\\x85\\xe2\\x80\\xa8\\xed\\xa0\\x80>");
 	json_is(&f->r, "{\"v\":\"%REQ(X-EVIL)%\"}",
-		"{\"v\":\"a\\u000d\\u000ab\\u0009\\\"c\\\" \\\\\\\" \\u007f\\ufffd\xc3\xa9\\u0085\\u2028\\ufffd\\ufffd\\ufffd\"}");
+		"{\"v\":\"a\\u000d\\u000ab\\u0009\\\"c\\\" \\\\\\\" "
+		"\\u007f\\ufffd\xc3\xa9\\u0085\\u2028\\ufffd\\ufffd\\ufffd\"}");
 }
 
 static void test_cut_leaves_whole_characters(void **state)
@@ -198,7 +217,8 @@ static void test_json_types(void **state)
 {
 	struct fake *f = *state;
 	json_is(&f->r,
-		"{\"n\":\"%RESPONSE_CODE%\",\"t\":\"%PROTOCOL%\",\"m\":\"%RESPONSE_CODE%%PROTOCOL%\",\"%RESPONSE_CODE%\" : 1,"
+		"{\"n\":\"%RESPONSE_CODE%\",\"t\":\"%PROTOCOL%\",\"m\":\"%RESPONSE_CODE%%PROTOCOL%\",\"%RESPONSE_CODE%"
+		"\" : 1,"
 		"\"q\":\"\\\"%RESPONSE_CODE%\\\"\",\"none\":\"%GRPC_STATUS%\"}",
 		"{\"n\":200,\"t\":\"HTTP/1.1\",\"m\":\"200HTTP/1.1\",\"200\" : 1,\"q\":\"\\\"200\\\"\",\"none\":null}");
 }
@@ -213,10 +233,11 @@ static void test_istio_defaults(void **state)
 {
 	struct fake *f = *state;
 	AUTO(mem_freep) char *text = line(&f->r, access_log_text, false);
-	assert_string_equal(text, "[2023-11-14T22:13:20.123Z] \"GET /a?b=1 HTTP/1.1\" 200 - via_upstream - \"-\" 10 2000 12 7 "
-				  "\"-\" \"-\" \"-\" \"shop.example\" \"10.0.0.2:8080\" "
-				  "outbound|80||catalog.shop.svc.cluster.local 10.0.0.1:4001 10.96.0.5:80 10.0.0.1:4000 - "
-				  "shop/catalog\n");
+	assert_string_equal(
+		text, "[2023-11-14T22:13:20.123Z] \"GET /a?b=1 HTTP/1.1\" 200 - via_upstream - \"-\" 10 2000 12 7 "
+		      "\"-\" \"-\" \"-\" \"shop.example\" \"10.0.0.2:8080\" "
+		      "outbound|80||catalog.shop.svc.cluster.local 10.0.0.1:4001 10.96.0.5:80 10.0.0.1:4000 - "
+		      "shop/catalog\n");
 	AUTO(mem_freep) char *json = line(&f->r, access_log_json, true);
 	json_t *j = json_loads(json, 0, NULL);
 	assert_non_null(j);
@@ -232,11 +253,20 @@ static void test_utf8_by_rfc_3629(void **state)
 		const char *p;
 		size_t n, len;
 	} cases[] = {
-		{ "a", 1, 1 },		       { "\x80", 1, 0 },	     { "\xc1\xbf", 2, 0 },
-		{ "\xc2\x80", 2, 2 },	       { "\xc2", 1, 0 },	     { "\xe0\x9f\xbf", 3, 0 },
-		{ "\xe0\xa0\x80", 3, 3 },      { "\xed\xa0\x80", 3, 0 },     { "\xf0\x8f\xbf\xbf", 4, 0 },
-		{ "\xf0\x90\x80\x80", 4, 4 },  { "\xf4\x90\x80\x80", 4, 0 }, { "\xf5\x80\x80\x80", 4, 0 },
-		{ "\xe2\x82", 2, 0 },	       { "", 0, 0 },
+		{ "a", 1, 1 },
+		{ "\x80", 1, 0 },
+		{ "\xc1\xbf", 2, 0 },
+		{ "\xc2\x80", 2, 2 },
+		{ "\xc2", 1, 0 },
+		{ "\xe0\x9f\xbf", 3, 0 },
+		{ "\xe0\xa0\x80", 3, 3 },
+		{ "\xed\xa0\x80", 3, 0 },
+		{ "\xf0\x8f\xbf\xbf", 4, 0 },
+		{ "\xf0\x90\x80\x80", 4, 4 },
+		{ "\xf4\x90\x80\x80", 4, 0 },
+		{ "\xf5\x80\x80\x80", 4, 0 },
+		{ "\xe2\x82", 2, 0 },
+		{ "", 0, 0 },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
 		assert_int_equal(escape_utf8_len(cases[i].p, cases[i].n), cases[i].len);

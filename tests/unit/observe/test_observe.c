@@ -258,14 +258,10 @@ static void test_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_lines_are_batched_and_filtered),
-		CASE(test_a_changed_format_is_read_again),
-		CASE(test_lost_lines_are_counted),
-		CASE(test_paths_come_and_go),
-		CASE(test_a_span_says_what_happened),
-		CASE(test_spans_are_sent_before_a_batch_is_too_long),
-		CASE(test_taps_see_what_their_filter_takes),
-		CASE(test_time),
+		CASE(test_lines_are_batched_and_filtered),   CASE(test_a_changed_format_is_read_again),
+		CASE(test_lost_lines_are_counted),	     CASE(test_paths_come_and_go),
+		CASE(test_a_span_says_what_happened),	     CASE(test_spans_are_sent_before_a_batch_is_too_long),
+		CASE(test_taps_see_what_their_filter_takes), CASE(test_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,9 +49,8 @@ static void override(struct fake *f, enum request_metric metric, const char *tag
 {
 	struct metric_override *o = &f->telemetry->overrides[REPORTER_CLIENT][metric];
 	o->tags = realloc(o->tags, (o->tag_count + 1) * sizeof(*o->tags));
-	o->tags[o->tag_count++] = (struct tag_override){
-		.tag = strdup(tag), .remove = !value, .value = value ? strdup(value) : NULL
-	};
+	o->tags[o->tag_count++] =
+		(struct tag_override){ .tag = strdup(tag), .remove = !value, .value = value ? strdup(value) : NULL };
 }
 
 static void override_all(struct fake *f, const char *tag, const char *value)
@@ -63,11 +62,29 @@ static void override_all(struct fake *f, const char *tag, const char *value)
 static void test_client_labels(void **state)
 {
 	struct fake *f = *state;
-	static const char *const expected[REQUEST_LABEL_COUNT] = {
-		"source", "web", "shop", "spiffe://cluster.local/ns/shop/sa/web", "web", "v1", "web", "v1",
-		"catalog", "shop", "spiffe://cluster.local/ns/shop/sa/catalog", "catalog", "v2", "catalog", "v2",
-		"catalog.shop.svc.cluster.local", "catalog", "shop", "http", "200", "", "-", "mutual_tls"
-	};
+	static const char *const expected[REQUEST_LABEL_COUNT] = { "source",
+								   "web",
+								   "shop",
+								   "spiffe://cluster.local/ns/shop/sa/web",
+								   "web",
+								   "v1",
+								   "web",
+								   "v1",
+								   "catalog",
+								   "shop",
+								   "spiffe://cluster.local/ns/shop/sa/catalog",
+								   "catalog",
+								   "v2",
+								   "catalog",
+								   "v2",
+								   "catalog.shop.svc.cluster.local",
+								   "catalog",
+								   "shop",
+								   "http",
+								   "200",
+								   "",
+								   "-",
+								   "mutual_tls" };
 	finish(f);
 	for (size_t i = 0; i < REQUEST_LABEL_COUNT; i++)
 		label_is(FIRST, (enum request_label)i, expected[i]);

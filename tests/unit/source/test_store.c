@@ -294,7 +294,8 @@ static void test_history_keeps_the_last_fifty(void **state)
 	struct sb sb = { 0 };
 	for (int i = 1; i <= 60; i++) {
 		char text[200];
-		snprintf(text, sizeof(text), "apiVersion: v1\nkind: Namespace\nmetadata: { name: ns, labels: { a: v%d } }\n", i);
+		snprintf(text, sizeof(text),
+			 "apiVersion: v1\nkind: Namespace\nmetadata: { name: ns, labels: { a: v%d } }\n", i);
 		apply(f, "a.yaml", text);
 	}
 	assert_int_equal(store_history(f->store, r, 100), STORE_HISTORY_MAX);
@@ -312,13 +313,14 @@ static void test_diff_is_unified(void **state)
 	apply(f, "a.yaml", SERVICE("x", 1) SERVICE("gone", 1));
 	apply(f, "a.yaml", SERVICE("x", 2));
 	assert_int_equal(store_diff(f->store, 1, 2, &sb, &err), 0);
-	assert_string_equal(sb.p, "--- Service/shop/gone\trevision 1\n+++ /dev/null\n@@ -1,5 +0,0 @@\n----\n-apiVersion: v1\n"
-				  "-kind: Service\n-metadata: { name: gone, namespace: shop }\n"
-				  "-spec: { clusterIP: 10.0.0.1, ports: [ { port: 1 } ] }\n"
-				  "--- Service/shop/x\trevision 1\n+++ Service/shop/x\trevision 2\n@@ -2,4 +2,4 @@\n"
-				  " apiVersion: v1\n kind: Service\n metadata: { name: x, namespace: shop }\n"
-				  "-spec: { clusterIP: 10.0.0.1, ports: [ { port: 1 } ] }\n"
-				  "+spec: { clusterIP: 10.0.0.1, ports: [ { port: 2 } ] }\n");
+	assert_string_equal(sb.p,
+			    "--- Service/shop/gone\trevision 1\n+++ /dev/null\n@@ -1,5 +0,0 @@\n----\n-apiVersion: v1\n"
+			    "-kind: Service\n-metadata: { name: gone, namespace: shop }\n"
+			    "-spec: { clusterIP: 10.0.0.1, ports: [ { port: 1 } ] }\n"
+			    "--- Service/shop/x\trevision 1\n+++ Service/shop/x\trevision 2\n@@ -2,4 +2,4 @@\n"
+			    " apiVersion: v1\n kind: Service\n metadata: { name: x, namespace: shop }\n"
+			    "-spec: { clusterIP: 10.0.0.1, ports: [ { port: 1 } ] }\n"
+			    "+spec: { clusterIP: 10.0.0.1, ports: [ { port: 2 } ] }\n");
 	sb_done(&sb);
 }
 
@@ -507,13 +509,15 @@ static void test_text_is_what_was_written(void **state)
 static void test_list_is_several_resources(void **state)
 {
 	struct fixture *f = *state;
-	apply(f, "a.json", "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["
-			   "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"a\"}},"
-			   "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"b\"}}]}");
+	apply(f, "a.json",
+	      "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["
+	      "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"a\"}},"
+	      "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"b\"}}]}");
 	assert_int_equal(store_count(f->store), 2);
-	apply(f, "a.json", "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["
-			   "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"a\"}},"
-			   "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":7}}]}");
+	apply(f, "a.json",
+	      "{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":["
+	      "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":\"a\"}},"
+	      "{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{\"name\":7}}]}");
 	assert_int_equal(store_count(f->store), 2);
 }
 

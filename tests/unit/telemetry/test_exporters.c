@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Spans on their way to a collector, which is a socket that answers as it is told; and what both formats say. */
+#include <arpa/inet.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <arpa/inet.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,8 +39,14 @@ struct test {
 
 static struct span a_span(const char *provider)
 {
-	struct span s = { .has_parent = true, .server = true, .error = true, .name = "web \"x\"", .provider = provider,
-			  .service = "web.shop", .start_ns = 1700000000000000000ull, .end_ns = 1700000000001500000ull };
+	struct span s = { .has_parent = true,
+			  .server = true,
+			  .error = true,
+			  .name = "web \"x\"",
+			  .provider = provider,
+			  .service = "web.shop",
+			  .start_ns = 1700000000000000000ull,
+			  .end_ns = 1700000000001500000ull };
 	memset(s.trace_id, 0xab, 16);
 	memset(s.span_id, 0xcd, 8);
 	memset(s.parent_id, 0xef, 8);
@@ -88,8 +94,11 @@ static bool locate(const struct trace_provider *p, char *buf, size_t size, void 
 
 static void set(struct test *t, const char *path)
 {
-	const struct trace_provider p = { .name = (char *)"zip", .host = (char *)"zipkin", .path = (char *)(uintptr_t)path,
-					  .port = 9411, .kind = TRACE_ZIPKIN };
+	const struct trace_provider p = { .name = (char *)"zip",
+					  .host = (char *)"zipkin",
+					  .path = (char *)(uintptr_t)path,
+					  .port = 9411,
+					  .kind = TRACE_ZIPKIN };
 	assert_int_equal(exporters_set(t->e, &p, 1), 0);
 }
 
@@ -203,7 +212,7 @@ static void test_failure_drops_and_the_next_may_succeed(void **state)
 static void test_a_provider_changed_in_flight_is_cancelled(void **state)
 {
 	struct test *t = *state;
-	add(t, "zip", 3); /* the kernel connects, and nobody answers */
+	add(t, "zip", 3);	 /* the kernel connects, and nobody answers */
 	set(t, "/api/v2/spans"); /* the same: the queue stays */
 	assert_int_equal(stats(t).dropped, 0);
 	set(t, "/other");
@@ -261,7 +270,8 @@ static void test_otlp_decodes_to_what_went_in(void **state)
 	assert_string_equal(r->resource->attributes[0]->key, "service.name");
 	assert_string_equal(r->resource->attributes[0]->value->string_value, "web.shop");
 	assert_string_equal(r->resource->attributes[1]->value->string_value, "n1");
-	const Weft__Otlp__Span *one = r->scope_spans[0]->spans[0], *two = m->resource_spans[1]->scope_spans[0]->spans[0];
+	const Weft__Otlp__Span *one = r->scope_spans[0]->spans[0],
+			       *two = m->resource_spans[1]->scope_spans[0]->spans[0];
 	assert_int_equal(one->trace_id.len, 16);
 	assert_memory_equal(one->trace_id.data, s.trace_id, 16);
 	assert_memory_equal(one->span_id.data, s.span_id, 8);
@@ -284,10 +294,12 @@ static void test_zipkin_json(void **state)
 	struct span s = a_span("zip");
 	struct sb out = { 0 };
 	span_zipkin_add(&out, &s);
-	assert_string_equal(out.p, "{\"traceId\":\"abababababababababababababababab\",\"id\":\"cdcdcdcdcdcdcdcd\","
-				   "\"parentId\":\"efefefefefefefef\",\"kind\":\"SERVER\",\"name\":\"web \\\"x\\\"\","
-				   "\"timestamp\":1700000000000000,\"duration\":1500,\"localEndpoint\":{\"serviceName\":\"web.shop\"},"
-				   "\"tags\":{\"http.request.method\":\"GET\\u000a\",\"code\":\"-7\",\"error\":\"true\"}}");
+	assert_string_equal(
+		out.p,
+		"{\"traceId\":\"abababababababababababababababab\",\"id\":\"cdcdcdcdcdcdcdcd\","
+		"\"parentId\":\"efefefefefefefef\",\"kind\":\"SERVER\",\"name\":\"web \\\"x\\\"\","
+		"\"timestamp\":1700000000000000,\"duration\":1500,\"localEndpoint\":{\"serviceName\":\"web.shop\"},"
+		"\"tags\":{\"http.request.method\":\"GET\\u000a\",\"code\":\"-7\",\"error\":\"true\"}}");
 	sb_done(&out);
 }
 

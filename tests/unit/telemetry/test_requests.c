@@ -142,8 +142,11 @@ static void test_counters_and_histograms(void **state)
 	request(t, HTTP, REQUEST_LABEL_RESPONSE_CODE, "200", NULL);
 	request(t, HTTP, REQUEST_LABEL_RESPONSE_CODE, "200", NULL);
 	render(t, NULL, false);
-	assert_int_equal(count(t->out.p, "istio_requests_total{reporter=\"destination\",source_workload=\"unknown\""), 1);
-	assert_non_null(strstr(t->out.p, "response_code=\"200\",response_flags=\"unknown\",connection_security_policy=\"unknown\"} 2\n"));
+	assert_int_equal(count(t->out.p, "istio_requests_total{reporter=\"destination\",source_workload=\"unknown\""),
+			 1);
+	assert_non_null(
+		strstr(t->out.p,
+		       "response_code=\"200\",response_flags=\"unknown\",connection_security_policy=\"unknown\"} 2\n"));
 	assert_int_equal(count(t->out.p, "istio_request_duration_milliseconds_bucket{"), REQUEST_BUCKETS);
 	assert_non_null(strstr(t->out.p, ",le=\"0.5\"} 0\n"));
 	assert_non_null(strstr(t->out.p, ",le=\"1\"} 2\n"));
@@ -157,13 +160,15 @@ static void test_rows_that_come_to_be_alike_are_one_series(void **state)
 {
 	struct test *t = *state;
 	request(t, HTTP, REQUEST_LABEL_RESPONSE_CODE, "200", NULL);
-	request(t, COUNT, REQUEST_LABEL_RESPONSE_CODE, "200", NULL); /* after a Telemetry resource had disabled the rest */
+	request(t, COUNT, REQUEST_LABEL_RESPONSE_CODE, "200",
+		NULL); /* after a Telemetry resource had disabled the rest */
 	request(t, HTTP, REQUEST_LABEL_RESPONSE_CODE, "", NULL);
 	request(t, HTTP, REQUEST_LABEL_RESPONSE_CODE, "unknown", NULL);
 	render(t, NULL, true);
 	no_series_twice(t);
 	assert_int_equal(count(t->out.p, "istio_requests_total{"), 2);
-	assert_int_equal(count(t->out.p, "connection_security_policy=\"unknown\"} 2\n"), 3); /* and a histogram's count */
+	assert_int_equal(count(t->out.p, "connection_security_policy=\"unknown\"} 2\n"),
+			 3); /* and a histogram's count */
 }
 
 static void test_tags_and_removed_labels(void **state)
@@ -179,8 +184,8 @@ static void test_tags_and_removed_labels(void **state)
 static void test_hostile_labels_are_made_fit(void **state)
 {
 	struct test *t = *state;
-	request(t, HTTP, REQUEST_LABEL_SOURCE_APP, "a\n\"} 1\xff\x80\x01", "reporter=twice", "x=1", "x=2", "le=9", "__name__=a",
-		"0a=1", "a-b=1", "=1", "no", "ok=\xc3\xa9", NULL);
+	request(t, HTTP, REQUEST_LABEL_SOURCE_APP, "a\n\"} 1\xff\x80\x01", "reporter=twice", "x=1", "x=2", "le=9",
+		"__name__=a", "0a=1", "a-b=1", "=1", "no", "ok=\xc3\xa9", NULL);
 	render(t, NULL, false);
 	assert_int_equal(count(t->out.p, "reporter="), count(t->out.p, "source_app="));
 	assert_null(strstr(t->out.p, "twice"));
@@ -240,10 +245,11 @@ static void test_callers_are_filled_in_by_their_identity(void **state)
 	request(t, HTTP, REQUEST_LABEL_SOURCE_PRINCIPAL, "spiffe://cluster.local/ns/shop/sa/web", NULL);
 	request(t, HTTP, REQUEST_LABEL_SOURCE_PRINCIPAL, "spiffe://cluster.local/ns/shop/sa/nobody", NULL);
 	render(t, plan, false);
-	assert_non_null(strstr(t->out.p, "source_workload=\"web\",source_workload_namespace=\"unknown\","
-					 "source_principal=\"spiffe://cluster.local/ns/shop/sa/web\",source_app=\"web\","
-					 "source_version=\"unknown\",source_canonical_service=\"web\","
-					 "source_canonical_revision=\"unknown\""));
+	assert_non_null(strstr(t->out.p,
+			       "source_workload=\"web\",source_workload_namespace=\"unknown\","
+			       "source_principal=\"spiffe://cluster.local/ns/shop/sa/web\",source_app=\"web\","
+			       "source_version=\"unknown\",source_canonical_service=\"web\","
+			       "source_canonical_revision=\"unknown\""));
 	assert_non_null(strstr(t->out.p, "source_workload=\"unknown\",source_workload_namespace=\"unknown\","
 					 "source_principal=\"spiffe://cluster.local/ns/shop/sa/nobody\""));
 	plan_unref(plan);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/helper/transport_pair.h"
 #include "agent/base/loop.h"
+#include "agent/helper/transport_pair.h"
 #include "agent/model/identity.h"
 #include "tests/unit/transport/rig.h"
 
