@@ -122,31 +122,31 @@ static void test_shares_and_what_is_absent(void **state)
 {
 	(void)state;
 	world_set(&w, base);
-	world_with(
-		&w, FILTER("a", "shop",
-			   "configPatches: [ " HTTP_FILTER(
-				   "SIDECAR_INBOUND", "LocalRateLimit",
-				   BUCKET("5", "1",
-					  "1s")) ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit",
-								  BUCKET("5", "2",
-									 "0.5s") ", filter_enabled: { default_value: { "
-										 "numerator: 5, denominator: "
-										 "TEN_THOUSAND } }"
-										 ", filter_enforced: { default_value: "
-										 "{ numerator: 250, denominator: "
-										 "MILLION } }, status: { code: "
-										 "ServiceUnavailable }"
-										 ", "
-										 "rate_limited_as_resource_exhausted: "
-										 "true, enable_x_ratelimit_headers: "
-										 "DRAFT_VERSION_03"
-										 ", "
-										 "always_consume_default_token_bucket: "
-										 "false, response_headers_to_add: [ { "
-										 "append: false, header: { key: X-L, "
-										 "value: a } },"
-										 " { header: { key: x-m, value: b } } "
-										 "]") " ]"));
+	world_with(&w,
+		   FILTER("a", "shop",
+			  "configPatches: [ " HTTP_FILTER(
+				  "SIDECAR_INBOUND", "LocalRateLimit",
+				  BUCKET("5", "1",
+					 "1s")) ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit",
+								 BUCKET("5", "2",
+									"0.5s") ", filter_enabled: { default_value: { "
+										"numerator: 5, denominator: "
+										"TEN_THOUSAND } }"
+										", filter_enforced: { default_value: "
+										"{ numerator: 250, denominator: "
+										"MILLION } }, status: { code: "
+										"ServiceUnavailable }"
+										", "
+										"rate_limited_as_resource_exhausted: "
+										"true, enable_x_ratelimit_headers: "
+										"DRAFT_VERSION_03"
+										", "
+										"always_consume_default_token_bucket: "
+										"false, response_headers_to_add: [ { "
+										"append: false, header: { key: X-L, "
+										"value: a } },"
+										" { header: { key: x-m, value: b } } "
+										"]") " ]"));
 	const struct rate_limit *l = inbound()->limits;
 	assert_int_equal(l[0].enabled.ppm, 0);
 	assert_int_equal(l[0].enforced.ppm, 0);
@@ -176,15 +176,24 @@ static void test_actions_of_routes_go_to_limits_without_their_own(void **state)
 		       "configPatches: [ " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit", BUCKET("5", "1", "1s") ", " ON ", " DESCRIPTORS) ", " HTTP_FILTER(
 			       "SIDECAR_INBOUND", "LocalRateLimit",
 			       BUCKET("6", "1",
-				      "1s") ", " ON
-					    ", " DESCRIPTORS ", rate_limits: [ { actions: [ { remote_address: {} } ] } "
-							     "]") ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit",
-										   BUCKET("7", "1",
-											  "1s") ", " ON) ","
-													 " " HTTP_FILTER("SIDECAR_INBOUND",
-															 "RateLimit",
-															 "domain: d, failure_mode_deny: true, timeout: 0.25s, rate_limit_service: "
-															 "{ grpc_service: { envoy_grpc: { cluster_name: outbound|8081||rl.shop.svc.cluster.local } } }") " ]")
+				      "1s") ", " ON ", " DESCRIPTORS
+					    ", rate_limits: [ { actions: [ { remote_address: {} } ] } "
+					    "]") ", " HTTP_FILTER("SIDECAR_INBOUND", "LocalRateLimit",
+								  BUCKET("7", "1",
+									 "1s") ", " ON) ","
+											" " HTTP_FILTER(
+												"SIDECAR_INBOUND",
+												"RateLimit",
+												"domain: d, "
+												"failure_mode_deny: "
+												"true, timeout: 0.25s, "
+												"rate_limit_service: "
+												"{ grpc_service: { "
+												"envoy_grpc: { "
+												"cluster_name: "
+												"outbound|8081||rl."
+												"shop.svc.cluster."
+												"local } } }") " ]")
 			FILTER("b", "shop",
 			       "configPatches: [ { applyTo: VIRTUAL_HOST, match: { context: SIDECAR_INBOUND, "
 			       "routeConfiguration: "
