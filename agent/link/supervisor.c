@@ -85,6 +85,18 @@ void supervisor_orphans_drain(struct supervisor *s)
 			process_signal(&s->orphans[i]->process, SIGTERM);
 }
 
+/* They can't be told: what they still carry would go on by the rules of the agent before this one. */
+void supervisor_orphans_end(struct supervisor *s)
+{
+	for (size_t i = 0; i < ORPHANS_MAX; i++) {
+		if (!s->orphans[i])
+			continue;
+		peer_log(s, LOG_INFO, "weft-helper (pid %d) of an agent before this one ends: the rules have changed",
+			 (int)s->orphans[i]->process.pid);
+		process_signal(&s->orphans[i]->process, SIGKILL);
+	}
+}
+
 void supervisor_stop(struct supervisor *s)
 {
 	for (struct peer *peer = s ? s->peers : NULL; peer; peer = peer->next)

@@ -143,6 +143,8 @@ struct identity_use {
 	size_t pods;
 };
 
+void supervisor_orphans_end(struct supervisor *s); /* at once */
+
 /* --- peer.c */
 int peer_start(struct supervisor *s, struct peer **out, struct err *err);
 void peer_free(struct peer *peer); /* the process, if alive, is left alone */

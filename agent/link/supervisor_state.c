@@ -11,7 +11,9 @@
 #include "agent/base/err.h"
 #include "agent/base/mem.h"
 #include "agent/base/table.h"
+#include "agent/model/filters.h"
 #include "agent/model/identity.h"
+#include "agent/model/policy.h"
 
 /* --- pods --- */
 
@@ -68,6 +70,16 @@ static struct supervised_pod *pod_new(struct supervisor *s, uint64_t cookie)
 	return NULL;
 }
 
+/* Who may say what to the pod is not what it was. */
+static bool rules_differ(const struct workload *a, const struct workload *b)
+{
+	uint64_t policy_a = a->policy ? a->policy->id : 0, policy_b = b->policy ? b->policy->id : 0;
+	uint64_t filters_a = a->inbound ? a->inbound->id : 0, filters_b = b->inbound ? b->inbound->id : 0;
+	return policy_a != policy_b || filters_a != filters_b || a->l7_other_ports != b->l7_other_ports ||
+	       a->l7_port_count != b->l7_port_count ||
+	       (a->l7_port_count && memcmp(a->l7_ports, b->l7_ports, a->l7_port_count * sizeof(*a->l7_ports)) != 0);
+}
+
 int supervisor_pod_set(struct supervisor *s, uint64_t cookie, struct workload *workload, const int *fds,
 		       struct err *err)
 {
@@ -78,6 +90,8 @@ int supervisor_pod_set(struct supervisor *s, uint64_t cookie, struct workload *w
 	if (!pod || identity_use(s, workload->identity->uri) < 0)
 		return err_set(err, -ENOMEM, "pod %s: out of memory", workload->uid);
 	if (pod->workload) {
+		if (rules_differ(pod->workload, workload))
+			supervisor_orphans_end(s);
 		identity_release(s, pod->workload->identity->uri);
 		workload_unref(pod->workload);
 	}

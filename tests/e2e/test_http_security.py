@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may send which request: AuthorizationPolicy on HTTP, RequestAuthentication, and bytes that mean to deceive."""
-import json
+import subprocess
 
 import pytest
 
 from lib import web
 from lib.jwt import Issuer
 from lib.net import Net
+from lib.shell import wait_for
 from lib.web import get
 
 # payments is on another node than frontend; catalog-1 on the same. One document for each.
@@ -117,7 +118,6 @@ def test_grant_and_withdrawal_on_a_kept_connection(town):
               "    c.request('GET', '/')\n"
               "    r = c.getresponse(); r.read()\n"
               "    print(r.status, flush=True)\n")
-    import subprocess
     client = subprocess.Popen(town.frontend.command("/usr/bin/python3", "-uc", script), stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True)
 
@@ -235,3 +235,38 @@ def test_smuggling_shapes_are_answered_with_an_error_and_a_close(town, shape, tm
     assert done[0] == "closed", done
     assert done[1][:9] == "HTTP/1.1 " and done[1][9:12] in ("400", "431", "505", "501"), done
     assert get(town.frontend, "http://10.60.0.30/").status == 200
+
+
+# --- the last of the file: it restarts an agent
+
+def test_rules_hold_for_connections_of_the_helper_before(town):
+    """What a helper of the agent before this one still carries would go on by the rules that it knew."""
+    script = ("import http.client, sys\n"
+              "c = http.client.HTTPConnection('10.60.0.30', 80, timeout=10)\n"
+              "for line in sys.stdin:\n"
+              "    try:\n"
+              "        c.request('GET', '/secret')\n"
+              "        r = c.getresponse(); r.read()\n"
+              "        print(r.status, flush=True)\n"
+              "    except (OSError, http.client.HTTPException):\n"
+              "        c.close()\n"
+              "        print(0, flush=True)\n")
+    client = subprocess.Popen(town.frontend.command("/usr/bin/python3", "-uc", script), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+
+    def ask():
+        client.stdin.write("\n")
+        client.stdin.flush()
+        return int(client.stdout.readline())
+
+    try:
+        assert ask() == 200
+        town.agent("node-b").kill()
+        town.agent("node-b").start()
+        assert ask() in (200, 0, 503)
+        policy(town, "payments", "{ to: [ { operation: { paths: [ /secret ] } } ] }", action="DENY")
+        wait_for("the helper before to end", lambda: town.agent("node-b").api("/v1/status")["helper"]["orphans"] == 0)
+        seen = [ask() for _ in range(20)]
+        assert 200 not in seen and 403 in seen, seen
+    finally:
+        client.kill()
