@@ -59,6 +59,8 @@ static int on_get(lua_State *L)
 	const char *name = lua_name_check(L, 2, buf, sizeof(buf));
 	const struct http_string *member = member_of(c, name);
 
+	if (!c->head)
+		return luaL_error(L, "there are no headers");
 	if (member)
 		push(L, *member);
 	else if (str_eq(name, ":status") && c->response)
@@ -78,6 +80,8 @@ static int on_get_at_index(lua_State *L)
 	lua_Integer at = luaL_checkinteger(L, 3);
 	const struct http_string *member = member_of(c, name);
 
+	if (!c->head)
+		return luaL_error(L, "there are no headers");
 	if (member) {
 		push(L, at == 0 ? *member : (struct http_string){ 0 });
 		return 1;
@@ -100,6 +104,8 @@ static int on_count(lua_State *L)
 	const struct http_string *member = member_of(c, name);
 	int n = member && member->p;
 
+	if (!c->head)
+		return luaL_error(L, "there are no headers");
 	for (size_t i = 0; !member && i < c->head->field_count; i++)
 		n += http_is(c->head->fields[i].name, name);
 	lua_pushinteger(L, n);

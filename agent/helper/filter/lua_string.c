@@ -154,8 +154,10 @@ static const char *capture_close(struct matching *m, const char *s, const char *
 	int i = m->count - 1;
 	while (i >= 0 && m->captures[i].len != OPEN)
 		i--;
-	if (i < 0)
+	if (i < 0) {
 		luaL_error(m->L, "invalid pattern capture");
+		return NULL; /* not reached */
+	}
 	m->captures[i].len = s - m->captures[i].p;
 	const char *end = match_here(m, s, p);
 	if (!end)
@@ -166,8 +168,10 @@ static const char *capture_close(struct matching *m, const char *s, const char *
 static const char *back_reference(struct matching *m, const char *s, int digit)
 {
 	int i = digit - '1';
-	if (i < 0 || i >= m->count || m->captures[i].len < 0)
+	if (i < 0 || i >= m->count || m->captures[i].len < 0) {
 		luaL_error(m->L, "invalid capture index");
+		return NULL; /* not reached */
+	}
 	size_t n = (size_t)m->captures[i].len;
 	for (size_t k = 0; k < n / 16; k++)
 		tick(m);
@@ -426,10 +430,8 @@ static void replacement_add(struct matching *m, luaL_Buffer *b, const char *s, c
 		const char *r = lua_tolstring(L, 3, &n);
 		lua_vm_steps(L, n / 8);
 		for (size_t i = 0; i < n; i++) {
-			if (r[i] != '%' || ++i == n) {
-				luaL_addchar(b, r[i]);
-			} else if (!isdigit((unsigned char)r[i])) {
-				luaL_addchar(b, r[i]);
+			if (r[i] != '%' || ++i == n || !isdigit((unsigned char)r[i])) {
+				luaL_addlstring(b, &r[i], 1);
 			} else if (r[i] == '0') {
 				luaL_addlstring(b, s, (size_t)(end - s));
 			} else {
@@ -482,7 +484,7 @@ static int on_gsub(lua_State *L)
 		if (end && end > s)
 			s = end;
 		else if (s < m.text_end)
-			luaL_addchar(&b, *s++);
+			luaL_addlstring(&b, s++, 1);
 		else
 			break;
 		if (anchored)

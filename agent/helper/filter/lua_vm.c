@@ -146,7 +146,7 @@ static int on_pairs(lua_State *L)
 	return 3;
 }
 
-static void open(lua_State *L, lua_CFunction f, const char *name)
+static void library_open(lua_State *L, lua_CFunction f, const char *name)
 {
 	lua_pushcfunction(L, f);
 	lua_pushstring(L, name);
@@ -249,11 +249,11 @@ static int on_setup(lua_State *L)
 		{ "string", string }, { "table", table }, { "math", math }, { "bit", bit }, { "coroutine", coroutine }
 	};
 
-	open(L, luaopen_base, "");
-	open(L, luaopen_string, LUA_STRLIBNAME);
-	open(L, luaopen_table, LUA_TABLIBNAME);
-	open(L, luaopen_math, LUA_MATHLIBNAME);
-	open(L, luaopen_bit, LUA_BITLIBNAME);
+	library_open(L, luaopen_base, "");
+	library_open(L, luaopen_string, LUA_STRLIBNAME);
+	library_open(L, luaopen_table, LUA_TABLIBNAME);
+	library_open(L, luaopen_math, LUA_MATHLIBNAME);
+	library_open(L, luaopen_bit, LUA_BITLIBNAME);
 	lua_getglobal(L, "next");
 	lua_setfield(L, LUA_REGISTRYINDEX, "weft.next");
 	lua_getglobal(L, "table");

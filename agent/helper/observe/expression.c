@@ -100,7 +100,8 @@ static struct value url_path(const struct request_record *r)
 
 static struct value milliseconds(uint64_t from, uint64_t to)
 {
-	return to >= from && from ? number_value((double)((to - from) / 1000000)) : (struct value){ 0 };
+	uint64_t ms = to >= from ? (to - from) / 1000000 : 0;
+	return to >= from && from ? number_value((double)ms) : (struct value){ 0 };
 }
 
 static struct value request_attribute(struct reader *e, const char *name)
@@ -337,7 +338,7 @@ static struct value call(struct reader *e, const char *name)
 
 static struct value path(struct reader *e)
 {
-	char name[64];
+	char name[64] = "";
 	size_t n = 0;
 	const char *dot = NULL, *dot_in_text = NULL;
 	while (is_word(*e->p) || *e->p == '.') {

@@ -35,7 +35,7 @@ struct origin {
 	uint32_t flags, metrics;
 	int32_t grpc_status;
 	uint16_t status;
-	uint8_t reporter, grpc, mutual, pad;
+	uint8_t reporter, grpc, mutual, pad[3];
 	uint32_t pad2;
 };
 _Static_assert(sizeof(struct origin) == 64, "no padding");
