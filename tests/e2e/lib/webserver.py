@@ -113,6 +113,7 @@ class Server:
             "body": length, "trailers": trailers, "connection": self.connections}).encode()
         if "size" in first:
             body = b"x" * int(first["size"])
+        chunked = "chunked" in first or "trailers" in first
         head = [f"HTTP/1.1 {status} Answer", "Content-Type: application/json", f"X-Server: {self.name}"]
         head += [item.replace(":", ": ", 1) for item in ask.get("header", [])]
         close = first.get("fd") == "close" or fields.get("connection", "").lower() == "close" or version == "HTTP/1.0"
@@ -120,11 +121,17 @@ class Server:
             head.append("Connection: close")
         if status == 204 or status == 304:
             body = b""
-        elif "chunked" in first or "trailers" in first:
+        elif chunked:
             head.append("Transfer-Encoding: chunked")
         else:
             head.append(f"Content-Length: {len(body)}")
-        writer.write("\r\n".join(head).encode() + b"\r\n\r\n")
+        head = "\r\n".join(head).encode() + b"\r\n\r\n"
+        if "reset" not in first and not chunked:
+            # In one piece: a server that is killed has sent all of an answer or nothing, which a retry can mend.
+            writer.write(head if method == "HEAD" else head + body)
+            await writer.drain()
+            return not close
+        writer.write(head)
         if first.get("reset") == "start":
             await writer.drain()
             abort(writer)
@@ -136,13 +143,10 @@ class Server:
             abort(writer)
             return False
         if method != "HEAD" and body:
-            if "chunked" in first or "trailers" in first:
-                for at in range(0, len(body), 16384):
-                    piece = body[at:at + 16384]
-                    writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-                writer.write(b"0\r\n" + (b"X-Trailer: seen\r\n" if "trailers" in first else b"") + b"\r\n")
-            else:
-                writer.write(body)
+            for at in range(0, len(body), 16384):
+                piece = body[at:at + 16384]
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            writer.write(b"0\r\n" + (b"X-Trailer: seen\r\n" if "trailers" in first else b"") + b"\r\n")
         await writer.drain()
         return not close
 
