@@ -250,6 +250,8 @@ def test_a_restarted_agent_fails_no_request(town, node):
             agent.kill()
             time.sleep(0.3)
             agent.start()
+            # A caller's agent that dies before its helper was asked for anything leaves one that knows no services.
+            wait_for("calls by the new helper", lambda: node == "node-b" or agent.metric("istio_requests_total") >= 20)
     seen = under_load(town, restart)
     assert seen["failed"] == 0 and set(seen["status"]) == {"200"}, seen
     assert set(seen["server"]) == {"catalog-1", "catalog-2"}
