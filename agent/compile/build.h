@@ -3,6 +3,7 @@
  * change nothing of the compiler but its pools of addresses and identities. */
 #pragma once
 
+#include "agent/compile/rules.h"
 #include "agent/compile/state.h"
 
 /* Said once by whoever finds it; only findings.c listens, other callers pass NULL. */
@@ -44,7 +45,15 @@ bool target_selects(const struct compiler *c, const struct resource *r, const st
 		    const struct label *labels, size_t n);
 
 /* --- service.c, service_entry.c, endpoints.c, schedule.c, traffic.c */
-int service_build(struct compiler *c, struct service_node *node, struct service **out, struct notes *notes);
+/* By which DestinationRules a service is built. */
+struct rules_asked {
+	const struct rule_set *set;
+	const char *subset; /* whose policy counts; NULL: none's */
+	bool plain;	    /* for endpoints alone: no schedules for the kernel */
+};
+/* asked NULL: as the plan has it. */
+int service_build(struct compiler *c, struct service_node *node, const struct rules_asked *asked, struct service **out,
+		  struct notes *notes);
 uint64_t service_content(const struct service *s);
 
 struct endpoint_list {
@@ -59,13 +68,11 @@ struct traffic {
 	struct outlier_settings outlier;
 	bool outlier_set; /* outlierDetection is written: Istio's failover between localities depends on it */
 	const struct locality_lb_setting *locality; /* NULL: off */
-	bool near_first;	     /* trafficDistribution: by locality, also without outlier detection */
-	const struct resource *rule; /* NULL: none applies */
+	bool near_first; /* trafficDistribution: by locality, also without outlier detection */
 };
-void traffic_of(const struct compiler *c, const char *ns, const char *hostname, uint16_t port, struct traffic *out);
-void traffic_pool_apply(const struct connection_pool *pool, struct traffic *out); /* pool may be NULL */
-/* The DestinationRule for a host of namespace ns, or NULL. */
-const struct resource *traffic_rule(const struct compiler *c, const char *ns, const char *hostname);
+
+/* port 0: the service as a whole. */
+void traffic_of(const struct compiler *c, const struct rules_asked *asked, uint16_t port, struct traffic *out);
 /* "catalog" of namespace shop -> "catalog.shop.svc.cluster.local"; others as they are, lower case. false: too long. */
 bool host_write_out(const struct compiler *c, const char *ns, const char *host, char out[256]);
 

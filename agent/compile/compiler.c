@@ -164,28 +164,14 @@ static int on_service_change(struct compiler *c, const struct resource *old, con
 	return service_node_change(c, old, new);
 }
 
-static int rule_index(struct compiler *c, const struct resource *r, bool add)
-{
-	char host[256];
-	struct bag_key key;
-
-	if (!host_write_out(c, r->ns, r->spec.destination_rule->host, host))
-		return 0;
-	bag_key_label(&key, r->ns, "", host);
-	if (add)
-		return bag_add(&c->rules, key.bytes, key.len, (void *)r);
-	bag_remove(&c->rules, key.bytes, key.len, r);
-	return 0;
-}
-
 static int on_rule_change(struct compiler *c, const struct resource *old, const struct resource *new)
 {
 	bool moved = only_moved(old, new);
 
 	c->http.generation++;
-	if (old && (rule_index(c, old, false) < 0 || (!moved && dirty_services_of_rule(c, old) < 0)))
+	if (old && (rules_index(c, old, false) < 0 || (!moved && dirty_services_of_rule(c, old) < 0)))
 		return -ENOMEM;
-	if (new && (rule_index(c, new, true) < 0 || (!moved && dirty_services_of_rule(c, new) < 0)))
+	if (new && (rules_index(c, new, true) < 0 || (!moved && dirty_services_of_rule(c, new) < 0)))
 		return -ENOMEM;
 	return 0;
 }

@@ -144,32 +144,27 @@ int dirty_services_of_addr(struct compiler *c, const struct addr *a)
 	return each_service_of_addr(c, a, on_dirty, NULL);
 }
 
-struct rule_reach {
-	const char *ns;	  /* NULL: all */
-	const char *host; /* written out; may begin with a star */
-};
-
 static bool rule_reaches(const struct service_node *node, const void *arg)
 {
-	const struct rule_reach *reach = arg;
+	const char *wildcard = arg; /* written out */
 
-	if (reach->ns && (!node->resource || strcmp(node->resource->ns, reach->ns) != 0))
-		return false;
-	return reach->host[0] == '*' ? str_ends(node->hostname, reach->host + 1) : str_eq(node->hostname, reach->host);
+	return str_ends(node->hostname, wildcard + 1);
 }
 
 int dirty_services_of_rule(struct compiler *c, const struct resource *rule)
 {
-	char host[256], key[640];
-	bool root = str_eq(rule->ns, c->mesh.root_namespace);
+	char host[256];
 	if (!host_write_out(c, rule->ns, rule->spec.destination_rule->host, host))
 		return 0;
 
-	if (host[0] == '*' || root)
-		return dirty_all_services(c, rule_reaches, &(struct rule_reach){ root ? NULL : rule->ns, host });
-	snprintf(key, sizeof(key), "%s/%s", rule->ns, host);
-	struct service_node *node = table_get_str(c->services, key);
-	return node ? dirty_service(c, node) : 0;
+	/* Those of other namespaces too: what one caller's rule asks for may bring the port's connections to the helper. */
+	if (host[0] == '*')
+		return dirty_all_services(c, rule_reaches, host);
+	struct bag_items nodes = bag_get(&c->http.services, host, strlen(host));
+	for (size_t i = 0; i < nodes.n; i++)
+		if (dirty_service(c, nodes.v[i]) < 0)
+			return -ENOMEM;
+	return 0;
 }
 
 int dirty_namespace(struct compiler *c, const char *ns)

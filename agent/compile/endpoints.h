@@ -22,5 +22,7 @@ int vips_allocate(struct compiler *c, struct service *s, const struct resource *
 int dns_addrs_of_allocated(struct service *s);
 int export_to_set(struct service *s, const char *const *names, size_t n); /* 0 or -ENOMEM */
 
-int service_core_build(struct compiler *c, struct service *s, const struct resource *r, struct notes *notes);
-int service_entry_build(struct compiler *c, struct service *s, const struct resource *r, struct notes *notes);
+int service_core_build(struct compiler *c, struct service *s, const struct resource *r, const struct rules_asked *asked,
+		       struct notes *notes);
+int service_entry_build(struct compiler *c, struct service *s, const struct resource *r,
+			const struct rules_asked *asked, struct notes *notes);

@@ -17,6 +17,7 @@
 #include "agent/compile/nodes.h"
 #include "agent/compile/unused.h"
 #include "agent/config/kinds_http.h"
+#include "agent/model/l7.h"
 
 struct listener {
 	struct notes notes; /* first: `note` gets its address */
@@ -157,7 +158,7 @@ static int services_look(struct compiler *c, struct notes *notes)
 		for (const struct service_node *rival = node->next; rival; rival = rival->next)
 			NOTE(notes, FINDING_WARNING, rival->resource, "the host %s is ignored: %s has it already",
 			     rival->hostname, node->resource->key);
-		if (service_build(c, node, &s, notes) < 0)
+		if (service_build(c, node, NULL, &s, notes) < 0)
 			return -ENOMEM;
 		service_unref(s);
 		if (node->object)
@@ -200,55 +201,118 @@ static void vips_look(const struct compiler *c, struct notes *notes)
 
 /* --- DestinationRules */
 
-static bool rule_has_service(const struct compiler *c, const struct resource *r, const char *host, bool *elsewhere)
+/* The first port that the kernel balances alone, of a service that the rule names; NULL: there is none. */
+static const struct service *
+l4_port_of(const struct compiler *c, const struct resource *r, const char *host,
+	   bool (*counts)(const struct compiler *c, const struct resource *r, const struct service *s), uint16_t *port)
 {
 	struct table_iter it = { 0 };
-	bool root = str_eq(r->ns, c->mesh.root_namespace);
 
 	while (table_next(c->services, &it)) {
 		const struct service_node *node = it.value;
-		if (host[0] == '*' ? !str_ends(node->hostname, host + 1) : !str_eq(node->hostname, host))
+		const struct service *s = node->object;
+		if (!s || (host[0] == '*' ? !str_ends(node->hostname, host + 1) : !str_eq(node->hostname, host)) ||
+		    !counts(c, r, s))
 			continue;
-		if (root || str_eq(node->resource->ns, r->ns))
+		for (size_t i = 0; i < s->port_count; i++)
+			if (s->ports[i].l7 == L7_NONE) {
+				*port = s->ports[i].port;
+				return s;
+			}
+	}
+	return NULL;
+}
+
+static bool rule_has_service(const struct compiler *c, const char *host)
+{
+	struct table_iter it = { 0 };
+
+	while (table_next(c->services, &it)) {
+		const struct service_node *node = it.value;
+		if (host[0] == '*' ? str_ends(node->hostname, host + 1) : str_eq(node->hostname, host))
 			return true;
-		*elsewhere = true;
 	}
 	return false;
+}
+
+/* The service-wide rules are others. */
+static bool for_callers_only(const struct compiler *c, const struct resource *r, const struct service *s)
+{
+	return r->spec.destination_rule->workload_selector ||
+	       (!str_eq(r->ns, s->ns) && !str_eq(r->ns, c->mesh.root_namespace));
+}
+
+/* The service-wide rule is not for all. */
+static bool for_some_only(const struct compiler *c, const struct resource *r, const struct service *s)
+{
+	const struct string_list *to = &r->spec.destination_rule->export_to;
+
+	return !for_callers_only(c, r, s) && to->n && !string_list_has(to, "*");
+}
+
+static void rule_l4_look(const struct compiler *c, const struct resource *r, const char *host, struct notes *notes)
+{
+	uint16_t port = 0;
+	const struct service *s = l4_port_of(c, r, host, for_callers_only, &port);
+
+	if (s)
+		NOTE(notes, FINDING_INFO, r,
+		     "is for some callers only: on connections to %s port %u, which the kernel balances for all "
+		     "callers "
+		     "alike, the service's own rules are in force",
+		     s->hostname, port);
+	s = l4_port_of(c, r, host, for_some_only, &port);
+	if (s)
+		NOTE(notes, FINDING_INFO, r,
+		     "exportTo decides for requests; on connections to %s port %u, which the kernel balances for all "
+		     "callers alike, the rule is in force for all",
+		     s->hostname, port);
+}
+
+/* What several rules for one host say twice. */
+static void rule_rival_look(const struct resource *r, const struct resource *first, const char *host,
+			    struct notes *notes)
+{
+	const struct destination_rule_spec *spec = r->spec.destination_rule, *other = first->spec.destination_rule;
+
+	if (spec->traffic_policy && other->traffic_policy)
+		NOTE(notes, FINDING_WARNING, r, "the trafficPolicy is ignored: %s is for the same host %s", first->key,
+		     host);
+	for (size_t i = 0; i < spec->subsets.n; i++)
+		for (size_t k = 0; k < other->subsets.n; k++)
+			if (str_eq(spec->subsets.v[i].name, other->subsets.v[k].name))
+				NOTE(notes, FINDING_WARNING, r,
+				     "the subset %s is ignored: %s has one for the same host", spec->subsets.v[i].name,
+				     first->key);
 }
 
 static void rule_look(const struct compiler *c, const struct resource *r, struct notes *notes)
 {
 	const struct destination_rule_spec *spec = r->spec.destination_rule;
 	char host[256];
-	bool elsewhere = false;
 
 	if (!host_write_out(c, r->ns, spec->host, host))
 		return;
-	if (!rule_has_service(c, r, host, &elsewhere)) {
-		if (elsewhere)
-			NOTE(notes, FINDING_WARNING, r,
-			     "host %s: the service is of another namespace; rules for the callers of one namespace "
-			     "only are "
-			     "not supported at L4: put the rule beside the service",
-			     host);
-		else
-			NOTE(notes, FINDING_WARNING, r, "host %s: there is no such service%s", host,
-			     strchr(spec->host, '.') ? "" : " (a short name means the rule's own namespace)");
-	}
-	if (spec->workload_selector)
-		NOTE(notes, FINDING_WARNING, r, "workloadSelector is not supported at L4: the rule has no effect");
+	if (!rule_has_service(c, host))
+		NOTE(notes, FINDING_WARNING, r, "host %s: there is no such service%s", host,
+		     strchr(spec->host, '.') ? "" : " (a short name means the rule's own namespace)");
+	rule_l4_look(c, r, host, notes);
+	if (spec->workload_selector && !selects_any(c, r->ns, &spec->workload_selector->match_labels))
+		NOTE(notes, FINDING_WARNING, r,
+		     "workloadSelector selects no workload of namespace %s, whose calls the rule is for", r->ns);
 
 	struct bag_key key;
 	bag_key_label(&key, r->ns, "", host);
 	struct bag_items rules = bag_get(&c->rules, key.bytes, key.len);
+	const struct resource *first = NULL;
 	for (size_t i = 0; i < rules.n; i++) {
 		const struct resource *other = rules.v[i];
 		if (!spec->workload_selector && !other->spec.destination_rule->workload_selector &&
-		    strcmp(other->key, r->key) < 0) {
-			NOTE(notes, FINDING_WARNING, r, "is ignored: %s is for the same host %s", other->key, host);
-			break;
-		}
+		    strcmp(other->key, r->key) < 0 && (!first || strcmp(other->key, first->key) < 0))
+			first = other;
 	}
+	if (first)
+		rule_rival_look(r, first, host, notes);
 	const struct load_balancer *lb = spec->traffic_policy ? spec->traffic_policy->load_balancer : NULL;
 	if (lb && lb->consistent_hash && !lb->consistent_hash->use_source_ip)
 		NOTE(notes, FINDING_INFO, r,

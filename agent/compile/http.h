@@ -48,7 +48,7 @@ bool http_wider_host(const char *host, const char **at, char out[256]);
 /* --- http_ports.c */
 
 enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, const struct resource *r,
-			  const struct service_port *port, const struct resource *rule);
+			  const struct service_port *port, const struct rule_set *rules);
 /* Fills l7_ports of an enrolled local workload, whose policy and filters stand. 0 or -ENOMEM. */
 int http_workload_ports(const struct compiler *c, struct workload *w, const struct resource *r);
 /* The one place that says which workloads have HTTP rules on inbound connections. */
@@ -96,8 +96,8 @@ bool http_gateway_api_l4(struct http_routing *to);
 
 /* What is in force for a port, or a subset of it. Members are NULL when nothing is said. */
 struct http_rule {
-	const struct resource *resource; /* NULL: none applies */
-	const struct subset *subset;	 /* NULL: none asked for, or no such */
+	const struct rule_set *set;
+	const struct subset *subset; /* NULL: none asked for, or no such */
 	const struct load_balancer *lb;
 	const struct connection_pool *pool;
 	const struct outlier_detection *outlier;
@@ -106,8 +106,9 @@ struct http_rule {
 	const struct dr_proxy_protocol *proxy_protocol;
 	const struct retry_budget *retry_budget;
 };
-void http_rule_of(const struct compiler *c, const struct resource *rule, uint16_t port, const char *subset,
-		  struct http_rule *out);
+void http_rule_of(const struct rule_set *set, uint16_t port, const char *subset, struct http_rule *out);
+/* An annotation of the first rule that has it; NULL: none has. */
+const char *http_rule_note(const struct rule_set *set, const char *annotation);
 
 /* --- http_target.c, http_cluster.c: what is in the caches */
 

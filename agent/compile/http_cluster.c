@@ -41,6 +41,8 @@ static void cluster_freep(struct http_cluster **c)
 struct cluster_name {
 	uint16_t port;
 	char subset[256], host[256], real[256];
+	char rules[1024]; /* behind the subset's "@" */
+	bool has_rules;
 };
 
 static bool part_take(const char **at, char *out, size_t size)
@@ -58,14 +60,19 @@ static bool part_take(const char **at, char *out, size_t size)
 
 static bool name_parse(const char *name, struct cluster_name *out)
 {
-	char direction[16], port[8];
+	char direction[16], port[8], subset[sizeof(out->rules)];
 	uint64_t number;
 
 	if (!part_take(&name, direction, sizeof(direction)) || strcmp(direction, "outbound") != 0 ||
-	    !part_take(&name, port, sizeof(port)) || !part_take(&name, out->subset, sizeof(out->subset)) ||
+	    !part_take(&name, port, sizeof(port)) || !part_take(&name, subset, sizeof(subset)) ||
 	    !part_take(&name, out->host, sizeof(out->host)) || !part_take(&name, out->real, sizeof(out->real)) || *name)
 		return false;
-	if (str_to_u64(port, UINT16_MAX, &number) < 0)
+	char *rules = strchr(subset, '@');
+	if (rules)
+		*rules++ = '\0';
+	out->has_rules = rules != NULL;
+	str_copy(out->rules, sizeof(out->rules), rules ? rules : "");
+	if (str_to_u64(port, UINT16_MAX, &number) < 0 || !str_copy(out->subset, sizeof(out->subset), subset))
 		return false;
 	out->port = (uint16_t)number;
 	return *out->host;
@@ -144,23 +151,29 @@ static int names_set(struct http_cluster *out, const char *name, const struct se
 	return out->name && out->host && out->service && out->ns && out->subset ? 0 : -ENOMEM;
 }
 
-static int cluster_build(struct compiler *c, const struct service_node *node, const struct cluster_name *parts,
-			 const char *name, struct http_cluster **out)
+/* What decides which endpoints come first is not what the plan's were put in order by. */
+static bool orders_anew(const struct http_rule *rule, const struct rule_set *general)
 {
-	const struct service *s = node->object;
+	const struct traffic_policy *p = rule->subset ? rule->subset->traffic_policy : NULL;
+
+	return !rules_same(rule->set, general) || (p && (p->load_balancer || p->outlier_detection));
+}
+
+static int cluster_make(struct compiler *c, const struct service_node *node, const struct service *s,
+			const struct http_rule *rule, const struct cluster_name *parts, const char *name,
+			struct http_cluster **out)
+{
 	const struct service_port *port = service_port_find(s, parts->port, IPPROTO_TCP);
-	struct http_rule rule;
 	AUTO(cluster_freep) struct http_cluster *cluster = http_cluster_new();
 	if (!cluster)
 		return -ENOMEM;
 
-	http_rule_of(c, traffic_rule(c, s->ns, s->hostname), parts->port, parts->subset, &rule);
-	if (!port || (*parts->subset && !rule.subset))
+	if (!port || (*parts->subset && !rule->subset))
 		return -ENOENT;
 	cluster->port = parts->port;
 	cluster->app = port->app;
 	cluster->external = s->external;
-	if (names_set(cluster, name, s, parts) < 0 || http_cluster_settings(c, cluster, s, port, &rule) < 0)
+	if (names_set(cluster, name, s, parts) < 0 || http_cluster_settings(c, cluster, s, port, rule) < 0)
 		return -ENOMEM;
 	int rc;
 	if (is_dynamic(node->resource, node->hostname)) {
@@ -170,13 +183,38 @@ static int cluster_build(struct compiler *c, const struct service_node *node, co
 		cluster->dynamic_dns = !*parts->real;
 		rc = dynamic_endpoints_set(cluster, host, entry_target_port(node->resource, parts->port));
 	} else {
-		rc = http_cluster_endpoints(c, cluster, node, port, rule.subset);
+		rc = http_cluster_endpoints(c, cluster, node, port, rule->subset);
 	}
 	if (rc < 0)
 		return rc;
 	http_cluster_seal(cluster);
 	*out = TAKE(cluster);
 	return 0;
+}
+
+static int cluster_build(struct compiler *c, struct service_node *node, const struct cluster_name *parts,
+			 const char *name, struct http_cluster **out)
+{
+	const struct service *s = node->object;
+	struct rule_set general, set;
+	struct http_rule rule;
+
+	rules_of(c, &(struct rule_caller){ 0 }, s->ns, s->hostname, &general);
+	set = general;
+	if (parts->has_rules)
+		rules_named(c, parts->rules, s->ns, s->hostname, &set);
+	http_rule_of(&set, parts->port, parts->subset, &rule);
+	if (!orders_anew(&rule, &general))
+		return cluster_make(c, node, s, &rule, parts, name, out);
+
+	const struct rules_asked asked = { .set = &set, .subset = rule.subset ? parts->subset : NULL, .plain = true };
+	struct service *other;
+	int rc = service_build(c, node, &asked, &other, NULL);
+	if (rc < 0)
+		return rc;
+	rc = cluster_make(c, node, other, &rule, parts, name, out);
+	service_unref(other);
+	return rc;
 }
 
 static int passthrough_build(struct compiler *c, struct http_cluster **out)
@@ -259,17 +297,29 @@ static int names_add(struct names *names, const struct service *s, uint16_t port
 	return names->v[names->n++] ? 0 : -ENOMEM;
 }
 
+static int subset_names_add(struct names *names, const struct service *s, uint16_t port, const struct resource *rule)
+{
+	const struct destination_rule_spec *spec = rule->spec.destination_rule;
+	int rc = 0;
+
+	for (size_t i = 0; !rc && i < spec->subsets.n; i++)
+		rc = names_add(names, s, port, spec->subsets.v[i].name);
+	return rc;
+}
+
 static int service_names_add(const struct compiler *c, struct names *names, const struct service *s)
 {
-	const struct resource *rule = traffic_rule(c, s->ns, s->hostname);
+	struct rule_set rules;
 	int rc = 0;
+
+	rules_of(c, &(struct rule_caller){ 0 }, s->ns, s->hostname, &rules);
 
 	for (size_t i = 0; !rc && i < s->port_count; i++) {
 		if (s->ports[i].proto != IPPROTO_TCP)
 			continue;
 		rc = names_add(names, s, s->ports[i].port, NULL);
-		for (size_t k = 0; !rc && rule && k < rule->spec.destination_rule->subsets.n; k++)
-			rc = names_add(names, s, s->ports[i].port, rule->spec.destination_rule->subsets.v[k].name);
+		for (size_t r = 0; !rc && r < rules.n; r++)
+			rc = subset_names_add(names, s, s->ports[i].port, rules.v[r]);
 	}
 	return rc;
 }

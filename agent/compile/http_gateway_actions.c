@@ -74,7 +74,7 @@ char *gateway_backend_cluster(struct http_routing *to, const struct resource *r,
 		     "backend %s/%s: there is no such service with a port %u: requests get 500", ns, b->name, b->port);
 		return NULL;
 	}
-	char *name = http_cluster_name(b->port, NULL, host);
+	char *name = rules_cluster_name(to->c, to->scope->caller, node->object, b->port, NULL, host);
 	to->no_memory |= !name;
 	return name;
 }

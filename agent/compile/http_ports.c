@@ -37,13 +37,15 @@ static bool policy_is_http(const struct load_balancer *lb, const struct connecti
 			    outlier->consecutive_errors));
 }
 
-static bool rule_is_http(const struct compiler *c, const struct resource *rule, uint16_t port)
+static bool rule_is_http(const struct rule_set *rules, void *port)
 {
 	struct http_rule in_force;
 
-	http_rule_of(c, rule, port, NULL, &in_force);
-	return rule &&
-	       (rule->spec.destination_rule->subsets.n || policy_is_http(in_force.lb, in_force.pool, in_force.outlier));
+	http_rule_of(rules, *(const uint16_t *)port, NULL, &in_force);
+	for (size_t i = 0; i < rules->n; i++)
+		if (rules->v[i]->spec.destination_rule->subsets.n)
+			return true;
+	return policy_is_http(in_force.lb, in_force.pool, in_force.outlier);
 }
 
 struct named { /* by routes */
@@ -98,11 +100,11 @@ static struct named named_of(const struct compiler *c, const struct service *s, 
 }
 
 /* The helper must originate TLS, or speak to a proxy, whatever the bytes are. */
-static bool rule_is_l4_helper(const struct compiler *c, const struct resource *rule, uint16_t port)
+static bool rule_is_l4_helper(const struct rule_set *rules, void *port)
 {
 	struct http_rule in_force;
 
-	http_rule_of(c, rule, port, NULL, &in_force);
+	http_rule_of(rules, *(const uint16_t *)port, NULL, &in_force);
 	return in_force.tunnel || in_force.proxy_protocol ||
 	       (in_force.tls && (in_force.tls->mode == CLIENT_TLS_SIMPLE || in_force.tls->mode == CLIENT_TLS_MUTUAL));
 }
@@ -114,8 +116,10 @@ static bool well_known_tcp(uint16_t port)
 }
 
 enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, const struct resource *r,
-			  const struct service_port *port, const struct resource *rule)
+			  const struct service_port *port, const struct rule_set *rules)
 {
+	uint16_t number = port->port;
+
 	if (port->proto != IPPROTO_TCP || switched_off(r))
 		return L7_NONE;
 	if (port->app == APP_HTTP || port->app == APP_HTTP2 || port->app == APP_GRPC)
@@ -123,9 +127,12 @@ enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, con
 
 	struct named named = named_of(c, s, port->port);
 	if (port->app == APP_UNKNOWN && !well_known_tcp(port->port) &&
-	    (named.http || rule_is_http(c, rule, port->port)))
+	    (named.http || rule_is_http(rules, &number) ||
+	     rules_of_others(c, s->ns, s->hostname, rule_is_http, &number)))
 		return L7_SNIFF;
-	if (named.l4 || rule_is_l4_helper(c, rule, port->port))
+	/* What one caller's rules ask for is done by the helper, so it has all callers' connections. */
+	if (named.l4 || rule_is_l4_helper(rules, &number) ||
+	    rules_of_others(c, s->ns, s->hostname, rule_is_l4_helper, &number))
 		return L7_TCP;
 	/* A name with a star has no address of its own: the server's name says where a connection goes. */
 	return port->app == APP_TLS && s->hostname[0] == '*' && s->kind == SERVICE_ENTRY && port->lb != LB_PASSTHROUGH ?

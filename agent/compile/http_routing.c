@@ -126,11 +126,18 @@ void http_text_set(struct http_routing *to, struct http_text *out, enum http_tex
 
 static void subset_look(struct http_routing *to, const struct resource *r, const struct service *s, const char *subset)
 {
+	const struct rule_caller caller = { .ns = r->ns };
+	struct rule_set rules;
 	struct http_rule rule;
 
 	if (!to->notes || !subset || !*subset)
 		return;
-	http_rule_of(to->c, traffic_rule(to->c, s->ns, s->hostname), 0, subset, &rule);
+	rules_of(to->c, &(struct rule_caller){ 0 }, s->ns, s->hostname, &rules);
+	http_rule_of(&rules, 0, subset, &rule);
+	if (!rule.subset) {
+		rules_of(to->c, &caller, s->ns, s->hostname, &rules);
+		http_rule_of(&rules, 0, subset, &rule);
+	}
 	if (!rule.subset)
 		NOTE(to->notes, FINDING_ERROR, r,
 		     "destination %s: no DestinationRule has a subset %s: requests get 503", s->hostname, subset);
@@ -164,7 +171,7 @@ char *http_destination_name(struct http_routing *to, const struct resource *r, c
 		subset_look(to, r, s, subset);
 	if (!port && s)
 		port = s->port_count == 1 ? s->ports[0].port : to->port;
-	char *name = http_cluster_name(port ? port : to->port, subset, full);
+	char *name = rules_cluster_name(to->c, to->scope->caller, s, port ? port : to->port, subset, full);
 	to->no_memory |= !name;
 	return name;
 }

@@ -36,20 +36,25 @@ static void policy_merge(struct http_rule *out, const struct traffic_policy *p, 
 	}
 }
 
-void http_rule_of(const struct compiler *c, const struct resource *rule, uint16_t port, const char *subset,
-		  struct http_rule *out)
+void http_rule_of(const struct rule_set *set, uint16_t port, const char *subset, struct http_rule *out)
 {
-	*out = (struct http_rule){ .resource = rule };
-	if (!rule)
-		return;
-	const struct destination_rule_spec *spec = rule->spec.destination_rule;
+	*out = (struct http_rule){ .set = set };
+	policy_merge(out, rules_policy(set), port);
+	for (size_t i = 0; subset && *subset && !out->subset && i < set->n; i++) {
+		const struct destination_rule_spec *spec = set->v[i]->spec.destination_rule;
+		for (size_t k = 0; k < spec->subsets.n && !out->subset; k++)
+			if (str_eq(spec->subsets.v[k].name, subset))
+				out->subset = &spec->subsets.v[k];
+	}
+	if (out->subset)
+		policy_merge(out, out->subset->traffic_policy, port);
+}
 
-	(void)c;
-	policy_merge(out, spec->traffic_policy, port);
-	for (size_t i = 0; subset && *subset && i < spec->subsets.n; i++)
-		if (str_eq(spec->subsets.v[i].name, subset)) {
-			out->subset = &spec->subsets.v[i];
-			policy_merge(out, out->subset->traffic_policy, port);
-			break;
-		}
+const char *http_rule_note(const struct rule_set *set, const char *annotation)
+{
+	const char *value = NULL;
+
+	for (size_t i = 0; !value && i < set->n; i++)
+		value = string_map_get(&set->v[i]->annotations, annotation);
+	return value;
 }

@@ -105,8 +105,7 @@ static int balancer_set(struct http_cluster *out, const struct service *s, const
 		[SIMPLE_LB_PASSTHROUGH] = CLUSTER_PASSTHROUGH,	   [SIMPLE_LB_ROUND_ROBIN] = CLUSTER_ROUND_ROBIN,
 		[SIMPLE_LB_LEAST_REQUEST] = CLUSTER_LEAST_REQUEST,
 	};
-	const char *own =
-		rule->resource ? string_map_get(&rule->resource->annotations, "weft.dev/load-balancer") : NULL;
+	const char *own = http_rule_note(rule->set, "weft.dev/load-balancer");
 
 	if (rule->lb && !rule->lb->consistent_hash)
 		out->lb = simple[rule->lb->simple];
@@ -256,12 +255,11 @@ static int tls_set(struct compiler *c, struct http_cluster *out, const struct se
 int http_cluster_settings(struct compiler *c, struct http_cluster *out, const struct service *s,
 			  const struct service_port *port, const struct http_rule *rule)
 {
+	const struct rules_asked asked = { .set = rule->set, .subset = out->subset };
 	const struct connection_pool_http *http = rule->pool ? rule->pool->http : NULL;
 	struct traffic traffic;
 
-	traffic_of(c, s->ns, s->hostname, out->port, &traffic);
-	if (rule->pool)
-		traffic_pool_apply(rule->pool, &traffic);
+	traffic_of(c, &asked, out->port, &traffic);
 	out->tcp = traffic.tcp;
 	out->protocol = protocol_of(s, port, http);
 	pool_set(out, http, rule->retry_budget);

@@ -186,7 +186,7 @@ static int service_target(struct http_routing *to, bool seen, struct l7_target *
 	if (!t->service)
 		return -ENOMEM;
 	if (seen || !to->scope->registry_only) {
-		t->default_cluster = http_cluster_name(to->port, NULL, s->hostname);
+		t->default_cluster = rules_cluster_name(to->c, to->scope->caller, s, to->port, NULL, s->hostname);
 		if (!t->default_cluster || target_fill(to, t, s->hostname, seen) < 0)
 			return -ENOMEM;
 	} else {

@@ -51,7 +51,7 @@ static const char *port_app(const struct service_spec_port *port)
 }
 
 static int core_port_build(struct compiler *c, struct service *s, const struct resource *r,
-			   const struct service_spec_port *from, struct notes *notes)
+			   const struct service_spec_port *from, const struct rules_asked *asked, struct notes *notes)
 {
 	const struct service_spec *spec = r->spec.service;
 	struct service_port *port = &s->ports[s->port_count];
@@ -78,10 +78,10 @@ static int core_port_build(struct compiler *c, struct service *s, const struct r
 		NOTE(notes, FINDING_WARNING, r,
 		     "port %u: targetPort \"%s\" is a name that %zu of the selected workloads don't have in spec.ports",
 		     from->port, from->target_port.name, g.unnamed);
-	traffic_of(c, s->ns, s->hostname, from->port, &traffic);
+	traffic_of(c, asked, from->port, &traffic);
 	traffic.near_first = spec->traffic_distribution != NULL;
-	port->l7 = (uint8_t)http_port_l7(c, s, r, port, traffic.rule);
-	return port_finish(c, port, &list, &traffic, vip_family_of(s));
+	port->l7 = (uint8_t)http_port_l7(c, s, r, port, asked->set);
+	return port_finish(c, port, &list, &traffic, asked->plain ? (struct vip_family){ 0 } : vip_family_of(s));
 }
 
 static int core_vips_set(struct compiler *c, struct service *s, const struct resource *r, struct notes *notes)
@@ -114,7 +114,8 @@ static int core_export_set(const struct compiler *c, struct service *s, const st
 	return 0;
 }
 
-int service_core_build(struct compiler *c, struct service *s, const struct resource *r, struct notes *notes)
+int service_core_build(struct compiler *c, struct service *s, const struct resource *r, const struct rules_asked *asked,
+		       struct notes *notes)
 {
 	const struct service_spec *spec = r->spec.service;
 
@@ -127,7 +128,7 @@ int service_core_build(struct compiler *c, struct service *s, const struct resou
 						spec->session_affinity_config->client_ip->timeout_seconds :
 						10800;
 	for (size_t i = 0; i < spec->ports.n; i++)
-		if (core_port_build(c, s, r, &spec->ports.v[i], notes) < 0)
+		if (core_port_build(c, s, r, &spec->ports.v[i], asked, notes) < 0)
 			return -ENOMEM;
 	if (s->kind == SERVICE_HEADLESS)
 		return dns_addrs_of_endpoints(s);
@@ -148,15 +149,22 @@ static void service_freep(struct service **s)
 	service_unref(*s);
 }
 
-int service_build(struct compiler *c, struct service_node *node, struct service **out, struct notes *notes)
+int service_build(struct compiler *c, struct service_node *node, const struct rules_asked *asked, struct service **out,
+		  struct notes *notes)
 {
 	const struct resource *r = node->resource;
+	struct rule_set general;
+	const struct rules_asked usual = { .set = &general };
 	AUTO(service_freep) struct service *s = service_new();
 	if (!s)
 		return -ENOMEM;
 
 	struct traffic traffic;
-	traffic_of(c, r->ns, node->hostname, 0, &traffic);
+	if (!asked) {
+		rules_of(c, &(struct rule_caller){ 0 }, r->ns, node->hostname, &general);
+		asked = &usual;
+	}
+	traffic_of(c, asked, 0, &traffic);
 	s->lb = traffic.lb;
 	s->tcp = traffic.tcp;
 	s->outlier = traffic.outlier;
@@ -167,7 +175,8 @@ int service_build(struct compiler *c, struct service_node *node, struct service 
 	if (!s->name || !s->ns || !s->hostname || !s->origin)
 		return -ENOMEM;
 
-	int rc = r->kind == KIND_SERVICE ? service_core_build(c, s, r, notes) : service_entry_build(c, s, r, notes);
+	int rc = r->kind == KIND_SERVICE ? service_core_build(c, s, r, asked, notes) :
+					   service_entry_build(c, s, r, asked, notes);
 	if (rc < 0)
 		return rc;
 	if (s->port_count)

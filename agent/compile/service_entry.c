@@ -87,7 +87,7 @@ static int endpoints_gather(struct gathering *g, const struct service *s, const 
 }
 
 static int entry_port_build(struct compiler *c, struct service *s, const struct resource *r,
-			    const struct service_entry_port *from)
+			    const struct service_entry_port *from, const struct rules_asked *asked)
 {
 	const struct service_entry_spec *spec = r->spec.service_entry;
 	struct service_port *port = &s->ports[s->port_count++];
@@ -105,11 +105,11 @@ static int entry_port_build(struct compiler *c, struct service *s, const struct 
 		free(list.v);
 		return -ENOMEM;
 	}
-	traffic_of(c, s->ns, s->hostname, from->number, &traffic);
+	traffic_of(c, asked, from->number, &traffic);
 	if (spec->resolution == RESOLUTION_NONE)
 		traffic.lb = LB_PASSTHROUGH;
-	port->l7 = (uint8_t)http_port_l7(c, s, r, port, traffic.rule);
-	return port_finish(c, port, &list, &traffic, vip_family_of(s));
+	port->l7 = (uint8_t)http_port_l7(c, s, r, port, asked->set);
+	return port_finish(c, port, &list, &traffic, asked->plain ? (struct vip_family){ 0 } : vip_family_of(s));
 }
 
 static int entry_vips_set(struct compiler *c, struct service *s, const struct resource *r, struct notes *notes)
@@ -158,7 +158,8 @@ static void tunnels_look(const struct compiler *c, const struct resource *r, str
 	}
 }
 
-int service_entry_build(struct compiler *c, struct service *s, const struct resource *r, struct notes *notes)
+int service_entry_build(struct compiler *c, struct service *s, const struct resource *r,
+			const struct rules_asked *asked, struct notes *notes)
 {
 	const struct service_entry_spec *spec = r->spec.service_entry;
 
@@ -171,7 +172,7 @@ int service_entry_build(struct compiler *c, struct service *s, const struct reso
 	if (!s->ports || entry_export_set(c, s, spec) < 0 || entry_vips_set(c, s, r, notes) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < spec->ports.n; i++)
-		if (entry_port_build(c, s, r, &spec->ports.v[i]) < 0)
+		if (entry_port_build(c, s, r, &spec->ports.v[i], asked) < 0)
 			return -ENOMEM;
 	return spec->addresses.n ? dns_addrs_of_vips(s) : dns_addrs_of_allocated(s);
 }

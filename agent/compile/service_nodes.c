@@ -20,7 +20,7 @@ int service_nodes_init(struct compiler *c)
 	c->services = table_new(NULL);
 	c->service_ids = table_new(NULL);
 	return c->services && c->service_ids && bag_init(&c->by_resource) == 0 && bag_init(&c->by_selector) == 0 &&
-			       bag_init(&c->by_watch) == 0 && bag_init(&c->rules) == 0 && vip_pool_init(&c->vips) == 0 ?
+			       bag_init(&c->by_watch) == 0 && rules_init(c) == 0 && vip_pool_init(&c->vips) == 0 ?
 		       0 :
 		       -ENOMEM;
 }
@@ -48,7 +48,7 @@ void service_nodes_done(struct compiler *c)
 	bag_done(&c->by_resource);
 	bag_done(&c->by_selector);
 	bag_done(&c->by_watch);
-	bag_done(&c->rules);
+	rules_done(c);
 	vip_pool_done(&c->vips);
 	queue_done(&c->dirty_services);
 	queue_done(&c->changed_services);
@@ -245,28 +245,10 @@ int service_node_change(struct compiler *c, const struct resource *old, const st
 	return 0;
 }
 
-static int rules_index(struct compiler *c, bool add)
-{
-	const struct inventory *inv = &c->inventory[KIND_DESTINATION_RULE];
-
-	for (size_t i = 0; i < inv->n; i++) {
-		char host[256];
-		struct bag_key key;
-		if (!host_write_out(c, inv->v[i]->ns, inv->v[i]->spec.destination_rule->host, host))
-			continue;
-		bag_key_label(&key, inv->v[i]->ns, "", host);
-		if (!add)
-			bag_remove(&c->rules, key.bytes, key.len, inv->v[i]);
-		else if (bag_add(&c->rules, key.bytes, key.len, (void *)inv->v[i]) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
 int service_nodes_rekey(struct compiler *c, const char *cluster_domain)
 {
 	const struct inventory *inv = &c->inventory[KIND_SERVICE];
-	int rc = rules_index(c, false);
+	int rc = rules_index_all(c, false);
 
 	if (!rc)
 		rc = http_index_all(c, false);
@@ -282,7 +264,7 @@ int service_nodes_rekey(struct compiler *c, const char *cluster_domain)
 	for (size_t i = 0; !rc && i < inv->n; i++)
 		rc = service_node_change(c, NULL, inv->v[i]);
 	if (!rc)
-		rc = rules_index(c, true);
+		rc = rules_index_all(c, true);
 	return rc ? rc : http_index_all(c, true);
 }
 
@@ -337,7 +319,7 @@ static int node_build(struct compiler *c, struct service_node *node)
 		node->id = 0;
 		return node->object ? object_set(c, node, NULL, 0) : 0;
 	}
-	int rc = service_build(c, node, &new, NULL);
+	int rc = service_build(c, node, NULL, &new, NULL);
 	if (rc < 0)
 		return rc;
 	c->stats.services_built++;

@@ -82,10 +82,11 @@ struct compiler {
 
 	struct table *services; /* "ns/hostname" -> service_node, the first of the chain */
 	struct service_node *all_services;
-	struct bag by_resource; /* address of a resource -> its service_nodes */
-	struct bag by_selector; /* ns, first label and value of the selector -> service_nodes */
-	struct bag by_watch;	/* addr of an endpoint that a ServiceEntry lists -> service_nodes */
-	struct bag rules;	/* ns, DestinationRule host, written out -> resources, by key */
+	struct bag by_resource;	  /* address of a resource -> its service_nodes */
+	struct bag by_selector;	  /* ns, first label and value of the selector -> service_nodes */
+	struct bag by_watch;	  /* addr of an endpoint that a ServiceEntry lists -> service_nodes */
+	struct bag rules;	  /* ns, DestinationRule host, written out -> resources, by key */
+	struct bag rules_by_host; /* the host alone -> the same */
 	struct table *service_ids;
 	struct vip_pool vips;
 	struct http_state http;

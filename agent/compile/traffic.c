@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* DestinationRule's L4 part, and the mesh's defaults below it.
- * Istio looks in the client's namespace, the service's, then the root namespace. A plan is one node's, whose clients
- * may be of any namespace, so here it is the service's, then the root's. */
+/* DestinationRule's L4 part, and the mesh's defaults below it. */
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/base/str.h"
-#include "agent/compile/build.h"
+#include "agent/compile/http.h"
 
 enum { HOST_TEXT_MAX = 256, DEFAULT_EJECTION_PERCENT = 10, DEFAULT_FAILURES = 5 };
 
@@ -26,45 +24,6 @@ bool host_write_out(const struct compiler *c, const char *ns, const char *host, 
 	return true;
 }
 
-static const struct resource *rule_for_host(const struct compiler *c, const char *ns, const char *host)
-{
-	struct bag_key key;
-	bag_key_label(&key, ns, "", host);
-	struct bag_items rules = bag_get(&c->rules, key.bytes, key.len);
-	const struct resource *best = NULL;
-
-	for (size_t i = 0; i < rules.n; i++) {
-		const struct resource *r = rules.v[i];
-		if (r->spec.destination_rule->workload_selector) /* of some clients only */
-			continue;
-		if (!best || strcmp(r->key, best->key) < 0)
-			best = r;
-	}
-	return best;
-}
-
-/* The most specific in one namespace: the host itself, then wildcards from the longest. */
-static const struct resource *rule_in_namespace(const struct compiler *c, const char *ns, const char *host)
-{
-	const struct resource *r = rule_for_host(c, ns, host);
-	char wild[HOST_TEXT_MAX + 1];
-
-	for (const char *dot = strchr(host, '.'); !r && dot; dot = strchr(dot + 1, '.')) {
-		if (dot == host + 1 && host[0] == '*') /* "*.a.b" itself has been looked for */
-			continue;
-		snprintf(wild, sizeof(wild), "*%s", dot);
-		r = rule_for_host(c, ns, wild);
-	}
-	return r ? r : rule_for_host(c, ns, "*");
-}
-
-const struct resource *traffic_rule(const struct compiler *c, const char *ns, const char *hostname)
-{
-	const struct resource *r = rule_in_namespace(c, ns, hostname);
-
-	return r ? r : rule_in_namespace(c, c->mesh.root_namespace, hostname);
-}
-
 static uint32_t clamp_u32(uint64_t v)
 {
 	return v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
@@ -79,7 +38,7 @@ static void keepalive_apply(const struct tcp_keepalive *from, struct tcp_setting
 	to->keepalive_probes = from->probes.set ? from->probes.v : PROBES;
 }
 
-void traffic_pool_apply(const struct connection_pool *pool, struct traffic *out)
+static void traffic_pool_apply(const struct connection_pool *pool, struct traffic *out)
 {
 	const struct connection_pool_tcp *tcp = pool ? pool->tcp : NULL;
 	if (!tcp)
@@ -133,8 +92,10 @@ static void balancer_apply(const struct load_balancer *from, struct traffic *out
 		out->locality = from->locality_lb_setting;
 }
 
-void traffic_of(const struct compiler *c, const char *ns, const char *hostname, uint16_t port, struct traffic *out)
+void traffic_of(const struct compiler *c, const struct rules_asked *asked, uint16_t port, struct traffic *out)
 {
+	struct http_rule rule;
+
 	*out = (struct traffic){ .lb = LB_LEAST_REQUEST };
 	out->tcp.connect_timeout_ms = c->mesh.connect_timeout_ms;
 	if (c->mesh_config) {
@@ -142,25 +103,8 @@ void traffic_of(const struct compiler *c, const char *ns, const char *hostname, 
 		if (c->mesh_config->tcp_keepalive)
 			keepalive_apply(c->mesh_config->tcp_keepalive, &out->tcp);
 	}
-
-	out->rule = traffic_rule(c, ns, hostname);
-	const struct traffic_policy *policy = out->rule ? out->rule->spec.destination_rule->traffic_policy : NULL;
-	if (!policy)
-		return;
-	/* A port's settings replace the whole policy's, each as a unit. */
-	const struct load_balancer *lb = policy->load_balancer;
-	const struct connection_pool *pool = policy->connection_pool;
-	const struct outlier_detection *outlier = policy->outlier_detection;
-	for (size_t i = 0; port && i < policy->port_level_settings.n; i++) {
-		const struct port_traffic_policy *level = &policy->port_level_settings.v[i];
-		if (level->port->number != port)
-			continue;
-		lb = level->load_balancer;
-		pool = level->connection_pool;
-		outlier = level->outlier_detection;
-		break;
-	}
-	balancer_apply(lb, out);
-	traffic_pool_apply(pool, out);
-	outlier_apply(outlier, out);
+	http_rule_of(asked->set, port, asked->subset, &rule);
+	balancer_apply(rule.lb, out);
+	traffic_pool_apply(rule.pool, out);
+	outlier_apply(rule.outlier, out);
 }

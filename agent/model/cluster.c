@@ -57,6 +57,8 @@ void http_cluster_unref(struct http_cluster *c)
 		endpoint_done(&c->endpoints[i]);
 	free(c->endpoints);
 	strings_free(c->subject_alt_names, c->subject_alt_name_count);
+	if (c->shown != c->name)
+		free(c->shown);
 	free(c->name);
 	free(c->host);
 	free(c->service);
@@ -139,8 +141,38 @@ static uint64_t limits_hash(uint64_t id, const struct http_cluster *c)
 					o->min_health_percent));
 }
 
+const char *http_cluster_qualifier(const char *name, size_t *len)
+{
+	const char *subset = name;
+
+	*len = 0;
+	for (int i = 0; subset && i < 2; i++)
+		subset = strchr(subset, '|') ? strchr(subset, '|') + 1 : NULL;
+	const char *at = subset ? subset + strcspn(subset, "|@") : NULL;
+	if (!at || *at != '@')
+		return NULL;
+	*len = strcspn(at, "|");
+	return at;
+}
+
+const char *http_cluster_shown(const struct http_cluster *c)
+{
+	return c->shown ? c->shown : c->name;
+}
+
+/* Without memory the name is shown as it is. */
+static void shown_set(struct http_cluster *c)
+{
+	size_t len;
+	const char *at = http_cluster_qualifier(c->name, &len);
+
+	if (len && !c->shown)
+		c->shown = str_format("%.*s%s", (int)(at - c->name), c->name, at + len);
+}
+
 void http_cluster_seal(struct http_cluster *c)
 {
+	shown_set(c);
 	if (c->endpoint_count)
 		qsort(c->endpoints, c->endpoint_count, sizeof(*c->endpoints), on_endpoint_cmp);
 

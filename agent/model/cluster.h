@@ -64,7 +64,9 @@ struct cluster_outlier { /* zero: off */
 struct http_cluster {
 	unsigned int refs;
 	uint64_t id; /* content hash */
-	char *name;  /* Istio's: "outbound|80|v1|catalog.shop.svc.cluster.local" */
+	char *name; /* Istio's: "outbound|80|v1|catalog.shop.svc.cluster.local", and behind the subset, from "@" on, by which
+		      * DestinationRules it is made when not by those that all callers have */
+	char *shown; /* without that; NULL, or the same as name: there is none */
 	char *host, *service, *ns, *subset;
 	uint16_t port;
 	enum app_protocol app;
@@ -107,3 +109,6 @@ void http_cluster_unref(struct http_cluster *c);
 void http_cluster_seal(struct http_cluster *c); /* sorts endpoints, fills id */
 /* "outbound|PORT|SUBSET|HOST", newly allocated. subset NULL or "": none. */
 char *http_cluster_name(uint16_t port, const char *subset, const char *host);
+const char *http_cluster_shown(const struct http_cluster *c); /* the name that logs and spans have; borrowed */
+/* The part of a name that is not shown; len 0: all is. */
+const char *http_cluster_qualifier(const char *name, size_t *len);

@@ -39,8 +39,12 @@ static struct http_string destination_cluster(struct exchange *x)
 	if (x->side == SIDE_SERVER)
 		return http_head_textf(x->head, "inbound|%u||", x->destination.port);
 	/* Which of several is chosen later. */
-	return x->route && x->route->destination_count ? text(x->route->destinations[0].cluster) :
-							 (struct http_string){ 0 };
+	const char *name = x->route && x->route->destination_count ? x->route->destinations[0].cluster : NULL;
+	size_t hidden;
+	const char *at = http_cluster_qualifier(name, &hidden);
+	if (!name)
+		return (struct http_string){ 0 };
+	return hidden ? http_head_textf(x->head, "%.*s%s", (int)(at - name), name, at + hidden) : text(name);
 }
 
 static struct http_string source_cluster(struct exchange *x)

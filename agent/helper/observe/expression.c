@@ -172,7 +172,7 @@ static struct value other_attribute(struct reader *e, const char *path)
 	if (str_eq(path, "upstream.address"))
 		return r->endpoint ? addr_value(e, &r->endpoint->addr) : (struct value){ 0 };
 	if (str_eq(path, "xds.cluster_name"))
-		return r->cluster ? c_value(r->cluster->name) : (struct value){ 0 };
+		return r->cluster ? c_value(http_cluster_shown(r->cluster)) : (struct value){ 0 };
 	if (str_eq(path, "xds.route_name"))
 		return r->route ? c_value(r->route->name) : (struct value){ 0 };
 	if (str_eq(path, "node.id"))

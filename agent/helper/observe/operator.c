@@ -346,7 +346,7 @@ static bool op_upstream_host(const struct request_record *r, struct operator_tex
 static bool op_upstream_cluster(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
-	return r->cluster && put(out, r->cluster->name);
+	return r->cluster && put(out, http_cluster_shown(r->cluster));
 }
 
 static bool op_upstream_local(const struct request_record *r, struct operator_text argument, struct sb *out)

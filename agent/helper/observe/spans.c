@@ -149,7 +149,7 @@ static void attributes(struct making *m, const struct request_record *r)
 	attribute_number(m, "http.response.body.size", (int64_t)r->response_bytes);
 	response_flags_text(r->flags, flags, sizeof(flags));
 	attribute(m, "response_flags", copy(m, flags, strlen(flags)));
-	attribute(m, "upstream_cluster", r->cluster ? r->cluster->name : NULL);
+	attribute(m, "upstream_cluster", r->cluster ? http_cluster_shown(r->cluster) : NULL);
 	if (r->endpoint) {
 		addr_port_text(&r->endpoint->addr, address);
 		attribute(m, "network.peer.address", copy(m, address, strlen(address)));

@@ -105,8 +105,11 @@ static void rule_set(struct world *w, unsigned int ns, unsigned int name)
 		"loadBalancer: { simple: RANDOM }",
 		"outlierDetection: { consecutive5xxErrors: 1, maxEjectionPercent: 100 }",
 		"loadBalancer: { consistentHash: { useSourceIp: true } }",
-		"connectionPool: { tcp: { maxConnections: 3 } }"
+		"connectionPool: { tcp: { maxConnections: 3 } }",
+		"tls: { mode: SIMPLE }",
 	};
+	static const char *const audiences[] = { "", "", ", exportTo: [ \".\" ]",
+						 ", workloadSelector: { matchLabels: { v: v1 } }" };
 	char host[64] = "\"*.local\"";
 	unsigned int which = pick(4);
 
@@ -115,8 +118,8 @@ static void rule_set(struct world *w, unsigned int ns, unsigned int name)
 	set_format(
 		w,
 		"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: r%u, namespace: %s%u }\n"
-		"spec: { host: %s, trafficPolicy: { %s } }\n",
-		name, pick(4) ? "ns" : "root", ns, host, policies[pick(4)]);
+		"spec: { host: %s, trafficPolicy: { %s }%s }\n",
+		name, pick(4) ? "ns" : "root", ns, host, policies[pick(5)], audiences[pick(4)]);
 }
 
 static void policy_set(struct world *w, unsigned int ns, unsigned int name)

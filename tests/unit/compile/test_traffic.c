@@ -93,7 +93,7 @@ static void test_most_specific_host_wins(void **state)
 			fail_msg("row %zu: %d", i, port_of(80)->lb);
 	}
 	assert_true(world_finds(&w, "DestinationRule/shop/short", "DestinationRule/shop/later is for the same host"));
-	assert_true(world_finds(&w, "DestinationRule/other/far", "of another namespace"));
+	assert_true(world_finds(&w, "DestinationRule/other/far", "is for some callers only"));
 	world_delete(&w, "DestinationRule/shop/later");
 	world_delete(&w, "DestinationRule/shop/short");
 	world_compile(&w);
