@@ -84,7 +84,7 @@ def load(place, address, port=80, **options):
     for name, value in options.items():
         for item in value if isinstance(value, list) else [value]:
             words += [f"--{name}", item]
-    return json.loads(place.run(*words, timeout=120).stdout)
+    return json.loads(place.run(*words, timeout=120).stdout.splitlines()[-1])
 
 
 def load_begin(place, address, port=80, **options):
@@ -92,7 +92,9 @@ def load_begin(place, address, port=80, **options):
     for name, value in options.items():
         for item in value if isinstance(value, list) else [value]:
             words += [f"--{name}", item]
-    return place.spawn(*words, name=f"load-{place.name}")
+    process = place.spawn(*words, name=f"load-{place.name}")
+    wait_for("the load to begin", lambda: "begins" in process.output())
+    return process
 
 
 def load_end(process, timeout=60):

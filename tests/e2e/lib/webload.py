@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Many requests over some keep-alive connections; prints JSON: {"status": {"200": n}, "server": {"name": n}, "failed": n}.
+"""Many requests over some keep-alive connections; prints "begins", and at the end JSON: {"status": {"200": n},
+"server": {"name": n}, "failed": n}.
 
     webload.py ADDRESS PORT --requests N [--connections C] [--host H] [--path P] [--header K:V]... [--seconds S]
 
@@ -34,6 +35,7 @@ def stop(*_):
 
 
 signal.signal(signal.SIGTERM, stop)
+print("begins", flush=True)
 
 
 def work(count):
