@@ -254,6 +254,15 @@ static void document_mesh_config(struct decode *d, const struct kind_info *k, co
 	r->spec.any = spec;
 }
 
+/* Fields beside metadata, not below spec. */
+static void document_top(struct decode *d, const struct kind_info *k, const struct node *root, struct resource *r)
+{
+	void *spec = decode_alloc(d, k->top->size);
+	if (spec)
+		decode_object(d, NULL, root, k->top, spec);
+	r->spec.any = spec;
+}
+
 static bool file_is_mesh_config(const char *file)
 {
 	return str_ends(file, "mesh.yaml") || str_ends(file, "mesh.yml") || str_ends(file, "mesh.json");
@@ -290,8 +299,12 @@ static bool document_fill(struct decode *d, const struct document *doc, const st
 			return false;
 		}
 		document_metadata(d, k, root, r);
-		document_top_fields(d, root);
-		document_spec(d, k, root, r);
+		if (k->top) {
+			document_top(d, k, root, r);
+		} else {
+			document_top_fields(d, root);
+			document_spec(d, k, root, r);
+		}
 	}
 	if (d->errors || d->no_memory)
 		return false;

@@ -348,6 +348,16 @@ struct outlier_detection {
 	uint32_t min_health_percent;	       /* 0 */
 };
 
+/* What is known of their keys, decoded; values are texts (PEM). */
+struct secret_spec {
+	const char *type;
+	struct string_map values;
+};
+
+struct config_map_spec {
+	struct string_map values;
+};
+
 struct client_tls {
 	enum client_tls_mode mode;
 	const char *client_certificate, *private_key, *ca_certificates, *ca_crl, *credential_name, *sni;

@@ -265,8 +265,8 @@ static void tls_validate(struct decode *d, const struct path *path, const struct
 	if (t->mode == CLIENT_TLS_MUTUAL && !t->credential_name && (!t->client_certificate || !t->private_key))
 		decode_error(d, path, NULL, node,
 			     "mode MUTUAL needs clientCertificate and privateKey, or credentialName");
-	if (t->mode == CLIENT_TLS_MUTUAL && t->credential_name &&
-	    (t->client_certificate || t->private_key || t->ca_certificates))
+	if ((t->mode == CLIENT_TLS_MUTUAL || t->mode == CLIENT_TLS_SIMPLE) && t->credential_name &&
+	    (t->client_certificate || t->private_key || t->ca_certificates || t->ca_crl))
 		decode_error(d, path, "credentialName", node, "cannot be together with files");
 	if (t->mode == CLIENT_TLS_ISTIO_MUTUAL &&
 	    (t->client_certificate || t->private_key || t->ca_certificates || t->credential_name))

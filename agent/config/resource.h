@@ -21,6 +21,8 @@ enum resource_kind {
 	KIND_AUTHORIZATION_POLICY,
 	KIND_DESTINATION_RULE,
 	KIND_MESH_CONFIG, /* namespace "", name "mesh" */
+	KIND_SECRET,
+	KIND_CONFIG_MAP,
 	/* decoded and stored */
 	KIND_VIRTUAL_SERVICE,
 	KIND_GATEWAY, /* Istio's */
@@ -42,8 +44,6 @@ enum resource_kind {
 	KIND_PROXY_CONFIG,
 	KIND_WASM_PLUGIN,
 	KIND_SERVICE_ACCOUNT,
-	KIND_SECRET,
-	KIND_CONFIG_MAP,
 	KIND_POD,
 	KIND_NODE,
 	KIND_ENDPOINTS,
@@ -95,6 +95,8 @@ struct resource {
 		const struct authorization_policy_spec *authorization_policy;
 		const struct destination_rule_spec *destination_rule;
 		const struct mesh_config_spec *mesh_config;
+		const struct secret_spec *secret;
+		const struct config_map_spec *config_map;
 		const struct virtual_service_spec *virtual_service;
 		const struct gateway_spec *gateway;
 		const struct sidecar_spec *sidecar;

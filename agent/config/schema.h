@@ -97,7 +97,7 @@ struct kind_info {
 	bool cluster_wide;
 	const char *versions;	     /* those accepted, space-separated */
 	const struct schema *schema; /* of spec; NULL: kept as nodes */
-	const struct schema *top;    /* kinds whose fields are not below spec (none yet but MeshConfig); NULL: spec */
+	const struct schema *top;    /* of all of the document: kinds whose fields are not below spec; NULL: spec */
 	enum { KIND_IN_USE, KIND_STORED, KIND_NOT_USED } use;
 };
 
@@ -127,7 +127,8 @@ extern const struct kind_info kind_infos[KIND_COUNT]; /* indexed by kind */
 extern const struct schema schema_service, schema_workload_entry, schema_service_entry, schema_peer_authentication,
 	schema_authorization_policy, schema_destination_rule, schema_mesh_config, schema_virtual_service,
 	schema_gateway, schema_sidecar, schema_request_authentication, schema_telemetry, schema_envoy_filter,
-	schema_http_route, schema_grpc_route, schema_tls_route, schema_tcp_route, schema_reference_grant;
+	schema_http_route, schema_grpc_route, schema_tls_route, schema_tcp_route, schema_reference_grant, schema_secret,
+	schema_config_map;
 /* Shared between kinds. */
 extern const struct schema schema_locality_lb_setting, schema_tcp_keepalive, schema_workload_selector, schema_selector,
 	schema_target_ref, schema_vs_retry;

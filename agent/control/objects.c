@@ -42,7 +42,8 @@ static json_t *resource_json(struct request *rq, const struct resource *r, bool 
 	json_set(o, "labels", map_json(&r->labels));
 	if (!with_text)
 		return o;
-	json_set(o, "annotations", map_json(&r->annotations));
+	if (r->kind != KIND_SECRET) /* kubectl keeps the values in one of them */
+		json_set(o, "annotations", map_json(&r->annotations));
 	struct sb text = { 0 };
 	struct err err = ERR_INIT;
 	if (b->resource_text && b->resource_text(r->key, &text, &err, b->arg) == 0 && text.p)

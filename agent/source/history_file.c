@@ -276,6 +276,8 @@ static int texts_open(struct history_file *f, int flags, struct err *err)
 	f->texts_fd = openat(f->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC | flags, 0600);
 	if (f->texts_fd < 0)
 		return err_sys(err, -errno, "config history: open %s", name);
+	if (fchmod(f->texts_fd, 0600) < 0) /* Secrets are in it: also one that was there before */
+		return err_sys(err, -errno, "config history: close %s to others", name);
 	off_t size = lseek(f->texts_fd, 0, SEEK_END);
 	f->texts_size = size > 0 ? (uint64_t)size : 0;
 	return 0;

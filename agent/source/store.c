@@ -11,6 +11,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/base/table.h"
+#include "agent/config/redact.h"
 #include "agent/source/diff.h"
 
 static void store_walk(void (*each)(const char *key, struct version *v, void *to), void *to, void *arg)
@@ -88,7 +89,14 @@ int store_text(const struct store *s, const char *key, struct sb *out, struct er
 	const struct slot *slot = table_get_str(s->slots, key);
 	if (!slot || !slot->version || !slot->current)
 		return err_set(err, -ENOENT, "there is no %s", key);
-	return history_text(s->history, slot->version, out, err);
+	struct sb text = { 0 };
+	int rc = history_text(s->history, slot->version, &text, err);
+	if (rc == 0 && document_redact(slot->version->file, text.p, text.len, out) == 0)
+		sb_add_bytes(out, text.p, text.len);
+	if (rc == 0 && (text.failed || out->failed))
+		rc = err_set(err, -ENOMEM, "%s: no memory", key);
+	sb_done(&text);
+	return rc;
 }
 
 size_t store_history(const struct store *s, const struct revision **out, size_t max)
@@ -100,35 +108,63 @@ size_t store_history(const struct store *s, const struct revision **out, size_t 
 	return count < max ? count : max;
 }
 
-/* The text of a version, or NULL for none; *failed when it can't be read. */
-static char *version_text(const struct store *s, const struct version *v, bool *failed, struct err *err)
+/* A version as people may see it, and whether something of it is hidden. */
+struct shown {
+	char *text; /* NULL: there is no version */
+	bool hidden;
+};
+
+static void shown_done(struct shown *shown)
 {
-	struct sb sb = { 0 };
+	free(shown->text);
+}
+
+static int version_show(const struct store *s, const struct version *v, struct shown *out, struct err *err)
+{
+	struct sb text = { 0 }, instead = { 0 };
 	if (!v)
-		return NULL;
-	if (history_text(s->history, v, &sb, err) < 0) {
-		sb_done(&sb);
-		*failed = true;
-		return NULL;
+		return 0;
+	int rc = history_text(s->history, v, &text, err);
+	if (rc == 0) {
+		int hidden = text.failed ? -ENOMEM : document_redact(v->file, text.p, text.len, &instead);
+		out->hidden = hidden == 1;
+		out->text = hidden < 0 ? NULL : sb_take(hidden ? &instead : &text);
+		if (!out->text)
+			rc = err_set(err, -ENOMEM, "diff: no memory");
 	}
-	char *text = sb_take(&sb);
-	*failed |= !text;
-	return text;
+	sb_done(&text);
+	sb_done(&instead);
+	return rc;
+}
+
+/* What differs is hidden: a line says so, or nothing would. */
+static void difference_mark(struct shown *a, struct shown *b)
+{
+	if (!a->hidden || !b->hidden || !str_eq(a->text, b->text))
+		return;
+	char *marked = str_format("%s# Hidden values are others than before.\n", b->text);
+	if (!marked)
+		return;
+	free(b->text);
+	b->text = marked;
 }
 
 static int diff_change(const struct store *s, const struct history_change *c, uint64_t from, uint64_t to,
 		       struct sb *out, struct err *err)
 {
-	bool failed = false;
-	AUTO(mem_freep) char *a = version_text(s, c->before, &failed, err);
-	AUTO(mem_freep) char *b = version_text(s, c->after, &failed, err);
+	AUTO(shown_done) struct shown a = { 0 };
+	AUTO(shown_done) struct shown b = { 0 };
 	AUTO(mem_freep) char *name_a = str_format("%s\trevision %llu", c->key, (unsigned long long)from);
 	AUTO(mem_freep) char *name_b = str_format("%s\trevision %llu", c->key, (unsigned long long)to);
 	if (!name_a || !name_b)
 		return err_set(err, -ENOMEM, "diff: no memory");
-	if (failed)
-		return err->code ? err->code : err_set(err, -ENOMEM, "diff: no memory");
-	diff_unified(out, a, b, name_a, name_b);
+	int rc = version_show(s, c->before, &a, err);
+	if (rc == 0)
+		rc = version_show(s, c->after, &b, err);
+	if (rc < 0)
+		return rc;
+	difference_mark(&a, &b);
+	diff_unified(out, a.text, b.text, name_a, name_b);
 	return 0;
 }
 

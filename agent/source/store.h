@@ -75,7 +75,8 @@ uint64_t store_revision(const struct store *s); /* 0: nothing yet */
 const struct store_change *store_changes(const struct store *s, size_t *count);
 /* Rejections and warnings, by file and line; borrowed until the next commit. */
 const struct rejection *store_rejections(const struct store *s, size_t *count);
-/* The document of a resource in force, as written. -ENOENT, -EIO. */
+/* The document of a resource in force, as written, but for values of Secrets (config/redact.h), which nothing here shows.
+ * -ENOENT, -EIO. */
 int store_text(const struct store *s, const char *key, struct sb *out, struct err *err);
 
 /* --- history */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -545,6 +546,49 @@ static void test_history_rewrites_its_files_when_mostly_garbage(void **state)
 	assert_string_equal(string_map_get(&store_get(f->store, KIND_NAMESPACE, NULL, "ns")->labels, "a"), "v116");
 }
 
+#define SECRET(value)                                                                                                  \
+	"apiVersion: v1\nkind: Secret\nmetadata: { name: k, namespace: shop }\nstringData: { key: " value " }\n"
+
+static void test_secret_is_shown_to_nobody(void **state)
+{
+	struct fixture *f = *state;
+	struct sb text = { 0 }, diff = { 0 };
+	struct err err = ERR_INIT;
+	apply(f, "a.yaml", SECRET("s3cr3t-one"));
+	apply(f, "a.yaml", SECRET("s3cr3t-two"));
+	assert_int_equal(store_text(f->store, "Secret/shop/k", &text, &err), 0);
+	assert_non_null(strstr(text.p, "key: (hidden)"));
+	assert_null(strstr(text.p, "s3cr3t"));
+	assert_int_equal(store_diff(f->store, 1, 2, &diff, &err), 0);
+	assert_non_null(strstr(diff.p, "+# Hidden values are others than before."));
+	assert_null(strstr(diff.p, "s3cr3t"));
+	sb_done(&text);
+	sb_done(&diff);
+
+	/* But it is kept, for the next start and for rollback. */
+	assert_int_equal(store_rollback(f->store, 1, &err), 0);
+	const struct resource *r = store_get(f->store, KIND_SECRET, "shop", "k");
+	assert_string_equal(string_map_get(&r->spec.secret->values, "key"), "s3cr3t-one");
+}
+
+static void test_history_is_closed_to_others(void **state)
+{
+	struct fixture *f = *state;
+	static const char *const names[] = { "texts-1", "revisions" };
+	apply(f, "a.yaml", SECRET("s3cr3t"));
+	for (int again = 0; again < 2; again++) {
+		for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+			struct stat st;
+			char path[128];
+			snprintf(path, sizeof(path), "%s/%s", f->dir, names[i]);
+			assert_int_equal(stat(path, &st), 0);
+			assert_int_equal(st.st_mode & 0777, 0600);
+			chmod(path, i == 0 && !again ? 0644 : 0600);
+		}
+		reopen(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -577,6 +621,8 @@ int main(void)
 		T(test_open_twice_is_refused),
 		T(test_text_is_what_was_written),
 		T(test_list_is_several_resources),
+		T(test_secret_is_shown_to_nobody),
+		T(test_history_is_closed_to_others),
 		T(test_history_rewrites_its_files_when_mostly_garbage),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
