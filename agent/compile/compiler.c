@@ -201,6 +201,8 @@ static int resources_sync(struct compiler *c, const struct compile_source *sourc
 		{ KIND_K8S_TLS_ROUTE, http_on_route },
 		{ KIND_K8S_TCP_ROUTE, http_on_route },
 		{ KIND_K8S_REFERENCE_GRANT, http_on_scope_change },
+		{ KIND_SECRET, http_on_scope_change },
+		{ KIND_CONFIG_MAP, http_on_scope_change },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)

@@ -13,6 +13,7 @@
 #include "agent/compile/build.h"
 #include "agent/compile/filters.h"
 #include "agent/compile/http_findings.h"
+#include "agent/compile/http_tls.h"
 #include "agent/compile/inventory.h"
 #include "agent/compile/nodes.h"
 #include "agent/compile/unused.h"
@@ -451,8 +452,10 @@ static int look(struct compiler *c, struct notes *notes)
 	each_look(c, KIND_SERVICE, notes, unused_service_look);
 	each_look(c, KIND_SERVICE_ENTRY, notes, unused_service_entry_look);
 	each_look(c, KIND_MESH_CONFIG, notes, unused_mesh_look);
-	for (size_t i = 0; i < c->inventory[KIND_DESTINATION_RULE].n; i++)
+	for (size_t i = 0; i < c->inventory[KIND_DESTINATION_RULE].n; i++) {
 		rule_look(c, c->inventory[KIND_DESTINATION_RULE].v[i], notes);
+		http_tls_look(c, c->inventory[KIND_DESTINATION_RULE].v[i], notes);
+	}
 	for (size_t i = 0; i < c->inventory[KIND_PEER_AUTHENTICATION].n; i++)
 		peer_look(c, c->inventory[KIND_PEER_AUTHENTICATION].v[i], notes);
 	for (size_t i = 0; i < c->inventory[KIND_REQUEST_AUTHENTICATION].n; i++)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What a DestinationRule, and the mesh, say of a cluster: balancing, limits, outlier detection, TLS. */
+/* What a DestinationRule, and the mesh, say of a cluster: balancing, limits, outlier detection. TLS is http_tls.c's. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 
 #include "agent/base/str.h"
 #include "agent/compile/http_cluster.h"
+#include "agent/compile/http_tls.h"
 #include "agent/config/kinds_http.h"
 
 static uint32_t clamp_u32(uint64_t v)
@@ -183,75 +184,6 @@ static void outlier_set(struct cluster_outlier *out, const struct outlier_detect
 	out->min_health_percent = (uint8_t)from->min_health_percent;
 }
 
-/* --- TLS */
-
-/* A file that can't be read is as an empty one: nothing is verified, so nothing is connected. */
-static int file_set(struct compiler *c, char **out, const char *path)
-{
-	if (!path)
-		return 0;
-	if (c->http.read_file)
-		*out = c->http.read_file(c->http.read_arg, path);
-	if (!*out)
-		*out = strdup("");
-	return *out ? 0 : -ENOMEM;
-}
-
-static int names_set(struct http_cluster *out, const struct string_list *names)
-{
-	if (!names->n)
-		return 0;
-	out->subject_alt_names = calloc(names->n, sizeof(*out->subject_alt_names));
-	if (!out->subject_alt_names)
-		return -ENOMEM;
-	for (size_t i = 0; i < names->n; i++) {
-		out->subject_alt_names[i] = strdup(names->v[i]);
-		if (!out->subject_alt_names[i])
-			return -ENOMEM;
-		out->subject_alt_name_count++;
-	}
-	return 0;
-}
-
-static const struct resource *entry_of(const struct compiler *c, const struct http_cluster *out,
-				       const struct service *s)
-{
-	const struct http_scope anybody = { .c = c };
-	const struct service_node *node = http_service_find(&anybody, s->hostname, out->port);
-
-	return node && node->resource->kind == KIND_SERVICE_ENTRY ? node->resource : NULL;
-}
-
-static int tls_set(struct compiler *c, struct http_cluster *out, const struct service *s, const struct client_tls *tls)
-{
-	static const enum cluster_tls modes[] = {
-		[CLIENT_TLS_DISABLE] = CLUSTER_TLS_DISABLE,
-		[CLIENT_TLS_SIMPLE] = CLUSTER_TLS_SIMPLE,
-		[CLIENT_TLS_MUTUAL] = CLUSTER_TLS_MUTUAL,
-		[CLIENT_TLS_ISTIO_MUTUAL] = CLUSTER_TLS_ISTIO_MUTUAL,
-	};
-
-	if (!tls)
-		return 0;
-	out->tls = modes[tls->mode];
-	out->insecure = tls->insecure_skip_verify.set && tls->insecure_skip_verify.v;
-	if (tls->sni && !(out->sni = strdup(tls->sni)))
-		return -ENOMEM;
-	if (out->tls != CLUSTER_TLS_SIMPLE && out->tls != CLUSTER_TLS_MUTUAL)
-		return names_set(out, &tls->subject_alt_names);
-	/* A Secret can't be read from here: its name must not turn into trust in the system's roots. */
-	if (tls->credential_name && !tls->ca_certificates && !(out->ca_pem = strdup("")))
-		return -ENOMEM;
-	bool none = !tls->ca_certificates && !tls->credential_name && !out->insecure;
-	if (file_set(c, &out->ca_pem, none ? COMPILE_SYSTEM_ROOTS : tls->ca_certificates) < 0)
-		return -ENOMEM;
-	if (out->tls == CLUSTER_TLS_MUTUAL && (file_set(c, &out->chain_pem, tls->client_certificate) < 0 ||
-					       file_set(c, &out->key_pem, tls->private_key) < 0))
-		return -ENOMEM;
-	const struct resource *entry = tls->subject_alt_names.n ? NULL : entry_of(c, out, s);
-	return names_set(out, entry ? &entry->spec.service_entry->subject_alt_names : &tls->subject_alt_names);
-}
-
 int http_cluster_settings(struct compiler *c, struct http_cluster *out, const struct service *s,
 			  const struct service_port *port, const struct http_rule *rule)
 {
@@ -274,5 +206,5 @@ int http_cluster_settings(struct compiler *c, struct http_cluster *out, const st
 		out->proxy_protocol = rule->proxy_protocol->version == PROXY_PROTOCOL_V2 ? 2 : 1;
 	if (balancer_set(out, s, port, rule) < 0)
 		return -ENOMEM;
-	return tls_set(c, out, s, rule->tls);
+	return http_tls_set(c, out, s, rule);
 }

@@ -12,13 +12,6 @@ static void client_tls_look(const struct resource *r, const struct client_tls *t
 {
 	if (!tls)
 		return;
-	if (tls->credential_name)
-		NOTE(notes, FINDING_WARNING, r,
-		     "tls.credentialName: Secrets are not read here: the connections fail; give caCertificates, "
-		     "clientCertificate "
-		     "and privateKey as files");
-	if (tls->ca_crl)
-		NOTE(notes, FINDING_WARNING, r, "tls.caCrl is not looked at: revoked certificates are accepted");
 	if (tls->mode == CLIENT_TLS_DISABLE)
 		NOTE(notes, FINDING_INFO, r,
 		     "tls.mode DISABLE has no effect: mutual TLS is used wherever both ends are in the mesh");

@@ -40,7 +40,7 @@ struct tls_client {
 	char alpn[32];
 	struct err *err;     /* the caller's, during a handshake */
 	const char *matched; /* of names */
-	bool refused;	     /* by us, and err says why */
+	int refused;	     /* by us, and err says why: -EKEYREJECTED, -EKEYREVOKED */
 	bool done;
 };
 
@@ -134,15 +134,15 @@ static bool is_revoked(const struct tls_client_context *context, X509_STORE_CTX 
 	return false;
 }
 
-static void __attribute__((format(printf, 2, 3))) refuse(struct tls_client *c, const char *format, ...)
+static void __attribute__((format(printf, 3, 4))) refuse(struct tls_client *c, int code, const char *format, ...)
 {
 	char text[ERR_TEXT_MAX];
 	va_list args;
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	err_set(c->err, -EPERM, "%s", text);
-	c->refused = true;
+	err_set(c->err, code, "%s", text);
+	c->refused = code;
 }
 
 static int verify(X509_STORE_CTX *store, void *arg)
@@ -153,12 +153,14 @@ static int verify(X509_STORE_CTX *store, void *arg)
 	if (c->context->insecure)
 		return 1;
 	if (X509_verify_cert(store) != 1) {
-		refuse(c, "tls: the certificate of %s: %s", c->sni ? c->sni : "the server",
-		       X509_verify_cert_error_string(X509_STORE_CTX_get_error(store)));
+		int error = X509_STORE_CTX_get_error(store);
+		refuse(c, error == X509_V_ERR_CERT_REVOKED ? -EKEYREVOKED : -EKEYREJECTED,
+		       "tls: the certificate of %s: %s", c->sni ? c->sni : "the server",
+		       X509_verify_cert_error_string(error));
 		return 0;
 	}
 	if (is_revoked(c->context, store)) {
-		refuse(c, "tls: the server's certificate is revoked");
+		refuse(c, -EKEYREVOKED, "tls: the server's certificate is revoked");
 		X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REVOKED);
 		return 0;
 	}
@@ -167,7 +169,7 @@ static int verify(X509_STORE_CTX *store, void *arg)
 			c->matched = c->names[i];
 			return 1;
 		}
-	refuse(c, "tls: the server's certificate is not for %s%s",
+	refuse(c, -EKEYREJECTED, "tls: the server's certificate is not for %s%s",
 	       c->name_count ? c->names[0] : "any name, as none is expected", c->name_count > 1 ? " or others" : "");
 	X509_STORE_CTX_set_error(store, X509_V_ERR_HOSTNAME_MISMATCH);
 	return 0;
@@ -187,6 +189,26 @@ static int store_read(const char *pem, X509_STORE *store, struct err *err)
 	BIO_free(bio);
 	ERR_clear_error();
 	return count ? 0 : err_set(err, -EINVAL, "tls: no certificate to trust");
+}
+
+/* As Envoy: with a list, each authority of the chain must have one that is in force. */
+static int revoked_read(const char *pem, X509_STORE *store, struct err *err)
+{
+	BIO *bio = BIO_new_mem_buf(pem, -1);
+	int count = 0;
+	X509_CRL *crl;
+	if (!bio)
+		return -ENOMEM;
+	while (count < ROOTS_MAX && (crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL))) {
+		count += X509_STORE_add_crl(store, crl);
+		X509_CRL_free(crl);
+	}
+	BIO_free(bio);
+	ERR_clear_error();
+	if (!count)
+		return err_set(err, -EINVAL, "tls: the list of revoked certificates can't be read");
+	X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL);
+	return 0;
 }
 
 /* --- who we are --- */
@@ -264,6 +286,8 @@ static int context_setup(struct tls_client_context *c, const struct tls_client_c
 		SSL_CTX_set1_cert_store(ctx, tls_trust_store(config->trust));
 	else if (!config->insecure)
 		rc = err_set(err, -EINVAL, "tls: nobody to trust: the roots are missing");
+	if (rc == 0 && config->ca_pem && config->crl_pem && !config->insecure)
+		rc = revoked_read(config->crl_pem, SSL_CTX_get_cert_store(ctx), err);
 	if (rc == 0 && config->credentials && tls_credentials_use(config->credentials, ctx) < 0)
 		rc = tls_err(err, -EINVAL, "use the certificate of %s", tls_credentials_uri(config->credentials));
 	if (rc == 0 && config->chain_pem && own_chain(ctx, config->chain_pem) < 0)
@@ -448,8 +472,8 @@ int tls_client_handshake(struct tls_client *c, const uint8_t **bytes, size_t *le
 	if (why == SSL_ERROR_WANT_READ)
 		return 0;
 	if (c->refused)
-		return -EPERM;
-	return tls_err(err, -EPERM, "the handshake with %s", c->sni ? c->sni : "the server");
+		return c->refused;
+	return tls_err(err, -EPROTO, "the handshake with %s", c->sni ? c->sni : "the server");
 }
 
 ssize_t tls_client_read(struct tls_client *c, const uint8_t **bytes, size_t *len, uint8_t *out, size_t size)

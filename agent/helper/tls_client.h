@@ -18,6 +18,7 @@ struct tls_trust;
 /* Whom to trust, and who we are. */
 struct tls_client_config {
 	const char *ca_pem;		 /* roots; NULL: `trust`, or nobody */
+	const char *crl_pem;		 /* revocation lists, one for each authority of a chain; NULL: not looked at */
 	struct tls_trust *trust;	 /* of the mesh, with what it revokes */
 	bool insecure;			 /* any certificate is taken */
 	const char *chain_pem, *key_pem; /* ours, from files; or: */
@@ -44,8 +45,9 @@ void tls_client_free(struct tls_client *c); /* NULL is fine */
 
 /* What is to be sent; consumed by the caller. */
 struct buffer *tls_client_output(struct tls_client *c);
-/* Takes of the received bytes (none to begin). 1: done; 0: more are needed; -EPERM: refused by either side, with the
- * sentence; -ENOMEM. The output may hold an alert. */
+/* Takes of the received bytes (none to begin). 1: done; 0: more are needed; -EKEYREJECTED or (revoked)
+ * -EKEYREVOKED: the server is none that is trusted; -EPROTO: it broke TLS, or wants none of us; each with the sentence;
+ * -ENOMEM. The output may hold an alert. */
 int tls_client_handshake(struct tls_client *c, const uint8_t **bytes, size_t *len, struct err *err);
 const char *tls_client_alpn(const struct tls_client *c); /* NULL: nothing */
 const char *

@@ -94,7 +94,9 @@ int transport_socket_new(struct worker *w, int fd, const void *first, size_t fir
 
 /* Connects to an endpoint on behalf of a pod: within this worker when it is HTTP (alpn) to a pod of this node whose port the
  * engine serves, a socket of the pod (kind POD_CONNECT_REMOTE) when it is otherwise plaintext or on this node, an HBONE stream when that is its tunnel, TLS over it when the cluster originates TLS. Exactly one callback, never
- * from inside the call; t NULL: failed with error (-errno; -ETIMEDOUT, -ECONNREFUSED, -EPERM: refused by policy or TLS).
+ * from inside the call; t NULL: failed with error (-errno; -ETIMEDOUT, -ECONNREFUSED, -EPERM: refused by policy, or TLS
+ * that lacks its certificates; -EKEYREJECTED, -EKEYREVOKED, -EPROTO: TLS failed). Within the callback of a failure
+ * transport_failure() says why.
  * alpn: "h2", "http/1.1" or NULL, offered by originated TLS; sni: host for TLS when the cluster does not say. */
 struct transport_connect;
 typedef void (*transport_connect_fn)(struct transport *t, int error, void *arg);
@@ -107,3 +109,5 @@ struct transport_connect *transport_connect_local(struct worker *w, struct worke
 						  const struct addr_port *peer, const struct addr_port *local,
 						  transport_connect_fn fn, void *arg);
 void transport_connect_cancel(struct transport_connect *c); /* NULL is fine; no callback then */
+/* Within the callback of a failure: why, in words. NULL: nothing is known, or it is not the time. */
+const char *transport_failure(struct worker *w);

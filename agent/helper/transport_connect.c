@@ -5,6 +5,7 @@
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/base/str.h"
 #include "agent/helper/tls_client.h"
 #include "agent/helper/transport_dial.h"
 #include "agent/helper/transport_internal.h"
@@ -37,7 +38,8 @@ struct transport_connect {
 	struct tls_client *tls;		   /* for it; NULL: none is wanted, or it has it */
 	struct transport *t;		   /* the result */
 	int error;
-	bool inside; /* of the call that made it */
+	char *failure; /* why, in words; NULL: nothing is known */
+	bool inside;   /* of the call that made it */
 	bool over, cancelled, deferred;
 };
 
@@ -59,14 +61,30 @@ static void connect_free(struct transport_connect *c)
 	worker_pod_unref(c->w, c->pod);
 	http_cluster_unref(c->cluster);
 	tls_client_free(c->tls);
+	free(c->failure);
 	free(c);
 }
 
 static void connect_deliver(struct transport_connect *c)
 {
+	struct transports *ts = worker_transports(c->w);
+	ts->failure = c->failure;
 	if (!c->cancelled)
 		c->fn(TAKE(c->t), c->error, c->arg);
+	ts->failure = NULL;
 	connect_free(c);
+}
+
+const char *transport_failure(struct worker *w)
+{
+	return worker_transports(w)->failure;
+}
+
+/* Before a failure is told. */
+static void connect_why(struct transport_connect *c, const char *before, const char *why)
+{
+	free(c->failure);
+	c->failure = str_format("%s%s", before, why);
 }
 
 static void on_tick_end(void *arg)
@@ -90,6 +108,12 @@ static void connect_fail(struct transport_connect *c, int error)
 {
 	c->error = error;
 	connect_over(c);
+}
+
+static void tls_why(struct transport_connect *c, const char *why)
+{
+	if (why)
+		connect_why(c, "TLS_error: ", str_starts(why, "tls: ") ? why + strlen("tls: ") : why);
 }
 
 static void on_timeout(struct loop_timer *timer, void *arg)
@@ -119,8 +143,10 @@ static void on_secured(struct transport *t, int error, void *arg)
 	c->t = t;
 	if (t)
 		connect_over(c);
-	else
+	else {
+		tls_why(c, transport_failure(c->w));
 		connect_fail(c, error);
+	}
 }
 
 static void way_stands(struct transport_connect *c, struct transport *t)
@@ -169,6 +195,12 @@ static int errno_of(int error)
 	return error == -ETIMEDOUT || error == -EPERM || error == -ENOMEM ? error : -ECONNREFUSED;
 }
 
+static void socket_fail(struct transport_connect *c, int error)
+{
+	connect_why(c, "delayed connect error: ", strerror(-error)); /* Envoy's words */
+	connect_fail(c, errno_of(error));
+}
+
 static void connect_stands(struct transport_connect *c)
 {
 	int fd = c->fd;
@@ -198,7 +230,7 @@ static void on_connected(struct loop_io *io, int events, void *arg)
 	(void)events;
 	getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
 	if (error)
-		connect_fail(c, errno_of(-error));
+		socket_fail(c, -error);
 	else
 		connect_stands(c);
 }
@@ -220,7 +252,7 @@ static void on_socket(int fd, void *arg)
 		return;
 	}
 	if (rc != -EINPROGRESS) {
-		connect_fail(c, errno_of(rc));
+		socket_fail(c, rc);
 		return;
 	}
 	rc = loop_io_open(worker_loop(c->w), fd, LOOP_WRITE, on_connected, c, &c->io);
@@ -298,8 +330,10 @@ static int prepare_tls(struct transport_connect *c, const struct cluster_endpoin
 	if (!transport_wants_tls(c->cluster, endpoint))
 		return 0;
 	int rc = transport_tls_client(c->w, c->pod, c->cluster, endpoint, alpn, sni, &c->tls, &err);
-	if (rc < 0 && err.code)
+	if (rc < 0 && err.code) {
 		log_debug("cluster %s: %s", c->cluster->name ? c->cluster->name : "", err.text);
+		tls_why(c, err.text);
+	}
 	return rc == -ENOMEM ? rc : rc < 0 ? -EPERM : 0;
 }
 

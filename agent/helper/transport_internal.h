@@ -36,6 +36,7 @@ struct transports {
 	struct tls_contexts *contexts; /* of originated TLS; NULL: none yet, and nothing to be linked with it */
 	void (*contexts_free)(struct tls_contexts *all);
 	TAILQ_HEAD(, transport_pair) pairs;
+	const char *failure;			       /* of the connection whose failure is being told */
 	uint32_t pair_ports;			       /* that were shown as callers' */
 	TAILQ_HEAD(, transport_socket) all, lingering; /* lingering: by age, all have the same time */
 };

@@ -35,6 +35,7 @@ struct transport_tls {
 	struct loop_timer *timer; /* after a close that could not send all */
 	uint32_t counted;
 	int error;
+	char *failure; /* in words; NULL: see error */
 	bool deferred, starved, held, delivering, resumed;
 	bool inner_full; /* it will tell when it has room */
 	bool eof, end_told, broken_told;
@@ -264,6 +265,7 @@ static size_t handshake(struct transport_tls *x, const uint8_t *bytes, size_t le
 	if (rc < 0) {
 		worker_metrics(x->ts->w)->handshakes_failed++;
 		x->error = rc;
+		x->failure = strdup(err.text);
 		tls_over(x, false);
 		return len;
 	}
@@ -295,10 +297,12 @@ static void on_end(struct transport *inner, void *arg)
 	struct transport_tls *x = arg;
 	(void)inner;
 	x->eof = true;
-	if (x->state == TLS_HANDSHAKE)
-		tls_fail(x, -EPERM); /* it wants none of this */
-	else
+	if (x->state == TLS_HANDSHAKE) { /* it wants none of this */
+		x->failure = strdup("tls: the server ended the connection during the handshake");
+		tls_fail(x, -EPROTO);
+	} else {
 		tell_end(x);
+	}
 }
 
 static void on_room(struct transport *inner, void *arg)
@@ -402,7 +406,9 @@ static void tell_opened(struct transport_tls *x)
 		return;
 	}
 	x->done = x->closed = true;
+	x->ts->failure = x->failure;
 	opened(NULL, x->error, x->arg);
+	x->ts->failure = NULL;
 }
 
 static void on_tick_end(void *arg)
@@ -431,6 +437,7 @@ static void on_tick_end(void *arg)
 	} else if (!x->deferred) {
 		x->magic = 0;
 		identity_unref(x->peer);
+		free(x->failure);
 		free(x);
 	}
 }

@@ -78,6 +78,7 @@ static uint64_t text_hash(uint64_t hash, const char *text)
 static uint64_t content_of(const struct tls_client_config *config)
 {
 	uint64_t hash = text_hash(HASH64_INIT, config->ca_pem);
+	hash = text_hash(hash, config->crl_pem);
 	hash = text_hash(hash, config->chain_pem);
 	hash = text_hash(hash, config->key_pem);
 	const void *const kept[] = { config->trust,
@@ -133,7 +134,9 @@ static const char *name_of(const struct http_cluster *cluster, const char *sni)
 static int client_outside(struct transports *ts, const struct http_cluster *cluster, const char *alpn, const char *sni,
 			  struct tls_client **out, struct err *err)
 {
-	struct tls_client_config config = { .ca_pem = cluster->ca_pem, .insecure = cluster->insecure };
+	struct tls_client_config config = { .ca_pem = cluster->ca_pem,
+					    .crl_pem = cluster->crl_pem,
+					    .insecure = cluster->insecure };
 	if (cluster->tls == CLUSTER_TLS_MUTUAL) {
 		if (!cluster->chain_pem || !cluster->key_pem)
 			return err_set(err, -EINVAL, "tls: the client's certificate or key is missing");

@@ -102,6 +102,7 @@ static const struct shape_field http_cluster_fields[] = {
 	SHAPE_BOOL(http_cluster, dynamic_dns),
 	SHAPE_BOOL(http_cluster, external),
 	SHAPE_LIST(http_cluster, endpoints, endpoint_count, &shape_cluster_endpoint),
+	SHAPE_TEXT(http_cluster, crl_pem),
 };
 const struct shape shape_http_cluster = { SHAPE_OF(http_cluster) };
 

@@ -69,6 +69,7 @@ void http_cluster_unref(struct http_cluster *c)
 	free(c->cookie_attributes);
 	free(c->sni);
 	free(c->ca_pem);
+	free(c->crl_pem);
 	free(c->chain_pem);
 	free(c->key_pem);
 	free(c->proxy_host);
@@ -178,9 +179,9 @@ void http_cluster_seal(struct http_cluster *c)
 
 	uint64_t id = texts_hash(HASH64_INIT,
 				 (char *[]){ c->name, c->host, c->service, c->ns, c->subset, c->hash_key,
-					     c->cookie_path, c->cookie_attributes, c->sni, c->ca_pem, c->chain_pem,
-					     c->key_pem, c->proxy_host },
-				 13);
+					     c->cookie_path, c->cookie_attributes, c->sni, c->ca_pem, c->crl_pem,
+					     c->chain_pem, c->key_pem, c->proxy_host },
+				 14);
 	id = numbers_hash(id, NUMBERS(c->port, c->app, c->protocol, c->lb, c->hash, c->cookie_ttl_s, c->cookie_make,
 				      c->ring_size_min, c->maglev_size, c->warmup_ms, c->warmup_min_percent));
 	id = hash64(id, &c->warmup_aggression, sizeof(c->warmup_aggression));

@@ -93,7 +93,9 @@ struct http_cluster {
 	char *sni;		  /* NULL: the request's host */
 	char **subject_alt_names; /* none: the name that was called, unless insecure */
 	size_t subject_alt_name_count;
-	char *ca_pem, *chain_pem, *key_pem; /* contents, read by the agent; ca NULL: the system's roots */
+	/* Contents, which the agent has read; "": missing, so that nothing is verified. ca NULL: with `insecure` alone. crl NULL:
+	 * nothing is revoked. */
+	char *ca_pem, *crl_pem, *chain_pem, *key_pem;
 	bool insecure;
 	char *proxy_host; /* HTTP proxy through CONNECT: "host:port" of the real target; endpoints are the proxy's */
 	uint8_t proxy_protocol; /* 0, 1 or 2 */

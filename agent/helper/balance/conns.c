@@ -179,10 +179,27 @@ static enum upstream_failure failure_of(int error)
 		return UPSTREAM_REFUSED;
 	case -EPROTO:
 	case -EKEYREJECTED:
+	case -EKEYREVOKED:
 		return UPSTREAM_TLS;
 	default:
 		return UPSTREAM_CONNECT;
 	}
+}
+
+/* Refused by us, or by TLS: counted like a peer of the mesh that is refused. */
+static void tls_drop(const struct conn *c, int error)
+{
+	struct worker_pod *pod = c->pool->caller->pod;
+	struct worker_drop drop = {
+		.pod = pod,
+		.reason = error == -EKEYREVOKED	 ? DROP_TLS_REVOKED :
+			  error == -EKEYREJECTED ? DROP_TLS_UNTRUSTED :
+						   DROP_TLS_HANDSHAKE,
+		.destination = c->pool->host->endpoint->addr,
+	};
+	if (pod->addr_count)
+		drop.source.addr = pod->addrs[0];
+	worker_drop(c->pool->u->w, &drop);
 }
 
 static void conn_failed(struct conn *c, int error)
@@ -191,6 +208,8 @@ static void conn_failed(struct conn *c, int error)
 	uint64_t now_ns = loop_now_ns(p->u->loop), took_ns = now_ns - c->born_ns;
 	enum upstream_failure why = failure_of(error);
 
+	if (why == UPSTREAM_TLS)
+		tls_drop(c, error);
 	conn_place(c, CONN_CLOSED);
 	caller_add(p->caller, LIMIT_CONNECTIONS, -1);
 	p->u->shard->upstream_connections--;

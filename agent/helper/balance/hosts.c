@@ -49,7 +49,8 @@ uint64_t transport_id_of(const struct http_cluster *c, const struct cluster_endp
 				     e->tunnel,	  e->local, e->tunnel_addr.port };
 	uint64_t id = hash64(HASH64_INIT, numbers, sizeof(numbers));
 	id = hash64(id, e->tunnel_addr.addr.b, sizeof(e->tunnel_addr.addr.b));
-	const char *const texts[] = { c->sni, c->ca_pem, c->chain_pem, c->key_pem, c->proxy_host, e->hostname };
+	const char *const texts[] = { c->sni,	  c->ca_pem,	 c->crl_pem, c->chain_pem,
+				      c->key_pem, c->proxy_host, e->hostname };
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
 		id = text_hash(id, texts[i]);
 	for (size_t i = 0; i < c->subject_alt_name_count; i++)

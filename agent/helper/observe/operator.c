@@ -240,6 +240,12 @@ static bool op_code(const struct request_record *r, struct operator_text argumen
 	return put_u64(out, r->status);
 }
 
+static bool op_transport_failure(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return put(out, r->transport_failure);
+}
+
 static bool op_details(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
@@ -459,6 +465,7 @@ static const struct operator operators[] = {
 	{ "RESPONSE_CODE", op_code, true },
 	{ "RESPONSE_FLAGS", op_flags, false },
 	{ "RESPONSE_CODE_DETAILS", op_details, false },
+	{ "UPSTREAM_TRANSPORT_FAILURE_REASON", op_transport_failure, false },
 	{ "BYTES_RECEIVED", op_bytes_received, true },
 	{ "BYTES_SENT", op_bytes_sent, true },
 	{ "REQUEST_HEADERS_BYTES", op_request_header_bytes, true },

@@ -60,7 +60,8 @@ struct request_record {
 	uint16_t status;				      /* that the client saw; 0: none */
 	int grpc_status;				      /* -1: not gRPC */
 	bool grpc;
-	uint32_t flags;	     /* FLAG() bits */
+	uint32_t flags;		       /* FLAG() bits */
+	const char *transport_failure; /* why the last attempt got no connection; NULL: it did, or nobody knows */
 	const char *details; /* response code details, Envoy's words: "via_upstream", "route_not_found"; never NULL */
 	uint64_t start_ns;   /* CLOCK_REALTIME */
 	/* CLOCK_MONOTONIC; 0: did not happen */

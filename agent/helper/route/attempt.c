@@ -5,6 +5,8 @@
 #include "agent/helper/route/internal.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
@@ -140,6 +142,8 @@ void attempt_start(struct exchange_private *e)
 	struct exchange *x = &e->x;
 	exchange_state(e, EX_CONNECTING);
 	x->record.attempts++;
+	x->record.transport_failure = NULL;
+	free(TAKE(e->transport_failure));
 	e->attempt_ns = now_ns(e);
 	if (e->request_ended)
 		arm_timeouts(e);
@@ -264,6 +268,9 @@ static void no_stream(struct exchange_private *e, enum upstream_failure why)
 void attempt_no_stream(struct exchange_private *e, enum upstream_failure why, const struct cluster_endpoint *endpoint)
 {
 	struct request_record *r = &e->x.record;
+	const char *failure = transport_failure(e->x.proxy->w);
+	free(e->transport_failure);
+	r->transport_failure = e->transport_failure = failure ? strdup(failure) : NULL;
 	/* Valid for now, which is when the record is written, unless the client is slow to take our answer. */
 	r->endpoint = endpoint;
 	if (e->destination)

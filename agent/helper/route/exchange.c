@@ -233,6 +233,7 @@ void exchange_reap(struct http_proxy *p, struct exchange_private *e)
 	if (x->vhost)
 		http_vhost_unref((struct http_vhost *)x->vhost);
 	identity_unref(e->peer);
+	free(e->transport_failure);
 	worker_pod_unref(x->w, x->pod);
 	x->magic = 0;
 	if (p->idle_count >= EXCHANGES_KEPT) {

@@ -122,6 +122,7 @@ struct exchange_private {
 	struct deadline total, alarm; /* route's timeout; the attempt's, a back-off's or a delay's */
 	uint32_t timeout_ms;
 	uint64_t attempt_ns, attempt_end_ns;
+	char *transport_failure; /* behind the record's */
 	bool prepared, upgraded;
 	bool in_body, pulled; /* within on_body; and there is room for more of it */
 

@@ -274,7 +274,19 @@ static void relay_begin(struct tcp_relay *r, struct transport *far)
 
 static enum drop_reason reason_of(int error)
 {
-	return error == -EPERM ? DROP_TLS_UNTRUSTED : error == -ENOMEM ? DROP_NO_MEMORY : DROP_UPSTREAM_CONNECT;
+	switch (error) {
+	case -EKEYREVOKED:
+		return DROP_TLS_REVOKED;
+	case -EPERM:
+	case -EKEYREJECTED:
+		return DROP_TLS_UNTRUSTED;
+	case -EPROTO:
+		return DROP_TLS_HANDSHAKE;
+	case -ENOMEM:
+		return DROP_NO_MEMORY;
+	default:
+		return DROP_UPSTREAM_CONNECT;
+	}
 }
 
 static void on_connect(struct transport *t, int error, void *arg)

@@ -143,6 +143,12 @@ struct link_shard *worker_metrics(struct worker *w)
 	return &w->shard;
 }
 
+void worker_drop(struct worker *w, const struct worker_drop *drop)
+{
+	(void)w;
+	(void)drop;
+}
+
 struct worker_pod *worker_pod_ref(struct worker_pod *pod)
 {
 	pod->refs++;

@@ -86,7 +86,7 @@ static void test_odd_documents_are_found(void **state)
 		  "ServiceEntry/shop/e", "called in plaintext" },
 		{ ISTIO_RULE("trafficPolicy: { portLevelSettings: [ { port: { number: 80 }, tls: { mode: MUTUAL, "
 			     "credentialName: x } } ] }"),
-		  "DestinationRule/shop/a", "tls.credentialName: Secrets are not read" },
+		  "DestinationRule/shop/a", "tls.credentialName: there is no Secret x in namespace shop" },
 		{ ISTIO_RULE("trafficPolicy: { connectionPool: { tcp: { maxConnections: 1 } } }"),
 		  "DestinationRule/shop/a", "connectionPool.tcp is in force on" },
 		{ ISTIO_RULE("trafficPolicy: { loadBalancer: { simple: RANDOM, warmupDurationSecs: 10s } }"),

@@ -213,3 +213,35 @@ void test_pem(struct test_ca *ca, const struct cert_options *o, char **chain, ch
 	X509_free(cert);
 	tls_key_free(key);
 }
+
+static ASN1_TIME *from_now(long seconds)
+{
+	ASN1_TIME *t = X509_gmtime_adj(NULL, seconds);
+	must(t);
+	return t;
+}
+
+char *test_crl_pem(const struct test_ca *ca, uint64_t serial, bool stale)
+{
+	X509_CRL *crl = X509_CRL_new();
+	X509_REVOKED *revoked = X509_REVOKED_new();
+	ASN1_INTEGER *number = ASN1_INTEGER_new();
+	ASN1_TIME *last = from_now(-3600), *next = from_now(stale ? -60 : 3600);
+	must(crl && revoked && number && ASN1_INTEGER_set_uint64(number, serial));
+	must(X509_CRL_set_version(crl, 1) && X509_CRL_set_issuer_name(crl, X509_get_subject_name(ca->root)));
+	must(X509_CRL_set1_lastUpdate(crl, last) && X509_CRL_set1_nextUpdate(crl, next));
+	must(X509_REVOKED_set_serialNumber(revoked, number) && X509_REVOKED_set_revocationDate(revoked, last));
+	must(X509_CRL_add0_revoked(crl, revoked) && X509_CRL_sign(crl, ca->root_key, EVP_sha256()) > 0);
+	BIO *bio = BIO_new(BIO_s_mem());
+	must(bio && PEM_write_bio_X509_CRL(bio, crl));
+	char *bytes;
+	long len = BIO_get_mem_data(bio, &bytes);
+	char *text = strndup(bytes, (size_t)len);
+	must(text);
+	BIO_free(bio);
+	ASN1_TIME_free(last);
+	ASN1_TIME_free(next);
+	ASN1_INTEGER_free(number);
+	X509_CRL_free(crl);
+	return text;
+}

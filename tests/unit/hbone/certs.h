@@ -32,5 +32,7 @@ struct tls_trust *test_trust(const struct test_ca *ca, const char *revoked);
 size_t test_cert_der(struct test_ca *ca, const struct cert_options *o, uint8_t *out, size_t size);
 /* For another implementation: root, chain with the URI, and its key, as PEM files. */
 void test_write_files(struct test_ca *ca, const char *uri, const char *root, const char *chain, const char *key);
+/* What the root revokes: one serial; stale: it was to be replaced by now. The caller frees. */
+char *test_crl_pem(const struct test_ca *ca, uint64_t serial, bool stale);
 /* Such a certificate with its chain, and its key, as PEM texts (caller frees). */
 void test_pem(struct test_ca *ca, const struct cert_options *o, char **chain, char **key);

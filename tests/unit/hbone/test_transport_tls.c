@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS originated towards a server of OpenSSL's own. */
+#include "agent/base/err.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
@@ -132,9 +133,11 @@ static void server_turn(struct server *s, int listener)
 /* --- the client --- */
 
 struct got {
+	struct worker *worker;
 	struct transport *t;
 	unsigned int calls, ends, rooms, broken;
 	int error;
+	char failure[ERR_TEXT_MAX]; /* in words */
 	uint8_t *data;
 	size_t len, cap, take;
 	const uint8_t *out;
@@ -198,8 +201,11 @@ static void on_connect(struct transport *t, int error, void *arg)
 	got->calls++;
 	got->error = error;
 	got->t = t;
+	str_copy(got->failure, sizeof(got->failure), "-");
 	if (t)
 		transport_on(t, &events, got);
+	else if (transport_failure(got->worker))
+		str_copy(got->failure, sizeof(got->failure), transport_failure(got->worker));
 }
 
 struct turns {
@@ -263,7 +269,7 @@ static struct http_cluster *cluster_new(struct world *w)
 static void begin(struct world *w, struct http_cluster *cluster, const char *alpn, const char *sni, struct got *got)
 {
 	struct cluster_endpoint e = { .addr = w->app, .weight = 1, .healthy = true };
-	*got = (struct got){ .take = SIZE_MAX };
+	*got = (struct got){ .take = SIZE_MAX, .worker = &w->client };
 	transport_connect(&w->client, &w->client.pod, cluster, &e, alpn, sni, on_connect, got);
 	assert_int_equal(got->calls, 0);
 }
@@ -373,11 +379,11 @@ static void test_tls_refuses_who_is_not_expected(void **state)
 	static const struct cert_options *const bad[] = { &expired, &misnamed, &self };
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
 		server_init(&s, w->ca, bad[i]);
-		assert_int_equal(outcome(w, &s, cluster, NULL), -EPERM);
+		assert_int_equal(outcome(w, &s, cluster, NULL), -EKEYREJECTED);
 		server_done(&s);
 	}
 	server_init(&s, other, &good);
-	assert_int_equal(outcome(w, &s, cluster, NULL), -EPERM);
+	assert_int_equal(outcome(w, &s, cluster, NULL), -EKEYREJECTED);
 	server_done(&s);
 
 	struct http_cluster *careless = cluster_new(w);
@@ -388,6 +394,90 @@ static void test_tls_refuses_who_is_not_expected(void **state)
 	server_done(&s);
 	http_cluster_unref(careless);
 	http_cluster_unref(cluster);
+	test_ca_free(other);
+}
+
+/* What a failed connection is said to have failed of. */
+static void assert_failure(struct world *w, struct server *s, struct http_cluster *cluster, const char *why)
+{
+	struct got got;
+	begin(w, cluster, NULL, NULL, &got);
+	until(w, s, &got, is_told);
+	assert_null(got.t);
+	if (!strstr(got.failure, why))
+		fail_msg("%s is not in: %s", why, got.failure);
+	assert_null(transport_failure(&w->client));
+	got_done(&got);
+	server_end(s);
+}
+
+static void test_tls_failures_are_said(void **state)
+{
+	struct world *w = *state;
+	struct http_cluster *cluster = cluster_new(w);
+	struct server s;
+	static const struct cert_options expired = { .dns = "api.example.com", .expired = true };
+	static const struct cert_options misnamed = { .dns = "other.example.com" };
+	server_init(&s, w->ca, &expired);
+	assert_failure(w, &s, cluster, "TLS_error: the certificate of api.example.com: certificate has expired");
+	server_done(&s);
+	server_init(&s, w->ca, &misnamed);
+	assert_failure(w, &s, cluster, "TLS_error: the server's certificate is not for api.example.com");
+	s.max_version = TLS1_1_VERSION;
+	SSL_CTX_set_min_proto_version(s.ctx, TLS1_1_VERSION);
+	assert_failure(w, &s, cluster, "TLS_error: the handshake with api.example.com");
+	server_done(&s);
+	http_cluster_unref(cluster);
+}
+
+/* A cluster that trusts the authority, with a list of what it revokes (taken). */
+static struct http_cluster *cluster_with_list(struct world *w, const struct test_ca *ca, char *list)
+{
+	struct http_cluster *cluster = cluster_new(w);
+	free(cluster->ca_pem);
+	cluster->ca_pem = strdup(test_ca_root_pem(ca));
+	cluster->crl_pem = list;
+	http_cluster_seal(cluster);
+	return cluster;
+}
+
+static void test_tls_revoked_is_refused(void **state)
+{
+	struct world *w = *state;
+	static const uint64_t serials[] = { 7, 8 };
+	static const int outcomes[][2] = {
+		{ -EKEYREVOKED, 0 },
+		{ -EKEYREJECTED, -EKEYREJECTED }, /* out of date: nobody knows */
+		{ -EKEYREJECTED, -EKEYREJECTED }, /* of another authority */
+		{ -EPERM, -EPERM },		  /* missing */
+	};
+	struct test_ca *ca = test_ca_new(false), *other = test_ca_new(false);
+	for (size_t list = 0; list < ARRAY_SIZE(outcomes); list++) {
+		struct http_cluster *cluster = cluster_with_list(w, ca,
+								 list == 0 ? test_crl_pem(ca, 7, false) :
+								 list == 1 ? test_crl_pem(ca, 7, true) :
+								 list == 2 ? test_crl_pem(other, 7, false) :
+									     strdup(""));
+		for (size_t i = 0; i < ARRAY_SIZE(serials); i++) {
+			struct cert_options o = { .dns = "api.example.com", .serial = serials[i] };
+			struct server s;
+			server_init(&s, ca, &o);
+			int rc = outcome(w, &s, cluster, NULL);
+			if (rc != outcomes[list][i])
+				fail_msg("list %zu, serial %zu: %d", list, i, rc);
+			server_done(&s);
+		}
+		http_cluster_unref(cluster);
+	}
+
+	struct http_cluster *cluster = cluster_with_list(w, ca, test_crl_pem(ca, 7, false));
+	struct cert_options seven = { .dns = "api.example.com", .serial = 7 };
+	struct server s;
+	server_init(&s, ca, &seven);
+	assert_failure(w, &s, cluster, "TLS_error: the certificate of api.example.com: certificate revoked");
+	server_done(&s);
+	http_cluster_unref(cluster);
+	test_ca_free(ca);
 	test_ca_free(other);
 }
 
@@ -407,14 +497,14 @@ static void test_tls_names_are_those_of_the_rule(void **state)
 	} rows[] = {
 		{ "api.example.com", NULL, "api.example.com", NULL, 0 },
 		{ "*.example.com", NULL, NULL, NULL, 0 },
-		{ "*.example.com", NULL, NULL, "a.b.example.com", -EPERM },
+		{ "*.example.com", NULL, NULL, "a.b.example.com", -EKEYREJECTED },
 		{ "else.example.com", NULL, "else.example.com", NULL, 0 },
-		{ "api.example.com", NULL, "else.example.com", NULL, -EPERM },
+		{ "api.example.com", NULL, "else.example.com", NULL, -EKEYREJECTED },
 		{ NULL, "spiffe://td/ns/a/sa/b", "spiffe://td/ns/a/sa/b", NULL, 0 },
-		{ NULL, "spiffe://td/ns/a/sa/b", "spiffe://td/ns/a/sa/bb", NULL, -EPERM },
-		{ NULL, "spiffe://td/ns/a/sa/b", "spiffe://td/ns/a/sa/", NULL, -EPERM },
+		{ NULL, "spiffe://td/ns/a/sa/b", "spiffe://td/ns/a/sa/bb", NULL, -EKEYREJECTED },
+		{ NULL, "spiffe://td/ns/a/sa/b", "spiffe://td/ns/a/sa/", NULL, -EKEYREJECTED },
 		{ "www.example.com", NULL, NULL, "www.example.com", 0 },
-		{ "api.example.com", NULL, NULL, "www.example.com", -EPERM },
+		{ "api.example.com", NULL, NULL, "www.example.com", -EKEYREJECTED },
 	};
 	struct world *w = *state;
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
@@ -487,7 +577,7 @@ static void test_tls_mutual_shows_the_certificate(void **state)
 
 	/* TLS 1.2: the client learns at once that it was refused. */
 	s.max_version = TLS1_2_VERSION;
-	assert_int_equal(outcome(w, &s, cluster, NULL), -EPERM);
+	assert_int_equal(outcome(w, &s, cluster, NULL), -EPROTO);
 
 	cluster->tls = CLUSTER_TLS_MUTUAL;
 	http_cluster_seal(cluster);
@@ -510,7 +600,7 @@ static void test_tls_istio_mutual_is_the_workloads(void **state)
 	struct cluster_endpoint e = { .addr = w->app, .weight = 1, .healthy = true, .enrolled = true };
 	struct cert_options theirs = { .uris = { BACKEND } };
 	struct server s;
-	struct got got = { .take = SIZE_MAX };
+	struct got got = { .take = SIZE_MAX, .worker = &w->client };
 	cluster->tls = CLUSTER_TLS_ISTIO_MUTUAL;
 	cluster->port = 80;
 	http_cluster_seal(cluster);
@@ -527,15 +617,15 @@ static void test_tls_istio_mutual_is_the_workloads(void **state)
 	server_end(&s);
 
 	identities[0] = (char *)FRONTEND;
-	got = (struct got){ .take = SIZE_MAX };
+	got = (struct got){ .take = SIZE_MAX, .worker = &w->client };
 	transport_connect(&w->client, &w->client.pod, cluster, &e, "h2", NULL, on_connect, &got);
 	until(w, &s, &got, is_told);
 	assert_null(got.t);
-	assert_int_equal(got.error, -EPERM);
+	assert_int_equal(got.error, -EKEYREJECTED);
 	server_end(&s);
 
 	e.local = true; /* the kernel's word: no TLS */
-	got = (struct got){ .take = SIZE_MAX };
+	got = (struct got){ .take = SIZE_MAX, .worker = &w->client };
 	transport_connect(&w->client, &w->client.pod, cluster, &e, "h2", NULL, on_connect, &got);
 	run_until_count(w->loop, &got.calls, 1);
 	assert_false(got.t->tls);
@@ -587,6 +677,8 @@ int main(void)
 		WORLD_TEST(test_tls_speaks_both_versions),
 		WORLD_TEST(test_tls_much_goes_both_ways),
 		WORLD_TEST(test_tls_refuses_who_is_not_expected),
+		WORLD_TEST(test_tls_failures_are_said),
+		WORLD_TEST(test_tls_revoked_is_refused),
 		WORLD_TEST(test_tls_names_are_those_of_the_rule),
 		WORLD_TEST(test_tls_without_roots_is_refused_before_it_begins),
 		WORLD_TEST(test_tls_alpn_is_offered_and_told),

