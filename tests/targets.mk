@@ -45,7 +45,8 @@ fuzz:
 # --- running
 
 # The only code that threads share without owning it: loop and mailbox, and what asks for it here.
-TSAN_TESTS := tests/unit/base/test_loop.c tests/unit/balance/test_shared.c tests/unit/observe/test_log_writer.c
+TSAN_TESTS := tests/unit/base/test_loop.c tests/unit/balance/test_shared.c tests/unit/observe/test_log_writer.c \
+	tests/unit/link/test_request_metrics.c
 TSAN_BIN := $(TSAN_TESTS:%.c=$(BUILD)/tsan/%)
 RUN := TSAN_TESTS="$(TSAN_TESTS)" tests/run --build $(BUILD) $(if $(ONLY),--only $(ONLY))
 SUITES ?= unit tsan bpf fuzz e2e

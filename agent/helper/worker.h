@@ -60,6 +60,7 @@ struct worker_pod {
 	struct telemetry *telemetry;
 	struct label *labels; /* sorted by key */
 	size_t label_count;
+	uint64_t labels_id; /* changes with what metrics say of it: names, identity, labels */
 	struct inbound_port *l7_ports;
 	size_t l7_port_count;
 	bool l7_other_ports;

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "agent/base/hash.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/table.h"
@@ -272,6 +273,21 @@ static bool ports_differ(const struct pod_spec *a, const struct pod_spec *b)
 	return false;
 }
 
+/* Of the content: a pod may be described anew under the same cookie. */
+static uint64_t spec_labels_id(const struct pod_spec *spec)
+{
+	const char *const texts[] = {
+		spec->uid,	    spec->ns, spec->name, spec->owner, spec->canonical_name, spec->canonical_revision,
+		spec->identity->uri
+	};
+	uint64_t id = hash64(HASH64_INIT, &spec->cookie, sizeof(spec->cookie));
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
+		id = hash64_str(id, texts[i] ? texts[i] : "");
+	for (size_t i = 0; i < spec->label_count; i++)
+		id = hash64_str(hash64_str(id, spec->labels[i].key), spec->labels[i].value);
+	return id;
+}
+
 enum { CHANGED_CALLERS = 1, CHANGED_INBOUND = 2 };
 
 /* Takes spec. Returns what may have changed: who is allowed to connect, and what inbound connections meet. */
@@ -302,6 +318,7 @@ static unsigned int entry_update(struct pod_entry *entry, struct pod_spec *spec)
 	pod->telemetry = spec->telemetry;
 	pod->labels = spec->labels;
 	pod->label_count = spec->label_count;
+	pod->labels_id = spec_labels_id(spec);
 	pod->l7_ports = spec->l7_ports;
 	pod->l7_port_count = spec->l7_port_count;
 	pod->l7_other_ports = spec->l7_other_ports;

@@ -12,11 +12,17 @@
 #include "agent/base/table.h"
 #include "agent/model/telemetry.h"
 
+struct row {
+	struct request_series series;
+	uint64_t since_s; /* when something was last added to it */
+	bool in_use;	  /* a helper has it in a place, so it has to stay */
+};
+
 struct request_totals {
-	struct table *by_key; /* metrics and labels -> struct request_series in rows */
-	struct request_series **rows;
+	struct table *by_key; /* metrics and labels -> struct row in rows */
+	struct row **rows;
 	size_t count, cap;
-	uint64_t unplaced;
+	uint64_t unplaced, now_s;
 };
 
 int request_totals_new(struct request_totals **out)
@@ -120,10 +126,10 @@ struct totals_key {
 };
 
 /* The row of these labels; when there are too many, the one without any. NULL: no memory. */
-static struct request_series *totals_row(struct request_totals *t, const struct totals_key *key, size_t len)
+static struct row *totals_row(struct request_totals *t, const struct totals_key *key, size_t len)
 {
 	size_t size = offsetof(struct totals_key, key) + len;
-	struct request_series *row = table_get(t->by_key, key, size);
+	struct row *row = table_get(t->by_key, key, size);
 	if (row)
 		return row;
 	if (t->count >= REQUEST_TOTALS_MAX && len) {
@@ -132,13 +138,13 @@ static struct request_series *totals_row(struct request_totals *t, const struct 
 	}
 	if (mem_reserve(&t->rows, &t->cap, t->count + 1, sizeof(*t->rows)) < 0)
 		return NULL;
-	row = aligned_alloc(_Alignof(struct request_series), sizeof(*row));
+	row = aligned_alloc(_Alignof(struct row), sizeof(*row));
 	if (!row)
 		return NULL;
 	memset(row, 0, sizeof(*row));
-	row->metrics = key->metrics;
-	row->key_len = (uint32_t)len;
-	memcpy(row->key, key->key, len);
+	row->series.metrics = key->metrics;
+	row->series.key_len = (uint32_t)len;
+	memcpy(row->series.key, key->key, len);
 	if (table_set(t->by_key, key, size, row) < 0) {
 		free(row);
 		return NULL;
@@ -147,62 +153,184 @@ static struct request_series *totals_row(struct request_totals *t, const struct 
 	return row;
 }
 
-static int totals_add_series(struct request_totals *t, const struct request_series *from, bool trusted)
+/* False: nothing that our code wrote. */
+static bool key_read(const struct request_series *from, struct totals_key *key, size_t *len_out)
 {
-	struct totals_key key;
 	size_t len = __atomic_load_n(&from->key_len, __ATOMIC_RELAXED);
-	key.metrics = __atomic_load_n(&from->metrics, __ATOMIC_RELAXED);
 	if (len > REQUEST_KEY_MAX)
-		return 0; /* nothing that our code wrote */
-	if (!trusted)
-		key.metrics = len ? key.metrics & ((1u << REQUEST_METRIC_COUNT) - 1) : UINT32_MAX;
-	memcpy(key.key, from->key, len);
-	if (!trusted && len) {
+		return false;
+	key->metrics = __atomic_load_n(&from->metrics, __ATOMIC_RELAXED) & ((1u << REQUEST_METRIC_COUNT) - 1);
+	if (!len)
+		key->metrics = UINT32_MAX;
+	memcpy(key->key, from->key, len);
+	if (len) {
 		/* The last label ends, whatever is there. */
-		key.key[len - 1] = 0;
-		labels_clean(key.key, len);
+		key->key[len - 1] = 0;
+		labels_clean(key->key, len);
 	}
-	struct request_series *to = totals_row(t, &key, len);
+	*len_out = len;
+	return true;
+}
+
+static int totals_add_series(struct request_totals *t, const struct totals_key *key, size_t len,
+			     const struct request_series *from)
+{
+	struct row *to = totals_row(t, key, len);
 	if (!to)
 		return -ENOMEM;
-	series_sum(to, from);
+	series_sum(&to->series, from);
+	to->since_s = t->now_s;
 	return 0;
 }
 
-int request_totals_add(struct request_totals *t, const struct request_metrics *m)
+static uint32_t shard_used(const struct request_shard *shard)
 {
-	for (size_t s = 0; s < LINK_SHARDS_MAX; s++) {
-		const struct request_shard *shard = &m->shards[s];
-		uint32_t used = __atomic_load_n(&shard->used, __ATOMIC_ACQUIRE);
-		if (used > REQUEST_SERIES_MAX)
-			used = REQUEST_SERIES_MAX;
-		t->unplaced += load(&shard->unplaced);
-		for (uint32_t i = 0; i < used; i++) {
-			/* Most often nothing had to go without a place. */
-			if (i == 0 && !load(&shard->unplaced))
-				continue;
-			int rc = totals_add_series(t, &shard->series[i], false);
-			if (rc < 0)
-				return rc;
-		}
-	}
-	return 0;
+	uint32_t used = __atomic_load_n(&shard->used, __ATOMIC_ACQUIRE);
+	return used < REQUEST_SERIES_MAX ? used : REQUEST_SERIES_MAX;
 }
 
-int request_totals_merge(struct request_totals *t, const struct request_totals *from)
+static uint32_t state_of(const struct request_series *s)
 {
-	t->unplaced += from->unplaced;
-	for (size_t i = 0; i < from->count; i++) {
-		int rc = totals_add_series(t, from->rows[i], true);
+	return __atomic_load_n(&s->state, __ATOMIC_ACQUIRE);
+}
+
+static bool is_published(const struct request_series *s)
+{
+	uint32_t state = state_of(s);
+	return state == REQUEST_LIVE || state == REQUEST_RETIRED;
+}
+
+static int shard_add(struct request_totals *t, const struct request_shard *shard)
+{
+	uint64_t unplaced = load(&shard->unplaced);
+	uint32_t used = shard_used(shard);
+	t->unplaced += unplaced;
+	/* Most often nothing had to go without a place. */
+	for (uint32_t i = unplaced ? 0 : 1; i < used; i++) {
+		const struct request_series *from = &shard->series[i];
+		struct totals_key key;
+		size_t len;
+		if (!is_published(from) || !key_read(from, &key, &len))
+			continue;
+		int rc = totals_add_series(t, &key, len, from);
 		if (rc < 0)
 			return rc;
 	}
 	return 0;
 }
 
+int request_totals_add(struct request_totals *t, const struct request_metrics *m)
+{
+	int rc = 0;
+	for (size_t s = 0; rc == 0 && s < LINK_SHARDS_MAX; s++)
+		rc = shard_add(t, &m->shards[s]);
+	return rc;
+}
+
+int request_totals_merge(struct request_totals *t, const struct request_totals *from)
+{
+	t->unplaced += from->unplaced;
+	for (size_t i = 0; i < from->count; i++) {
+		const struct request_series *s = &from->rows[i]->series;
+		struct totals_key key = { .metrics = s->metrics };
+		memcpy(key.key, s->key, s->key_len);
+		int rc = totals_add_series(t, &key, s->key_len, s);
+		if (rc < 0)
+			return rc;
+	}
+	return 0;
+}
+
+/* --- series that have lost their places --- */
+
+int request_totals_take(struct request_totals *t, struct request_metrics *m)
+{
+	int taken = 0;
+	for (size_t s = 0; s < LINK_SHARDS_MAX; s++) {
+		struct request_shard *shard = &m->shards[s];
+		uint32_t used = shard_used(shard);
+		if (!__atomic_load_n(&shard->retired, __ATOMIC_ACQUIRE))
+			continue;
+		for (uint32_t i = 1; i < used; i++) {
+			struct request_series *from = &shard->series[i];
+			struct totals_key key;
+			size_t len;
+			if (state_of(from) != REQUEST_RETIRED)
+				continue;
+			if (key_read(from, &key, &len) && len && totals_add_series(t, &key, len, from) < 0)
+				return -ENOMEM;
+			__atomic_store_n(&from->state, REQUEST_FREE, __ATOMIC_RELEASE);
+			taken++;
+		}
+	}
+	return taken;
+}
+
+void request_totals_clock(struct request_totals *t, uint64_t now_s)
+{
+	t->now_s = now_s;
+}
+
+void request_totals_age_begin(struct request_totals *t)
+{
+	for (size_t i = 0; i < t->count; i++)
+		t->rows[i]->in_use = false;
+}
+
+void request_totals_in_use(struct request_totals *t, const struct request_metrics *m)
+{
+	for (size_t s = 0; t->count && s < LINK_SHARDS_MAX; s++) {
+		const struct request_shard *shard = &m->shards[s];
+		uint32_t used = shard_used(shard);
+		for (uint32_t i = 1; i < used; i++) {
+			struct totals_key key;
+			size_t len;
+			if (!is_published(&shard->series[i]) || !key_read(&shard->series[i], &key, &len))
+				continue;
+			struct row *row = table_get(t->by_key, &key, offsetof(struct totals_key, key) + len);
+			if (row)
+				row->in_use = true;
+		}
+	}
+}
+
+/* What has to stay, then the youngest. */
+static int cmp_age(const void *a, const void *b)
+{
+	const struct row *x = *(struct row *const *)a, *y = *(struct row *const *)b;
+	bool x_stays = x->in_use || !x->series.key_len, y_stays = y->in_use || !y->series.key_len;
+	if (x_stays != y_stays)
+		return x_stays ? -1 : 1;
+	return x->since_s > y->since_s ? -1 : x->since_s < y->since_s;
+}
+
+static void row_forget(struct request_totals *t, struct row *row)
+{
+	struct totals_key key = { .metrics = row->series.metrics };
+	memcpy(key.key, row->series.key, row->series.key_len);
+	table_remove(t->by_key, &key, offsetof(struct totals_key, key) + row->series.key_len);
+	free(row);
+}
+
+void request_totals_age_end(struct request_totals *t)
+{
+	if (!t->count)
+		return;
+	qsort(t->rows, t->count, sizeof(*t->rows), cmp_age);
+	for (; t->count; t->count--) {
+		struct row *oldest = t->rows[t->count - 1];
+		bool stays = oldest->in_use || !oldest->series.key_len;
+		if (stays || (t->count <= REQUEST_PAST_MAX && t->now_s - oldest->since_s < REQUEST_IDLE_S))
+			break;
+		row_forget(t, oldest);
+	}
+}
+
+/* --- reading --- */
+
 const struct request_series *request_totals_next(const struct request_totals *t, struct request_totals_iter *it)
 {
-	return it->at < t->count ? t->rows[it->at++] : NULL;
+	return it->at < t->count ? &t->rows[it->at++]->series : NULL;
 }
 
 size_t request_totals_count(const struct request_totals *t)

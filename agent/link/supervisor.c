@@ -20,6 +20,7 @@
 #include "agent/model/identity.h"
 #include "agent/model/plan.h"
 
+enum { REQUESTS_MS = 10000, REQUESTS_AGE_S = 60 };
 enum { STEADY_LIFE_S = 10, RESPAWN_FIRST_MS = 100, RESPAWN_MAX_MS = 5000, DEFAULT_POD_CONNECTIONS = 65536 };
 
 /* --- the pid file: what the next agent needs to find the helpers that this one leaves behind --- */
@@ -189,8 +190,31 @@ int supervisor_requests(const struct supervisor *s, struct request_totals *t)
 /* When memory is short these counts are lost, as they are when the agent ends. */
 static void requests_keep(struct supervisor *s, const struct peer *peer)
 {
-	if (s->past_requests || request_totals_new(&s->past_requests) == 0)
-		request_totals_add(s->past_requests, &peer->memory->requests);
+	if (!s->past_requests && request_totals_new(&s->past_requests) < 0)
+		return;
+	request_totals_clock(s->past_requests, loop_now_ns(s->loop) / 1000000000);
+	request_totals_add(s->past_requests, &peer->memory->requests);
+}
+
+/* Labels that were not used for long: their sums are taken over, and forgotten when nobody comes back to them. */
+static void on_requests_timer(struct loop_timer *timer, void *arg)
+{
+	struct supervisor *s = arg;
+	uint64_t now_s = loop_now_ns(s->loop) / 1000000000;
+	(void)timer;
+	if (!s->past_requests && request_totals_new(&s->past_requests) < 0)
+		return;
+	request_totals_clock(s->past_requests, now_s);
+	for (const struct peer *p = s->peers; p; p = p->next)
+		request_totals_take(s->past_requests, &p->memory->requests);
+	size_t count = request_totals_count(s->past_requests);
+	if (!count || (count <= REQUEST_PAST_MAX && now_s - s->requests_aged_s < REQUESTS_AGE_S))
+		return;
+	s->requests_aged_s = now_s;
+	request_totals_age_begin(s->past_requests);
+	for (const struct peer *p = s->peers; p; p = p->next)
+		request_totals_in_use(s->past_requests, &p->memory->requests);
+	request_totals_age_end(s->past_requests);
 }
 
 void supervisor_peer_ready(struct peer *peer)
@@ -369,10 +393,13 @@ int supervisor_new(const struct supervisor_options *options, const struct mesh_s
 	int rc = -ENOMEM;
 	if (s->helper_path && s->pid_file && s->pods && s->identities && s->hello)
 		rc = loop_timer_new(s->loop, on_respawn, s, &s->respawn);
+	if (rc == 0)
+		rc = loop_timer_new(s->loop, on_requests_timer, s, &s->requests_timer);
 	if (rc < 0) {
 		err_sys(err, rc, "helper: prepare to start it");
 	} else {
 		supervisor_find_orphans(s);
+		loop_timer_start(s->requests_timer, REQUESTS_MS, REQUESTS_MS);
 		rc = supervisor_start_peer(s, err);
 	}
 	if (rc < 0) {
@@ -397,6 +424,7 @@ void supervisor_free(struct supervisor *s)
 		if (s->orphans[i])
 			orphan_free(s->orphans[i]);
 	loop_timer_free(s->respawn);
+	loop_timer_free(s->requests_timer);
 	table_free(s->pods);
 	table_free(s->identities);
 	request_totals_free(s->past_requests);

@@ -6,8 +6,10 @@ import os
 import pytest
 
 from lib import web
+from lib.mesh import workload
 from lib.net import Net
 from lib.shell import wait_for
+from lib.traffic import PYTHON
 from lib.web import get
 
 PAYMENTS = "http://10.60.0.30"
@@ -90,6 +92,61 @@ def test_labels_say_who_and_which_way(town):
         destination_service="payments.shop.svc.cluster.local", destination_service_name="payments",
         destination_service_namespace="shop", response_code="200", response_flags="-", tenant="labels",
         connection_security_policy="mutual_tls") >= 1)
+
+
+PACED = """
+import http.client, time
+connection = http.client.HTTPConnection("10.60.0.30", 80, timeout=20)
+while True:
+    connection.request("GET", "/")
+    assert connection.getresponse().read()
+    time.sleep(0.02)
+"""
+
+
+def test_labels_that_change_are_counted_under_their_new_names(town):
+    """The pod keeps its network namespace, and its connections."""
+    agent = town.agent("node-a")
+    load = town.frontend.spawn(PYTHON, "-c", PACED, name="paced")
+    wait_for("requests by the old name", lambda: agent.metric("istio_requests_total", source_workload="frontend",
+                                                              source_version="v1") > 0)
+    old = web.base_config(town.net)
+    one = workload(town.net.pods["frontend"], "shop", "frontend")
+    assert one in old
+    try:
+        town.mesh.write("00-workloads.yaml", old.replace(
+            one, workload(town.net.pods["frontend"], "shop", "frontend", version="v7")))
+        wait_for("requests by the new name", lambda: agent.metric(
+            "istio_requests_total", reporter="source", source_version="v7", source_canonical_revision="v7") > 5)
+        assert load.alive(), load.output()
+    finally:
+        load.stop()
+        town.mesh.write("00-workloads.yaml", old)
+        town.mesh.settle()
+
+
+MANY = """
+import http.client, sys
+connection = http.client.HTTPConnection("10.60.0.30", 80, timeout=20)
+for i in range(int(sys.argv[1])):
+    connection.request("GET", "/", headers={"X-Tenant": f"many-{i}"})
+    connection.getresponse().read()
+"""
+
+
+def test_thousands_of_label_sets_lose_no_request(town):
+    """More than a worker has places for: what finds none is counted together."""
+    agent, count = town.agent("node-a"), 5000
+    before = agent.metric("istio_requests_total")
+    town.frontend.run(PYTHON, "-c", MANY, count, timeout=120)
+    wait_for("all of them", lambda: agent.metric("istio_requests_total") >= before + count)
+    metrics = agent.metrics()
+    named = [key for key in metrics if key.startswith("istio_requests_total{") and 'tenant="many-' in key]
+    other = sum(value for key, value in metrics.items()
+                if key.startswith("istio_requests_total{") and 'reporter="other"' in key)
+    assert 1000 < len(named) < count and all(metrics[key] == 1 for key in named)
+    assert len(named) + other == count
+    assert agent.metric("istio_requests_total") == before + count
 
 
 def test_promtool_finds_nothing_wrong(town):

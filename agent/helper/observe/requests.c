@@ -29,7 +29,8 @@ enum { CACHE_SIZE = 256 /* a power of two */, REMOVABLE_MAX = 64 };
 	 1u << METRIC_RESPONSE_SIZE)
 #define GRPC_METRICS (1u << METRIC_GRPC_REQUEST_MESSAGES | 1u << METRIC_GRPC_RESPONSE_MESSAGES)
 
-/* What the labels are made of. Padding is zero: it is compared as bytes. */
+/* What the labels are made of. Padding is zero: it is compared as bytes. A pod is known by what it is described as, since
+ * that may change; clusters' ids are hashes of all that is said of them and their endpoints. */
 struct origin {
 	uint64_t pod, cluster, telemetry, endpoint_hash, peer_hash;
 	uint32_t flags, metrics;
@@ -42,7 +43,8 @@ _Static_assert(sizeof(struct origin) == 64, "no padding");
 
 struct cached {
 	struct origin origin;
-	struct request_series *series;
+	struct request_place place;
+	bool used;
 };
 
 struct request_counts {
@@ -202,8 +204,13 @@ static void key_add(struct sb *key, const char *value)
 	sb_add_bytes(key, "", 1);
 }
 
-static struct request_series *series_make(struct request_counts *c, uint32_t metrics, const struct metric_override *o,
-					  const struct request_record *r)
+static uint32_t seconds_of(const struct request_record *r)
+{
+	return (uint32_t)(r->end_ns / 1000000000);
+}
+
+static struct request_place place_find(struct request_counts *c, uint32_t metrics, const struct metric_override *o,
+				       const struct request_record *r)
 {
 	struct labels l;
 	struct sb key = { 0 }, values = { 0 };
@@ -236,11 +243,11 @@ static struct request_series *series_make(struct request_counts *c, uint32_t met
 		sb_add(&key, "=");
 		key_add(&key, values.p + at[i]);
 	}
-	struct request_series *s =
-		request_series_get(c->writer, metrics, key.failed ? "" : key.p, key.failed ? 0 : key.len);
+	struct request_place place =
+		request_writer_place(c->writer, metrics, key.p, key.failed ? 0 : key.len, seconds_of(r));
 	sb_done(&key);
 	sb_done(&values);
-	return s;
+	return place;
 }
 
 /* --- adding */
@@ -256,7 +263,7 @@ static bool needs_request(const struct metric_override *o)
 static void origin_fill(struct origin *o, uint32_t metrics, const struct telemetry *t, const struct request_record *r)
 {
 	memset(o, 0, sizeof(*o));
-	o->pod = r->pod->cookie;
+	o->pod = r->pod->labels_id;
 	o->cluster = r->cluster ? r->cluster->id : r->vhost ? hash64_str(HASH64_INIT, r->vhost) : 0;
 	o->telemetry = t ? t->id : 0;
 	o->endpoint_hash = r->endpoint ? hash64(HASH64_INIT, &r->endpoint->addr, sizeof(r->endpoint->addr)) : 0;
@@ -270,23 +277,29 @@ static void origin_fill(struct origin *o, uint32_t metrics, const struct telemet
 	o->mutual = r->mutual;
 }
 
-static struct request_series *series_of(struct request_counts *c, uint32_t metrics, const struct telemetry *t,
-					const struct metric_override *o, const struct request_record *r)
+static void series_add(struct request_counts *c, uint32_t metrics, const struct telemetry *t,
+		       const struct metric_override *o, const struct request_record *r,
+		       const struct request_sample *sample)
 {
 	struct origin origin;
-	if (o && needs_request(o))
-		return series_make(c, metrics, o, r);
+	if (o && needs_request(o)) {
+		request_writer_add(c->writer, place_find(c, metrics, o, r), sample, seconds_of(r));
+		return;
+	}
 	origin_fill(&origin, metrics, t, r);
 	uint64_t h = 0;
 	const uint64_t *words = (const uint64_t *)(const void *)&origin;
 	for (size_t i = 0; i < sizeof(origin) / sizeof(*words); i++)
 		h = (h ^ words[i]) * 0x9e3779b97f4a7c15ull;
 	struct cached *slot = &c->cache[(h >> 40) & (CACHE_SIZE - 1)];
-	if (slot->series && memcmp(&slot->origin, &origin, sizeof(origin)) == 0)
-		return slot->series;
+	/* What found no place asks again: there may be one by now. */
+	if (slot->used && slot->place.slot && memcmp(&slot->origin, &origin, sizeof(origin)) == 0 &&
+	    request_writer_add(c->writer, slot->place, sample, seconds_of(r)))
+		return;
 	slot->origin = origin;
-	slot->series = series_make(c, metrics, o, r);
-	return slot->series;
+	slot->used = true;
+	slot->place = place_find(c, metrics, o, r);
+	request_writer_add(c->writer, slot->place, sample, seconds_of(r));
 }
 
 void request_counts_add(struct request_counts *c, const struct telemetry *t, const struct request_record *r)
@@ -312,6 +325,6 @@ void request_counts_add(struct request_counts *c, const struct telemetry *t, con
 			if ((left & (1u << i)) && (!all || overrides_equal(&all[first], &all[i])))
 				group |= 1u << i;
 		left &= ~group;
-		request_series_add(series_of(c, group, t, all ? &all[first] : NULL, r), &sample);
+		series_add(c, group, t, all ? &all[first] : NULL, r, &sample);
 	}
 }

@@ -13,6 +13,7 @@
 #include "agent/link/request_labels.h"
 #include "agent/model/cluster.h"
 #include "agent/model/identity.h"
+#include "agent/model/workload.h"
 #include "tests/unit/observe/fake.h"
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fake_setup, fake_teardown)
@@ -160,6 +161,42 @@ static void test_each_thing_that_differs_is_a_series_of_its_own(void **state)
 	assert_int_equal(fake_notes.shard->used, FIRST + 4);
 }
 
+static void test_labels_that_change_make_another_series(void **state)
+{
+	struct fake *f = *state;
+	struct label labels[] = { { (char *)"app", (char *)"web" }, { (char *)"version", (char *)"v2" } };
+	finish(f);
+	f->pod.labels = labels; /* the same pod, described anew */
+	f->pod.labels_id++;
+	finish(f);
+	finish(f);
+	assert_int_equal(fake_notes.shard->used, FIRST + 2);
+	label_is(FIRST, REQUEST_LABEL_SOURCE_VERSION, "v1");
+	label_is(FIRST + 1, REQUEST_LABEL_SOURCE_VERSION, "v2");
+	assert_int_equal(series(FIRST)->requests, 1);
+	assert_int_equal(series(FIRST + 1)->requests, 2);
+}
+
+/* Which the cache remembers. */
+static void test_a_place_given_up_is_not_counted_in(void **state)
+{
+	struct fake *f = *state;
+	const uint64_t hour_ns = REQUEST_IDLE_S * 1000000000ull;
+	finish(f);
+	f->r.status = 404;
+	for (uint64_t s = 0; s < 3; s++) {
+		f->r.end_ns += s ? 1000000000 : hour_ns;
+		finish(f);
+	}
+	assert_int_equal(series(FIRST)->state, REQUEST_RETIRED);
+	f->r.status = 200;
+	finish(f);
+	finish(f);
+	assert_int_equal(series(FIRST)->requests, 1);
+	assert_int_equal(series(FIRST + 2)->requests, 2);
+	label_is(FIRST + 2, REQUEST_LABEL_RESPONSE_CODE, "200");
+}
+
 static void test_grpc_metrics(void **state)
 {
 	struct fake *f = *state;
@@ -263,6 +300,8 @@ int main(void)
 		CASE(test_server_labels),
 		CASE(test_no_cluster_is_told_by_the_virtual_host),
 		CASE(test_each_thing_that_differs_is_a_series_of_its_own),
+		CASE(test_labels_that_change_make_another_series),
+		CASE(test_a_place_given_up_is_not_counted_in),
 		CASE(test_grpc_metrics),
 		CASE(test_tags_of_the_request),
 		CASE(test_a_caller_can_not_remove_a_label),

@@ -73,7 +73,7 @@ static void request(struct test *t, uint32_t metrics, enum request_label label, 
 		sb_add_bytes(&key, "", 1);
 	}
 	va_end(tags);
-	request_series_add(request_series_get(t->writer, metrics, key.p, key.len), &sample);
+	request_writer_add(t->writer, request_writer_place(t->writer, metrics, key.p, key.len, 0), &sample, 0);
 	sb_done(&key);
 }
 
@@ -213,7 +213,7 @@ static void test_what_had_no_room_is_other(void **state)
 {
 	struct test *t = *state;
 	const struct request_sample sample = { 0 };
-	request_series_add(request_series_get(t->writer, HTTP, "", 0), &sample);
+	request_writer_add(t->writer, request_writer_place(t->writer, HTTP, "", 0, 0), &sample, 0);
 	render(t, NULL, false);
 	assert_non_null(strstr(t->out.p, "istio_requests_total{reporter=\"other\"} 1\n"));
 }

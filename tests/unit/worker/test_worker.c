@@ -17,6 +17,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/table.h"
 #include "agent/model/identity.h"
+#include "agent/model/workload.h"
 #include "tests/unit/worker/worker_fixture.h"
 
 enum { COOKIE = 9 };
@@ -227,6 +228,30 @@ static void test_worker_pod_set_again_keeps_listener_and_tells_policy(void **sta
 	int client = dial(port);
 	assert_true(worker_fixture_until(f, got_inbound));
 	close(client);
+}
+
+/* Metrics keep what they made of a pod's description by this number. */
+static void test_worker_pod_set_with_other_labels_has_another_labels_id(void **state)
+{
+	struct worker_fixture *f = *state;
+	worker_fixture_pod(f, COOKIE, no_listeners);
+	uint64_t before = pod_of(f)->labels_id;
+	worker_fixture_pod(f, COOKIE, NULL);
+	assert_true(pod_of(f)->labels_id == before);
+
+	struct order *order = order_new(ORDER_POD, 0);
+	struct pod_spec *spec = order->spec = calloc(1, sizeof(*spec));
+	spec->refs = 1;
+	spec->cookie = COOKIE;
+	spec->uid = strdup("shop/web");
+	spec->ns = strdup("shop");
+	spec->name = strdup("web");
+	spec->identity = identity_new("cluster.local", "shop", "web");
+	spec->labels = calloc(1, sizeof(*spec->labels));
+	spec->label_count = 1;
+	spec->labels[0] = (struct label){ strdup("version"), strdup("v2") };
+	worker_handle(f->w, order);
+	assert_false(pod_of(f)->labels_id == before);
 }
 
 /* --- limits --- */
@@ -618,6 +643,7 @@ int main(void)
 		T(test_worker_pod_removed_closes_listener),
 		T(test_worker_pod_kept_by_reference_outlives_removal),
 		T(test_worker_pod_set_again_keeps_listener_and_tells_policy),
+		T(test_worker_pod_set_with_other_labels_has_another_labels_id),
 		T(test_worker_admit_stops_at_its_share),
 		T(test_worker_drop_reports_are_limited_counts_are_not),
 		T(test_worker_pod_by_addr_knows_only_who_has_it_alone),
