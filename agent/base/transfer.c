@@ -3,6 +3,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,12 +42,14 @@ struct transfers {
 	CURLM *multi;
 	struct loop_timer *timeout;
 	LIST_HEAD(, transfer) transfers;
+	size_t count;
 	LIST_HEAD(, curl_io) ios;
 };
 
 static void transfer_free(struct transfer *t)
 {
 	LIST_REMOVE(t, link);
+	t->all->count--;
 	curl_multi_remove_handle(t->all->multi, t->easy);
 	curl_easy_cleanup(t->easy);
 	curl_slist_free_all(t->headers);
@@ -165,7 +168,20 @@ static const char *header_value(const char *line, const char *name)
 	return strncasecmp(line, name, n) == 0 && line[n] == ':' ? line + n + 1 + strspn(line + n + 1, " \t") : NULL;
 }
 
-/* Trailers come here too. Cache-Control: RFC 9111 section 5.2.2.1. */
+/* What is no small number is an error that is not known: UNKNOWN. */
+static int grpc_status_read(const char *text)
+{
+	unsigned long n = *text >= '0' && *text <= '9' ? strtoul(text, NULL, 10) : ULONG_MAX;
+	return n <= UINT8_MAX ? (int)n : 2;
+}
+
+static int64_t seconds_read(const char *text)
+{
+	unsigned long long n = *text >= '0' && *text <= '9' ? strtoull(text, NULL, 10) : 0;
+	return n < INT64_MAX ? (int64_t)n : INT64_MAX;
+}
+
+/* Trailers come here too, and the heads of answers that were redirects. Cache-Control: RFC 9111 section 5.2.2.1. */
 static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
 {
 	struct transfer *t = arg;
@@ -177,11 +193,15 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *arg)
 	memcpy(line, bytes, len);
 	line[len] = 0;
 	const char *grpc = header_value(line, "grpc-status"), *cache = header_value(line, "cache-control");
+	if (!strncmp(line, "HTTP/", 5)) {
+		t->grpc_status = -1;
+		t->max_age_s = -1;
+	}
 	const char *age = cache ? strcasestr(cache, "max-age=") : NULL;
 	if (grpc)
-		t->grpc_status = *grpc >= '0' && *grpc <= '9' ? (int)(strtoul(grpc, NULL, 10) & 0xff) : 2;
+		t->grpc_status = grpc_status_read(grpc);
 	if (age)
-		t->max_age_s = (int64_t)(strtoull(age + 8, NULL, 10) & INT64_MAX);
+		t->max_age_s = seconds_read(age + 8);
 	return len;
 }
 
@@ -202,6 +222,7 @@ int transfers_new(struct loop *loop, struct transfers **out, struct err *err)
 	curl_multi_setopt(all->multi, CURLMOPT_SOCKETDATA, all);
 	curl_multi_setopt(all->multi, CURLMOPT_TIMERFUNCTION, on_timer);
 	curl_multi_setopt(all->multi, CURLMOPT_TIMERDATA, all);
+	curl_multi_setopt(all->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)TRANSFER_CONNECTIONS_MAX);
 	*out = all;
 	return 0;
 }
@@ -275,6 +296,8 @@ static void options_set(struct transfer *t, const struct transfer_request *r)
 int transfer_start(struct transfers *all, const struct transfer_request *r, transfer_fn fn, void *arg,
 		   struct transfer **out)
 {
+	if (all->count == TRANSFERS_MAX)
+		return -EBUSY;
 	struct transfer *t = calloc(1, sizeof(*t));
 	if (!t)
 		return -ENOMEM;
@@ -298,6 +321,7 @@ int transfer_start(struct transfers *all, const struct transfer_request *r, tran
 		return -ENOMEM;
 	}
 	LIST_INSERT_HEAD(&all->transfers, t, link);
+	all->count++;
 	options_set(t, r);
 	if (curl_multi_add_handle(all->multi, t->easy) != CURLM_OK) {
 		transfer_free(t);

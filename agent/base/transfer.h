@@ -11,6 +11,11 @@ struct loop;
 struct transfer;
 struct transfers;
 
+enum {
+	TRANSFERS_MAX = 256,	       /* under way or waiting */
+	TRANSFER_CONNECTIONS_MAX = 16, /* at once: further requests wait, within their own timeouts */
+};
+
 struct transfer_request {
 	const char *url;	    /* http or https */
 	const char *const *headers; /* "Name: value", NULL at the end; may be NULL */
@@ -38,7 +43,8 @@ typedef void (*transfer_fn)(const struct transfer_result *result, void *arg);
 
 int transfers_new(struct loop *loop, struct transfers **out, struct err *err);
 void transfers_free(struct transfers *t); /* those under way are dropped without a call; NULL is fine */
-/* Calls back once, later, unless it is cancelled. 0 or -ENOMEM. */
+/* Calls back once, later, unless it is cancelled; others may be started and cancelled from there. 0, -ENOMEM, or -EBUSY when
+ * there are too many. */
 int transfer_start(struct transfers *t, const struct transfer_request *request, transfer_fn fn, void *arg,
 		   struct transfer **out);
 void transfer_cancel(struct transfer *transfer); /* NULL is fine */

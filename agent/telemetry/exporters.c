@@ -158,7 +158,7 @@ static void provider_send(struct provider *p)
 	if (rc == 0)
 		rc = transfer_start(p->e->transfers, &filled, on_answer, p, &p->transfer);
 	if (rc < 0) {
-		failed(p, "out of memory");
+		failed(p, rc == -EBUSY ? "too many requests are under way" : "out of memory");
 		p->in_flight = 0;
 	}
 	sb_done(&body);
