@@ -39,7 +39,9 @@
 	X(EXT_AUTHZ_DENIED, "ext_authz_denied", "The external authorizer of a CUSTOM rule denied it, or failed.")      \
 	X(RATE_LIMITED, "rate_limited", "A rate limit of the workload, or of its rate limit service, is reached.")     \
 	X(RATE_LIMIT_ERROR, "rate_limit_error", "The rate limit service gave no answer and failure_mode_deny is set.") \
-	X(LUA_REFUSED, "lua_refused", "A Lua script does not compile, or went beyond its instructions or memory.")
+	X(LUA_REFUSED, "lua_refused", "A Lua script does not compile, or went beyond its instructions or memory.")     \
+	X(HTTP_RULES, "http_rules",                                                                                    \
+	  "HTTP rules came to the port of an open connection, which is made anew through the helper.")
 
 enum drop_reason {
 #define DROP_REASON_VALUE(symbol, name, help) DROP_##symbol,

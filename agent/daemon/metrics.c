@@ -128,6 +128,10 @@ void daemon_metrics(bool openmetrics, struct sb *out, void *arg)
 	kernel_map_fill(d->kernel, on_map, &c);
 	kernel_drops(d->kernel, s.kernel_drops);
 	s.flows_lost = kernel_flows_lost(d->kernel);
+	struct recheck_counts cuts;
+	kernel_rechecks(d->kernel, &cuts);
+	memcpy(s.kernel_cuts, cuts.cut, sizeof(s.kernel_cuts));
+	s.kernel_cuts_failed = cuts.failed;
 	s.sums = c.sums;
 	s.sum_count = c.sum_count;
 	s.maps = c.maps;

@@ -190,32 +190,45 @@ static int explain_by_policy(struct kernel *k, const struct pod *pod, const stru
 	return 0;
 }
 
+void explain_verdict(struct kernel *k, const struct pod *pod, const struct inbound_call *call,
+		     struct explain_inbound *out)
+{
+	struct verdict_query q = { .policy = pod->value.policy,
+				   .source = call->source,
+				   .destination = call->destination,
+				   .identity = call->identity,
+				   .port = call->port,
+				   .proto = call->proto,
+				   .attested = call->attested,
+				   .l7 = pod->value.l7,
+				   .pod_flags = pod->value.flags };
+	struct verdict v = { 0 };
+
+	at = k;
+	verdict_decide(&q, &v);
+	*out = (struct explain_inbound){
+		.reason = (enum drop_reason)v.reason, .to_helper = v.to_helper, .policy_id = v.policy, .rule = v.rule
+	};
+}
+
 int kernel_explain_inbound(struct kernel *k, const struct kernel_pod *destination, uint32_t source_identity,
 			   const struct addr *source, uint16_t port, uint8_t proto, struct explain_inbound *out,
 			   struct err *err)
 {
 	const struct pod *pod = pod_of(k, destination);
 	struct policy_input in = { .source = *source, .port = port, .proto = proto };
-	struct verdict_query q = { .source = abi_addr(source),
-				   .port = port,
-				   .proto = proto,
-				   .identity = source_identity,
-				   .attested = source_identity != 0 };
-	struct verdict v = { 0 };
+	struct inbound_call call = { .source = abi_addr(source),
+				     .port = port,
+				     .proto = proto,
+				     .identity = source_identity,
+				     .attested = source_identity != 0 };
 
 	if (!pod)
 		return err_set(err, -ENOENT, "explain: the destination is not enrolled");
-	q.policy = pod->value.policy;
-	q.l7 = pod->value.l7;
-	q.pod_flags = pod->value.flags;
-	q.destination = addr_is_v4(source) ? pod->value.addr4 : pod->value.addr6;
-	in.destination = abi_addr_from(&q.destination);
+	call.destination = addr_is_v4(source) ? pod->value.addr4 : pod->value.addr6;
+	in.destination = abi_addr_from(&call.destination);
 	if (source_identity && !attested_here(k, source_identity))
 		return explain_by_policy(k, pod, &in, source_identity, out, err);
-	at = k;
-	verdict_decide(&q, &v);
-	*out = (struct explain_inbound){
-		.reason = (enum drop_reason)v.reason, .to_helper = v.to_helper, .policy_id = v.policy, .rule = v.rule
-	};
+	explain_verdict(k, pod, &call, out);
 	return 0;
 }

@@ -9,6 +9,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 struct table;
@@ -16,6 +17,7 @@ struct loop_timer;
 struct loop_watch;
 struct flow_reader;
 struct lowered;
+struct recheck;
 
 /* Pinned maps other than the growing tables. */
 #define KERNEL_MAPS(X)                                                                                                 \
@@ -24,6 +26,7 @@ struct lowered;
 	X(PODS, pods)                                                                                                  \
 	X(HOST_PORTS, host_ports)                                                                                      \
 	X(LISTENERS, listeners)                                                                                        \
+	X(TCP_STATES, tcp_states)                                                                                      \
 	X(SOCK_STATES, sock_states)                                                                                    \
 	X(SOCK_MARKS, sock_marks)                                                                                      \
 	X(CONN_SETUP, conn_setup)                                                                                      \
@@ -59,6 +62,10 @@ struct netns_id {
 	ino_t ino;
 };
 
+enum pod_waits { POD_WAITS_NOT, POD_WAITS_NOW, POD_WAITS_LATER };
+
+TAILQ_HEAD(pod_list, pod);
+
 struct pod {
 	struct kernel_pod pub; /* first */
 	struct netns_id netns;
@@ -68,6 +75,11 @@ struct pod {
 	struct pod_value value; /* as written */
 	bool gone;		/* its namespace has no name any more: reported as removed, policed until it is dead */
 	bool stale;		/* scratch of kernel_apply */
+	/* recheck.c's */
+	TAILQ_ENTRY(pod) queue;
+	enum pod_waits waits;
+	uint32_t round;
+	uint64_t due_ns;
 };
 
 struct kernel {
@@ -91,7 +103,8 @@ struct kernel {
 	struct loop_timer *pod_timer;
 	struct loop_watch *netns_watch;
 	struct flow_reader *flows;
-	uint32_t flow_rows; /* capacity of flow_sums */
+	struct recheck *recheck; /* NULL: no loop */
+	uint32_t flow_rows;	 /* capacity of flow_sums */
 };
 
 /* load.c */
@@ -150,6 +163,28 @@ int host_pod_look(struct kernel *k, struct workload *w, struct pod *pod, struct 
 int host_pod_path(const struct kernel *k, const struct workload *w, char path[PATH_MAX], struct err *err);
 bool host_pod_alive(const struct kernel *k, const struct pod *pod);
 int host_pods_sync(struct kernel *k, struct err *err);
+
+/* sockets.c */
+int pod_enter(struct kernel *k, const struct kernel_pod *pub, struct err *err); /* until netns_leave */
+
+/* explain.c: inbound.bpf.c's verdict. No padding: calls are compared as bytes. */
+struct inbound_call {
+	struct ip_addr source, destination;
+	uint32_t identity; /* 0: none, though attested it may be (the host's processes are) */
+	uint16_t port;
+	uint8_t proto, attested;
+};
+
+void explain_verdict(struct kernel *k, const struct pod *pod, const struct inbound_call *call,
+		     struct explain_inbound *out);
+
+/* recheck.c: open connections under a changed policy. recheck may be NULL. */
+int recheck_new(struct kernel *k, struct recheck **out, struct err *err);
+void recheck_free(struct recheck *r); /* before the pods */
+/* Whether some call may be judged another way. */
+bool recheck_differs(const struct pod_value *before, const struct pod_value *after);
+void recheck_pod(struct recheck *r, struct pod *pod); /* soon, from the start */
+void recheck_forget(struct recheck *r, struct pod *pod);
 
 /* flows.c */
 int flow_reader_new(struct kernel *k, struct flow_reader **out, struct err *err);

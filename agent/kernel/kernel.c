@@ -84,6 +84,8 @@ int kernel_open(const struct kernel_options *options, const struct kernel_events
 			rc = rows_prepare(k, err);
 		if (rc == 0)
 			rc = flow_reader_new(k, &k->flows, err);
+		if (rc == 0 && k->loop)
+			rc = recheck_new(k, &k->recheck, err);
 		if (rc < 0 && k->fresh)
 			kernel_cleanup(options, NULL);
 	}
@@ -133,6 +135,7 @@ void kernel_close(struct kernel *k)
 	if (!k)
 		return;
 	flow_reader_free(k->flows);
+	recheck_free(TAKE(k->recheck));
 	pods_free(k);
 	policies_free(k->policies);
 	plan_unref(k->plan);

@@ -84,6 +84,12 @@ int kernel_explain_inbound(struct kernel *kernel, const struct kernel_pod *desti
 int kernel_flow_sums(struct kernel *kernel, void (*on_row)(const struct flow_sum *row, void *arg), void *arg);
 void kernel_drops(struct kernel *kernel, uint64_t counts[DROP_REASON_COUNT]);
 uint64_t kernel_flows_lost(struct kernel *kernel); /* ring was full */
+/* Established connections that a changed policy forbids: ended, by reason, and those that could not be. */
+struct recheck_counts {
+	uint64_t cut[DROP_REASON_COUNT];
+	uint64_t failed;
+};
+void kernel_rechecks(const struct kernel *kernel, struct recheck_counts *out);
 int kernel_map_fill(struct kernel *kernel, void (*on_map)(const struct map_fill *fill, void *arg), void *arg);
 
 /* meshctl precheck, and what weftd prints when it can't start. */

@@ -106,6 +106,8 @@ static int pod_refresh(struct kernel *k, struct pod *pod, const struct plan *pla
 	value_fill(pod, plan, &v);
 	if (memcmp(&v, &pod->value, sizeof(v)) == 0)
 		return 0;
+	if (recheck_differs(&pod->value, &v))
+		recheck_pod(k->recheck, pod);
 	pod->value = v;
 	return pod_write(k, pod, err);
 }
@@ -132,22 +134,24 @@ static void listeners_forget(struct kernel *k, uint64_t cookie)
 	}
 }
 
-/* A restarted agent finds the ports of listeners that an older helper still serves. */
-static void ports_take_over(struct kernel *k, struct pod *pod)
+/* A restarted agent finds the ports of listeners that an older helper still serves, and what was in force until now in
+ * *was; false: nothing. */
+static bool pod_take_over(struct kernel *k, struct pod *pod, struct pod_value *was)
 {
 	struct listener_key key = { .pod = pod->pub.cookie, .kind = POD_LISTEN_OUTBOUND };
-	struct pod_value was;
 	uint64_t socket;
 
-	if (bpf_map_lookup_elem(k->maps[KMAP_PODS], &pod->pub.cookie, &was) < 0)
-		return;
+	if (bpf_map_lookup_elem(k->maps[KMAP_PODS], &pod->pub.cookie, was) < 0)
+		return false;
 	if (bpf_map_lookup_elem(k->maps[KMAP_LISTENERS], &key, &socket) == 0)
-		memcpy(pod->value.ports, was.ports, sizeof(was.ports));
-	pod->policy = was.policy;
+		memcpy(pod->value.ports, was->ports, sizeof(was->ports));
+	pod->policy = was->policy;
+	return true;
 }
 
-static void pod_free(struct pod *pod)
+static void pod_free(struct kernel *k, struct pod *pod)
 {
+	recheck_forget(k->recheck, pod);
 	if (pod->link_fd >= 0)
 		close(pod->link_fd);
 	workload_unref(pod->pub.workload);
@@ -172,7 +176,7 @@ static void pod_drop(struct kernel *k, struct pod *pod)
 	listeners_forget(k, cookie);
 	if (table_get_str(k->pods_by_uid, pod->pub.workload->uid) == pod)
 		table_remove_str(k->pods_by_uid, pod->pub.workload->uid);
-	pod_free(pod);
+	pod_free(k, pod);
 }
 
 static void pod_unlist(struct kernel *k, struct pod *pod)
@@ -194,6 +198,7 @@ static void pod_vanished(struct kernel *k, struct pod *pod)
 	struct err ignored = ERR_INIT;
 
 	pod_unlist(k, pod);
+	recheck_forget(k->recheck, pod);
 	pod->gone = true;
 	workload_write(k, pod->pub.workload, 0, &ignored);
 	memset(pod->value.ports, 0, sizeof(pod->value.ports));
@@ -230,7 +235,7 @@ static int cookie_free(struct kernel *k, const char *path, uint64_t cookie, stru
 		return err_set(err, -EBUSY, "network namespace %s is enrolled as %s already", path,
 			       other->pub.workload->uid);
 	table_remove(k->pods_by_cookie, &cookie, sizeof(cookie)); /* back under another name; its pins are taken over */
-	pod_free(other);
+	pod_free(k, other);
 	return 0;
 }
 
@@ -289,18 +294,18 @@ static int pod_enrol(struct kernel *k, struct workload *w, const struct plan *pl
 {
 	AUTO(fd_closep) int netns_fd = -1;
 	struct pod *pod = calloc(1, sizeof(*pod));
-	struct pod_value v;
+	struct pod_value v, was;
 
 	if (!pod)
 		return err_set(err, -ENOMEM, "kernel: out of memory");
 	*pod = (struct pod){ .link_fd = -1, .pub.workload = workload_ref(w) };
 	int rc = pod_look(k, w, pod, &netns_fd, err);
 	if (rc < 0) {
-		pod_free(pod);
+		pod_free(k, pod);
 		return rc;
 	}
 
-	ports_take_over(k, pod);
+	bool known = pod_take_over(k, pod, &was);
 	uint64_t policy = policies_key(k, w->policy);
 	pod->policy = policy ? policy : pod->policy;
 	value_fill(pod, plan, &v); /* keeps the ports that were taken over */
@@ -310,6 +315,8 @@ static int pod_enrol(struct kernel *k, struct workload *w, const struct plan *pl
 		pod_drop(k, pod);
 		return rc;
 	}
+	if (known && recheck_differs(&was, &v)) /* it changed while no agent was there */
+		recheck_pod(k->recheck, pod);
 	if (k->events.on_pod_added)
 		k->events.on_pod_added(&pod->pub, k->events.arg);
 	return 0;
@@ -531,7 +538,7 @@ void pods_free(struct kernel *k)
 	loop_timer_free(k->pod_timer);
 	loop_watch_free(k->netns_watch);
 	while (k->pods_by_cookie && table_next(k->pods_by_cookie, &it))
-		pod_free(it.value);
+		pod_free(k, it.value);
 	table_free(k->pods_by_cookie);
 	table_free(k->pods_by_uid);
 	table_free(k->failed);

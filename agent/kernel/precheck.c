@@ -2,6 +2,7 @@
 /* What this machine has and lacks: each item is tried, not derived from a version, and says what to do. */
 #include "agent/base/err.h"
 #include "agent/base/mem.h"
+#include "agent/kernel/diag.h"
 #include "agent/kernel/internal.h"
 
 #include <bpf/bpf.h>
@@ -169,5 +170,10 @@ int kernel_precheck(void (*on_item)(const struct precheck_item *item, void *arg)
 		     "Linux 5.15 is needed");
 	check_helper(&c, "errno of refusals", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_FUNC_set_retval, false,
 		     "refused connects say EPERM; ECONNREFUSED where it fits needs Linux 6.1");
+	bool can_end = diag_can_end();
+	report(&c, "ending connections", can_end, false, "%s",
+	       can_end ? "those that a changed policy forbids can be ended" :
+			 "CONFIG_INET_DIAG_DESTROY is missing: open connections live on under a policy that forbids "
+			 "them");
 	return c.rc;
 }

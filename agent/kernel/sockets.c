@@ -74,7 +74,7 @@ static int socket_open(struct kernel *k, uint64_t cookie, enum pod_socket kind)
 	return out;
 }
 
-static int pod_enter(struct kernel *k, const struct kernel_pod *pub, struct err *err)
+int pod_enter(struct kernel *k, const struct kernel_pod *pub, struct err *err)
 {
 	AUTO(fd_closep) int netns = -1;
 	struct netns_id id;

@@ -129,6 +129,10 @@ static void render_connections(const struct metrics_snapshot *s, struct expositi
 	}
 }
 
+/* What a verdict on an established connection can say. */
+static const enum drop_reason cut_reasons[] = { DROP_POLICY_DENY, DROP_POLICY_NO_ALLOW, DROP_MTLS_REQUIRED,
+						DROP_NOT_READY,	  DROP_MAP_MISSING,	DROP_HTTP_RULES };
+
 static void render_drops(const struct metrics_snapshot *s, struct exposition *e)
 {
 	exposition_family(e, "weft_drops_total", EXPOSITION_COUNTER,
@@ -140,6 +144,16 @@ static void render_drops(const struct metrics_snapshot *s, struct exposition *e)
 		snprintf(labels, sizeof(labels), "reason=\"%s\",where=\"helper\"", reason_names[reason]);
 		exposition_u64(e, "weft_drops_total", labels, s->helper.drops[reason]);
 	}
+	exposition_family(e, "weft_connections_cut_total", EXPOSITION_COUNTER,
+			  "Established connections that the kernel carried and a changed policy ended, by reason.");
+	for (size_t i = 0; i < ARRAY_SIZE(cut_reasons); i++) {
+		char labels[96];
+		snprintf(labels, sizeof(labels), "reason=\"%s\"", reason_names[cut_reasons[i]]);
+		exposition_u64(e, "weft_connections_cut_total", labels, s->kernel_cuts[cut_reasons[i]]);
+	}
+	counter(e, "weft_connections_cut_failed_total",
+		"Established connections that a changed policy forbids and that could not be ended.",
+		s->kernel_cuts_failed);
 	counter(e, "weft_flow_events_lost_total", "Flow events that were lost because the kernel's ring was full.",
 		s->flows_lost);
 	exposition_family(e, "weft_map_entries", EXPOSITION_GAUGE, "Entries in a kernel table.");

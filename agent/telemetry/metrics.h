@@ -37,7 +37,9 @@ struct metrics_snapshot {
 	const struct flow_sum *sums;
 	size_t sum_count;
 	uint64_t kernel_drops[DROP_REASON_COUNT];
-	uint64_t flows_lost; /* the kernel's ring was full */
+	uint64_t kernel_cuts[DROP_REASON_COUNT]; /* established connections that a changed policy ended */
+	uint64_t kernel_cuts_failed;		 /* and those that it could not */
+	uint64_t flows_lost;			 /* the kernel's ring was full */
 	const struct map_fill *maps;
 	size_t map_count;
 

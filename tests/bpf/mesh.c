@@ -401,6 +401,55 @@ int mesh_apply(struct mesh *m, struct err *err)
 	return rc;
 }
 
+void mesh_must_apply(struct mesh *m)
+{
+	struct err err = ERR_INIT;
+
+	if (mesh_apply(m, &err) < 0)
+		fail_msg("%s", err.text);
+	if (m->failed)
+		fail_msg("%s", m->failure);
+}
+
+static struct policy *policy_build(void)
+{
+	static uint64_t last_id = 1000;
+	struct policy *p = policy_new();
+
+	p->id = ++last_id;
+	return p;
+}
+
+struct policy *mesh_policy_strict(void)
+{
+	struct policy *p = policy_build();
+
+	p->mtls = MTLS_STRICT;
+	return p;
+}
+
+struct policy *mesh_policy_of(enum policy_action action, const char *principal)
+{
+	struct policy *p = policy_build();
+
+	p->has_allow = action == POLICY_ALLOW;
+	p->rules = calloc(1, sizeof(*p->rules));
+	p->rule_count = 1;
+	p->rules[0] = (struct policy_rule){
+		.action = action, .name = strdup("t/rule"), .origin = strdup("x.yaml:1"), .match_count = 1
+	};
+	p->rules[0].matches = calloc(1, sizeof(struct policy_match));
+	struct match_strings *s = &p->rules[0].matches[0].principals;
+
+	s->v = calloc(1, sizeof(*s->v));
+	s->n = 1;
+	char *full = str_format("cluster.local/ns/t/sa/%s", principal);
+
+	match_string_init(&s->v[0], full);
+	free(full);
+	return p;
+}
+
 struct service *mesh_service(struct mesh *m, const char *name, const char *vips, uint16_t port, uint8_t proto,
 			     const char *endpoints, enum lb_algorithm lb)
 {

@@ -60,8 +60,13 @@ struct plan *mesh_plan(struct mesh *m);
 void mesh_up(struct mesh *m); /* namespaces, kernel_open; fails the test when it can't */
 void mesh_down(struct mesh *m);
 int mesh_apply(struct mesh *m, struct err *err); /* builds a plan of pods and services, applies it, opens listeners */
+void mesh_must_apply(struct mesh *m);		 /* fails the test when something of it can't be brought about */
 void mesh_poll(struct mesh *m);			 /* runs the loop until flow events have come in */
 bool mesh_has_root(void);
+
+/* Policies of one rule, or none; each call gives another id. */
+struct policy *mesh_policy_strict(void);
+struct policy *mesh_policy_of(enum policy_action action, const char *principal); /* the caller's, as of "a" */
 
 /* A service with one port; endpoints "10.x.y.z:port" or "a:8080" for a pod's IPv4, "a6:8080" for its IPv6 address. */
 struct service *mesh_service(struct mesh *m, const char *name, const char *vips, uint16_t port, uint8_t proto,

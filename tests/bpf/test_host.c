@@ -224,6 +224,44 @@ static void test_cgroup_inbound_judged_on_its_ports_only(void **state)
 	close(listener);
 }
 
+static void test_cgroup_changed_policy_ends_open_connection(void **state)
+{
+	struct recheck_counts counts = { 0 };
+	char mine[64], other[64], byte;
+
+	(void)state;
+	host_workload(false);
+	m->plain_b = true;
+	apply();
+	snprintf(mine, sizeof(mine), "%.31s:18080", host_v4);
+	snprintf(other, sizeof(other), "%.31s:18081", host_v4);
+	int listener = mesh_listen(NULL, SOCK_STREAM, mine);
+	int free_listener = mesh_listen(NULL, SOCK_STREAM, other);
+	int plain = mesh_connect(&m->pods[1], AF_INET, mine);
+	int attested = mesh_connect(&m->pods[0], AF_INET, mine);
+	int not_its_own = mesh_connect(&m->pods[1], AF_INET, other);
+
+	assert_true(plain >= 0 && attested >= 0 && not_its_own >= 0);
+	m->extra.policy = strict();
+	apply();
+	for (int i = 0; i < 40 && !counts.cut[DROP_MTLS_REQUIRED]; i++) {
+		mesh_poll(m);
+		kernel_rechecks(m->kernel, &counts);
+	}
+	assert_int_equal(counts.cut[DROP_MTLS_REQUIRED], 1);
+	assert_int_equal(recv(plain, &byte, 1, 0), -1);
+	assert_int_equal(errno, ECONNRESET);
+	assert_int_equal(recv(attested, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	assert_int_equal(recv(not_its_own, &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(errno, EAGAIN);
+	close(plain);
+	close(attested);
+	close(not_its_own);
+	close(free_listener);
+	close(listener);
+}
+
 static void test_cgroup_mesh_ports_closed_from_outside(void **state)
 {
 	struct addr_port a;
@@ -261,6 +299,7 @@ int main(void)
 		T(test_cgroup_connects_as_its_identity),
 		T(test_cgroup_remote_captured),
 		T(test_cgroup_inbound_judged_on_its_ports_only),
+		T(test_cgroup_changed_policy_ends_open_connection),
 		T(test_cgroup_mesh_ports_closed_from_outside),
 		T(test_cgroup_removed_pod_removed),
 	};

@@ -226,6 +226,17 @@ static void test_drops_have_reason_and_place(void **state)
 	has(t, "weft_drops_total{reason=\"tls_untrusted\",where=\"helper\"} 2");
 }
 
+static void test_cuts_have_their_reason(void **state)
+{
+	struct test *t = *state;
+	t->snapshot.kernel_cuts[DROP_HTTP_RULES] = 3;
+	t->snapshot.kernel_cuts_failed = 1;
+	render(t, false);
+	has(t, "weft_connections_cut_total{reason=\"http_rules\"} 3");
+	has(t, "weft_connections_cut_total{reason=\"policy_deny\"} 0");
+	has(t, "weft_connections_cut_failed_total 1");
+}
+
 static void test_no_plan_and_no_sums_render(void **state)
 {
 	struct test *t = *state;
@@ -288,6 +299,7 @@ int main(void)
 		T(test_labels_are_escaped),
 		T(test_rtt_buckets_are_cumulative),
 		T(test_drops_have_reason_and_place),
+		T(test_cuts_have_their_reason),
 		T(test_no_plan_and_no_sums_render),
 		T(test_promtool_finds_nothing_wrong),
 		T(test_openmetrics_families_of_counters_have_no_suffix),
