@@ -128,13 +128,26 @@ static const struct shape shape_rate_limit = { SHAPE_OF(rate_limit), .check = li
 
 /* --- Lua, CUSTOM authorisation --- */
 
+static const struct shape_field lua_source_fields[] = {
+	SHAPE_NEEDED(lua_source, name),
+	SHAPE_NEEDED(lua_source, code),
+};
+static const struct shape shape_lua_source = { SHAPE_OF(lua_source) };
+
 static const struct shape_field lua_script_fields[] = {
-	SHAPE_TEXT(lua_script, name),
-	SHAPE_TEXT(lua_script, origin),
-	SHAPE_NEEDED(lua_script, code),
-	SHAPE_U16(lua_script, port),
+	SHAPE_TEXT(lua_script, name),	SHAPE_TEXT(lua_script, origin),
+	SHAPE_TEXT(lua_script, code),	SHAPE_U16(lua_script, port),
+	SHAPE_TEXT(lua_script, filter), SHAPE_LIST(lua_script, sources, source_count, &shape_lua_source),
 };
 static const struct shape shape_lua_script = { SHAPE_OF(lua_script) };
+
+static const struct shape_field lua_route_fields[] = {
+	SHAPE_NEEDED(lua_route, filter), SHAPE_TEXT(lua_route, origin),	  SHAPE_TEXT(lua_route, route),
+	SHAPE_U16(lua_route, port),	 SHAPE_BOOL(lua_route, replaces), SHAPE_BOOL(lua_route, disabled),
+	SHAPE_TEXT(lua_route, source),	 SHAPE_TEXT(lua_route, code),	  SHAPE_TEXT(lua_route, context),
+	SHAPE_TEXT(lua_route, metadata),
+};
+static const struct shape shape_lua_route = { SHAPE_OF(lua_route) };
 
 static const struct shape_field ext_authz_fields[] = {
 	SHAPE_NEEDED(ext_authz, provider),
@@ -161,6 +174,7 @@ static const struct shape_field http_filters_fields[] = {
 	SHAPE_LIST(http_filters, scripts, script_count, &shape_lua_script),
 	SHAPE_LIST(http_filters, ext_authz, ext_authz_count, &shape_ext_authz),
 	SHAPE_NUMBER(http_filters, normalization, PATH_DECODE_AND_MERGE_SLASHES),
+	SHAPE_LIST(http_filters, lua_routes, lua_route_count, &shape_lua_route),
 };
 const struct shape shape_http_filters = { SHAPE_OF(http_filters) };
 

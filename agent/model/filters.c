@@ -119,6 +119,23 @@ static void script_done(struct lua_script *s)
 	free(s->name);
 	free(s->origin);
 	free(s->code);
+	free(s->filter);
+	for (size_t i = 0; i < s->source_count; i++) {
+		free(s->sources[i].name);
+		free(s->sources[i].code);
+	}
+	free(s->sources);
+}
+
+static void lua_route_done(struct lua_route *r)
+{
+	free(r->filter);
+	free(r->origin);
+	free(r->route);
+	free(r->source);
+	free(r->code);
+	free(r->context);
+	free(r->metadata);
 }
 
 static void ext_authz_done(struct ext_authz *a)
@@ -144,11 +161,14 @@ void http_filters_unref(struct http_filters *f)
 		limit_done(&f->limits[i]);
 	for (size_t i = 0; i < f->script_count; i++)
 		script_done(&f->scripts[i]);
+	for (size_t i = 0; i < f->lua_route_count; i++)
+		lua_route_done(&f->lua_routes[i]);
 	for (size_t i = 0; i < f->ext_authz_count; i++)
 		ext_authz_done(&f->ext_authz[i]);
 	free(f->jwt);
 	free(f->limits);
 	free(f->scripts);
+	free(f->lua_routes);
 	free(f->ext_authz);
 	free(f);
 }
@@ -279,7 +299,23 @@ static uint64_t script_digest(uint64_t id, const struct lua_script *s)
 	id = digest_text(id, s->name);
 	id = digest_text(id, s->origin);
 	id = digest_text(id, s->code);
-	return digest_number(id, s->port);
+	id = digest_text(id, s->filter);
+	id = digest_number(id, s->port);
+	id = digest_number(id, s->source_count);
+	for (size_t i = 0; i < s->source_count; i++) {
+		id = digest_text(id, s->sources[i].name);
+		id = digest_text(id, s->sources[i].code);
+	}
+	return id;
+}
+
+static uint64_t lua_route_digest(uint64_t id, const struct lua_route *r)
+{
+	id = digest_texts(id, (char *[]){ r->filter, r->origin, r->route, r->source, r->code, r->context, r->metadata },
+			  7);
+	id = digest_number(id, r->port);
+	id = digest_number(id, r->replaces);
+	return digest_number(id, r->disabled);
 }
 
 static uint64_t ext_authz_digest(uint64_t id, const struct ext_authz *a)
@@ -330,6 +366,9 @@ void http_filters_seal(struct http_filters *f)
 	id = digest_number(id, f->script_count);
 	for (size_t i = 0; i < f->script_count; i++)
 		id = script_digest(id, &f->scripts[i]);
+	id = digest_number(id, f->lua_route_count);
+	for (size_t i = 0; i < f->lua_route_count; i++)
+		id = lua_route_digest(id, &f->lua_routes[i]);
 	id = digest_number(id, f->ext_authz_count);
 	for (size_t i = 0; i < f->ext_authz_count; i++)
 		id = ext_authz_digest(id, &f->ext_authz[i]);

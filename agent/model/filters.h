@@ -116,9 +116,28 @@ struct rate_limit {
 
 /* --- Lua */
 
+struct lua_source { /* of source_codes: for routes that name it */
+	char *name, *code;
+};
+
 struct lua_script {
-	char *name, *origin, *code;
+	char *name, *origin;
+	char *code;    /* NULL: nothing but what routes say */
+	char *filter;  /* the name by which routes speak of it; NULL: none */
 	uint16_t port; /* 0: all */
+	struct lua_source *sources;
+	size_t source_count;
+};
+
+/* What one route has to say to filters of a name: later ones count before earlier ones. */
+struct lua_route {
+	char *filter, *origin;
+	char *route;   /* its name; NULL: all */
+	uint16_t port; /* 0: all */
+	bool replaces; /* by LuaPerRoute: what is run, and the context */
+	bool disabled;
+	char *source, *code;	  /* one of source_codes, or its own; neither: the filter's */
+	char *context, *metadata; /* JSON objects; NULL: none */
 };
 
 /* --- CUSTOM authorisation */
@@ -151,6 +170,8 @@ struct http_filters {
 	size_t limit_count;
 	struct lua_script *scripts;
 	size_t script_count;
+	struct lua_route *lua_routes;
+	size_t lua_route_count;
 	struct ext_authz *ext_authz; /* the providers that CUSTOM rules of the workload's policy name */
 	size_t ext_authz_count;
 	enum path_normalization normalization; /* BASE unless the mesh says else */

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 struct exchange_claims;
+struct json_t;
 struct jwt_rule;
 struct jwt_token;
 
@@ -20,6 +21,7 @@ void exchange_claims_free(struct exchange_claims *claims);		/* a reference; NULL
 const char *jwt_claims_principal(const struct exchange_claims *claims); /* "issuer/subject"; NULL: one is missing */
 /* policy_http_input.claim: the text at path, or each text of a list. */
 bool jwt_claims_visit(const void *claims, char *const *path, size_t path_count, policy_claim_fn fn, void *arg);
+const struct json_t *jwt_claims_json(const struct exchange_claims *claims); /* an object, as policies see it */
 /* The payload as in the token (base64url), and the headers of the rule's outputClaimToHeaders, in its order; a value is
  * NULL when the token has no such claim. */
 const char *jwt_claims_payload(const struct exchange_claims *claims);

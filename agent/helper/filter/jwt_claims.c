@@ -42,6 +42,11 @@ const char *jwt_claims_principal(const struct exchange_claims *claims)
 	return claims->principal;
 }
 
+const json_t *jwt_claims_json(const struct exchange_claims *claims)
+{
+	return claims->claims;
+}
+
 const char *jwt_claims_payload(const struct exchange_claims *claims)
 {
 	return claims->payload;

@@ -32,16 +32,25 @@ const char *lua_name_check(lua_State *L, int index, char *buf, size_t size)
 }
 
 /* The member of the head that a name means; NULL: none. */
-static struct http_string *member_of(const struct lua_call *c, const char *name)
+static struct http_string *member_of(const struct lua_call *c, struct http_head *h, const char *name)
 {
-	struct http_head *h = c->head;
-	if (c->response)
+	if (c->response || h != c->head)
 		return NULL;
 	return str_eq(name, ":path")				  ? &h->path :
 	       str_eq(name, ":method")				  ? &h->method :
 	       str_eq(name, ":scheme")				  ? &h->scheme :
 	       str_eq(name, ":authority") || str_eq(name, "host") ? &h->authority :
 								    NULL;
+}
+
+/* The message's head, or its trailers. */
+static struct http_head *head_check(lua_State *L, struct lua_call **c)
+{
+	*c = lua_object_check(L, class);
+	struct http_head *h = lua_object_part(L) == LUA_TRAILERS ? (*c)->trailers : (*c)->head;
+	if (!h)
+		luaL_error(L, "there are no headers");
+	return h;
 }
 
 static void push(lua_State *L, struct http_string s)
@@ -54,41 +63,39 @@ static void push(lua_State *L, struct http_string s)
 
 static int on_get(lua_State *L)
 {
-	struct lua_call *c = lua_object_check(L, class);
+	struct lua_call *c;
+	struct http_head *h = head_check(L, &c);
 	char buf[NAME_MAX_BYTES];
 	const char *name = lua_name_check(L, 2, buf, sizeof(buf));
-	const struct http_string *member = member_of(c, name);
+	const struct http_string *member = member_of(c, h, name);
 
-	if (!c->head)
-		return luaL_error(L, "there are no headers");
 	if (member)
 		push(L, *member);
-	else if (str_eq(name, ":status") && c->response)
-		lua_pushfstring(L, "%d", (int)c->head->status);
-	else if (str_eq(name, "content-length") && c->head->content_length >= 0)
-		lua_pushfstring(L, "%f", (lua_Number)c->head->content_length);
+	else if (str_eq(name, ":status") && c->response && h == c->head)
+		lua_pushfstring(L, "%d", (int)h->status);
+	else if (str_eq(name, "content-length") && h == c->head && h->content_length >= 0)
+		lua_pushfstring(L, "%f", (lua_Number)h->content_length);
 	else
-		push(L, http_get_joined(c->head, name));
+		push(L, http_get_joined(h, name));
 	return 1;
 }
 
 static int on_get_at_index(lua_State *L)
 {
-	struct lua_call *c = lua_object_check(L, class);
+	struct lua_call *c;
+	struct http_head *h = head_check(L, &c);
 	char buf[NAME_MAX_BYTES];
 	const char *name = lua_name_check(L, 2, buf, sizeof(buf));
 	lua_Integer at = luaL_checkinteger(L, 3);
-	const struct http_string *member = member_of(c, name);
+	const struct http_string *member = member_of(c, h, name);
 
-	if (!c->head)
-		return luaL_error(L, "there are no headers");
 	if (member) {
 		push(L, at == 0 ? *member : (struct http_string){ 0 });
 		return 1;
 	}
-	for (size_t i = 0; at >= 0 && i < c->head->field_count; i++) {
-		if (http_is(c->head->fields[i].name, name) && at-- == 0) {
-			push(L, c->head->fields[i].value);
+	for (size_t i = 0; at >= 0 && i < h->field_count; i++) {
+		if (http_is(h->fields[i].name, name) && at-- == 0) {
+			push(L, h->fields[i].value);
 			return 1;
 		}
 	}
@@ -98,16 +105,15 @@ static int on_get_at_index(lua_State *L)
 
 static int on_count(lua_State *L)
 {
-	struct lua_call *c = lua_object_check(L, class);
+	struct lua_call *c;
+	struct http_head *h = head_check(L, &c);
 	char buf[NAME_MAX_BYTES];
 	const char *name = lua_name_check(L, 2, buf, sizeof(buf));
-	const struct http_string *member = member_of(c, name);
+	const struct http_string *member = member_of(c, h, name);
 	int n = member && member->p;
 
-	if (!c->head)
-		return luaL_error(L, "there are no headers");
-	for (size_t i = 0; !member && i < c->head->field_count; i++)
-		n += http_is(c->head->fields[i].name, name);
+	for (size_t i = 0; !member && i < h->field_count; i++)
+		n += http_is(h->fields[i].name, name);
 	lua_pushinteger(L, n);
 	return 1;
 }
@@ -135,30 +141,31 @@ static void member_set(lua_State *L, struct lua_call *c, struct http_string *mem
 
 static int put(lua_State *L, bool replace)
 {
-	struct lua_call *c = lua_object_check(L, class);
+	struct lua_call *c;
+	struct http_head *h = head_check(L, &c);
 	char buf[NAME_MAX_BYTES];
 	const char *name = lua_name_check(L, 2, buf, sizeof(buf));
 	size_t n;
 	const char *value = luaL_checklstring(L, 3, &n);
-	struct http_string *member = member_of(c, name);
+	struct http_string *member = member_of(c, h, name);
 
 	lua_vm_steps(L, 50 + n);
-	if (c->head->text_bytes + n > LUA_MEMORY_MAX || c->head->field_count > 1000)
+	if (h->text_bytes + n > LUA_MEMORY_MAX || h->field_count > 1000)
 		luaL_error(L, "too many headers");
 	if (member) {
 		member_set(L, c, member, value, n);
 		return 0;
 	}
-	if (str_eq(name, ":status") && c->response) {
+	if (str_eq(name, ":status") && c->response && h == c->head) {
 		int status = atoi(value);
 		if (status < 200 || status > 599)
 			luaL_error(L, ":status must be between 200 and 599");
-		c->head->status = (uint16_t)status;
+		h->status = (uint16_t)status;
 		return 0;
 	}
 	if (!http_value_valid(value, n))
 		luaL_error(L, "\"%s\": the value has bytes that can't be in a header", name);
-	if (field_put(c->head, (struct http_string){ name, (uint32_t)strlen(name) },
+	if (field_put(h, (struct http_string){ name, (uint32_t)strlen(name) },
 		      (struct http_string){ value, (uint32_t)n }, replace) < 0)
 		luaL_error(L, "out of memory");
 	return 0;
@@ -176,14 +183,15 @@ static int on_replace(lua_State *L)
 
 static int on_remove(lua_State *L)
 {
-	struct lua_call *c = lua_object_check(L, class);
+	struct lua_call *c;
+	struct http_head *h = head_check(L, &c);
 	char buf[NAME_MAX_BYTES];
 	const char *name = lua_name_check(L, 2, buf, sizeof(buf));
 
 	lua_vm_steps(L, 50);
 	if (name[0] != ':' &&
 	    field_ok((struct http_string){ name, (uint32_t)strlen(name) }, (struct http_string){ "", 0 }))
-		http_remove(c->head, name);
+		http_remove(h, name);
 	return 0;
 }
 
@@ -215,8 +223,9 @@ static int pair_add(lua_State *L, int at, struct http_string name, struct http_s
 
 static int on_pairs(lua_State *L)
 {
-	struct lua_call *c = lua_object_check(L, class);
-	struct http_head *h = c->head;
+	struct lua_call *c;
+	struct http_head *h = head_check(L, &c);
+	bool whole = h == c->head; /* trailers have no pseudo-headers */
 	const struct {
 		struct http_string name, value;
 	} members[] = { { { ":authority", 10 }, h->authority },
@@ -227,12 +236,12 @@ static int on_pairs(lua_State *L)
 
 	lua_vm_steps(L, 10 * h->field_count);
 	lua_newtable(L);
-	if (c->response) {
+	if (whole && c->response) {
 		char digits[8];
 		int n = snprintf(digits, sizeof(digits), "%u", h->status);
 		at = pair_add(L, at, (struct http_string){ ":status", 7 }, (struct http_string){ digits, (uint32_t)n });
 	}
-	for (size_t i = 0; !c->response && i < ARRAY_SIZE(members); i++)
+	for (size_t i = 0; whole && !c->response && i < ARRAY_SIZE(members); i++)
 		at = pair_add(L, at, members[i].name, members[i].value);
 	for (size_t i = 0; i < h->field_count; i++)
 		at = pair_add(L, at, h->fields[i].name, h->fields[i].value);

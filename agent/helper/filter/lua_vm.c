@@ -2,7 +2,7 @@
 /* What scripts are kept from: files, processes and other code are not there; instructions are counted by a hook, memory by
  * the allocator, and the string functions that take long in one instruction by a budget of their own. When a limit is
  * reached every further instruction raises the error again, so that no pcall() holds it up for long; and as catching it
- * changes nothing of vm->over, the request is refused.
+ * changes nothing of vm->over, the request is refused. What a callback has left is kept while it waits for something.
  *
  * Whatever can fail for want of memory runs protected: the limit is only there while a script runs. */
 #include "agent/helper/filter/lua_vm.h"
@@ -21,12 +21,10 @@
 #include "agent/base/mem.h"
 
 enum {
-	CODE_MAX = 256 << 10,
-	KEPT_S = 60,
+	KEPT_S = 3600, /* without a request */
 	NS_PER_S = 1000000000,
-	HOOK_COUNT = 100,	  /* instructions between two looks */
-	TIME_MAX_NS = 100000000,  /* of the processor's, for one callback */
-	IDLE_BYTES_MAX = 4 << 20, /* of a machine between requests, with its garbage */
+	HOOK_COUNT = 100,	 /* instructions between two looks */
+	TIME_MAX_NS = 100000000, /* of the processor's, for one callback */
 };
 
 static __thread struct lua_vm *vms;
@@ -87,7 +85,8 @@ static void on_count(lua_State *L, lua_Debug *ar)
 	vm->instructions_left -= vm->instructions_left < HOOK_COUNT ? vm->instructions_left : HOOK_COUNT;
 	if (vm->over || !vm->instructions_left)
 		stop(L, LUA_OVER_INSTRUCTIONS);
-	if (clock_now_ns() - vm->began_ns > TIME_MAX_NS && cpu_ns() - vm->began_cpu_ns > TIME_MAX_NS)
+	uint64_t left = vm->budget->time_ns;
+	if (clock_now_ns() - vm->began_ns > left && cpu_ns() - vm->began_cpu_ns > left)
 		stop(L, LUA_OVER_TIME);
 }
 
@@ -102,26 +101,48 @@ void lua_vm_steps(lua_State *L, size_t steps)
 	stop(L, LUA_OVER_STEPS);
 }
 
-int lua_vm_resume(struct lua_vm *vm, lua_State *co, int nargs, bool fresh, void *user)
+void lua_budget_fill(struct lua_budget *b)
 {
-	if (fresh) {
-		vm->steps_left = LUA_STEPS_MAX;
-		vm->instructions_left = LUA_INSTRUCTIONS_MAX;
-		vm->over = LUA_WITHIN;
-	}
+	*b = (struct lua_budget){ LUA_STEPS_MAX, LUA_INSTRUCTIONS_MAX, LUA_MEMORY_MAX, TIME_MAX_NS };
+}
+
+/* What is left of memory: less what the machine grew by. Garbage counts until it is collected. */
+static size_t memory_left(size_t left, size_t before, size_t now)
+{
+	if (now > before)
+		return left > now - before ? left - (now - before) : 0;
+	left += before - now;
+	return left < LUA_MEMORY_MAX ? left : LUA_MEMORY_MAX;
+}
+
+int lua_vm_resume(struct lua_vm *vm, lua_State *co, int nargs, struct lua_budget *budget, void *user)
+{
+	size_t before = vm->bytes;
+
+	vm->budget = budget;
+	vm->steps_left = budget->steps;
+	vm->instructions_left = budget->instructions;
+	vm->over = LUA_WITHIN;
 	vm->user = user;
-	vm->bytes_max = vm->bytes + LUA_MEMORY_MAX;
+	vm->running = co;
+	vm->bytes_max = vm->bytes + budget->memory;
 	vm->began_ns = clock_now_ns();
 	vm->began_cpu_ns = cpu_ns();
 	lua_sethook(co, on_count, LUA_MASKCOUNT, HOOK_COUNT);
 	int rc = lua_resume(co, nargs);
 	lua_sethook(co, NULL, 0, 0);
 	vm->bytes_max = SIZE_MAX;
-	vm->user = NULL;
+	vm->user = vm->running = NULL;
+	vm->budget = NULL;
+	uint64_t used = cpu_ns() - vm->began_cpu_ns;
+	budget->steps = vm->steps_left;
+	budget->instructions = vm->instructions_left;
+	budget->memory = memory_left(budget->memory, before, vm->bytes);
+	budget->time_ns -= used < budget->time_ns ? used : budget->time_ns;
 	return rc;
 }
 
-/* --- what there is of Lua */
+/* --- the machine */
 
 static int on_panic(lua_State *L)
 {
@@ -130,201 +151,9 @@ static int on_panic(lua_State *L)
 	abort();
 }
 
-/* pairs() of the host's objects is theirs. */
-static int on_pairs(lua_State *L)
-{
-	luaL_checkany(L, 1);
-	if (luaL_getmetafield(L, 1, "__pairs")) {
-		lua_pushvalue(L, 1);
-		lua_call(L, 1, 3);
-		return 3;
-	}
-	luaL_checktype(L, 1, LUA_TTABLE);
-	lua_getfield(L, LUA_REGISTRYINDEX, "weft.next");
-	lua_pushvalue(L, 1);
-	lua_pushnil(L);
-	return 3;
-}
-
-static void library_open(lua_State *L, lua_CFunction f, const char *name)
-{
-	lua_pushcfunction(L, f);
-	lua_pushstring(L, name);
-	lua_call(L, 1, 0);
-}
-
-static int on_write(lua_State *L)
-{
-	return luaL_error(L, "the libraries can't be changed");
-}
-
-static int on_less(lua_State *L)
-{
-	lua_vm_steps(L, 1);
-	lua_pushboolean(L, lua_lessthan(L, 1, 2));
-	return 1;
-}
-
-/* table.sort() may need the square of what there is, in one instruction: so each comparison counts. */
-static int on_sort(lua_State *L)
-{
-	luaL_checktype(L, 1, LUA_TTABLE);
-	lua_settop(L, 2);
-	lua_getfield(L, LUA_REGISTRYINDEX, "weft.sort");
-	lua_pushvalue(L, 1);
-	if (lua_isnil(L, 2))
-		lua_pushcfunction(L, on_less);
-	else
-		lua_pushvalue(L, 2);
-	lua_call(L, 2, 0);
-	return 0;
-}
-
-/* The handler of Lua's own runs inside of the error, where no hook is called: one that loops could not be stopped. */
-static const char xpcall[] = "local pcall = pcall\n"
-			     "local function done(handler, ok, ...)\n"
-			     "  if ok then return true, ... end\n"
-			     "  return false, handler((...))\n"
-			     "end\n"
-			     "return function(f, handler, ...) return done(handler, pcall(f, ...)) end\n";
-
-/* The table at the top becomes one that can be read only. */
-static void protect(lua_State *L)
-{
-	lua_newtable(L);
-	lua_newtable(L);
-	lua_pushvalue(L, -3);
-	lua_setfield(L, -2, "__index");
-	lua_pushcfunction(L, on_write);
-	lua_setfield(L, -2, "__newindex");
-	lua_pushboolean(L, 0);
-	lua_setfield(L, -2, "__metatable");
-	lua_setmetatable(L, -2);
-	lua_remove(L, -2);
-}
-
-static void library_copy(lua_State *L, const char *name, const char *const *members)
-{
-	lua_getglobal(L, name);
-	lua_newtable(L);
-	for (; *members; members++) {
-		lua_getfield(L, -2, *members);
-		lua_setfield(L, -2, *members);
-	}
-	lua_remove(L, -2);
-}
-
-/* Strings have methods: those of the copy, and no way to the metatable. */
-static void strings_set(lua_State *L)
-{
-	lua_string_functions(L);
-	lua_pushliteral(L, "");
-	lua_getmetatable(L, -1);
-	lua_pushvalue(L, -3);
-	lua_setfield(L, -2, "__index");
-	lua_pushboolean(L, 0);
-	lua_setfield(L, -2, "__metatable");
-	lua_pop(L, 2);
-}
-
-static int on_setup(lua_State *L)
-{
-	static const char *const base[] = { "assert",	"error",    "getmetatable", "ipairs", "next",
-					    "pcall",	"rawequal", "rawget",	    "select", "setmetatable",
-					    "tonumber", "tostring", "type",	    "unpack", NULL };
-	static const char *const string[] = {
-		"byte", "char", "format", "len", "lower", "rep", "reverse", "upper", NULL
-	};
-	static const char *const table[] = { "insert", "maxn", "remove", "concat", NULL };
-	static const char *const math[] = { "abs",  "ceil",  "cos", "exp",   "floor", "fmod", "frexp",
-					    "huge", "ldexp", "log", "log10", "max",   "min",  "modf",
-					    "pi",   "pow",   "sin", "sqrt",  "tan",   NULL };
-	static const char *const bit[] = { "arshift", "band", "bnot",	"bor",	 "bswap", "bxor", "lshift",
-					   "rol",     "ror",  "rshift", "tobit", "tohex", NULL };
-	static const char *const coroutine[] = { "create", "resume", "running", "status", "wrap", "yield", NULL };
-	static const struct {
-		const char *name;
-		const char *const *members;
-	} libraries[] = {
-		{ "string", string }, { "table", table }, { "math", math }, { "bit", bit }, { "coroutine", coroutine }
-	};
-
-	library_open(L, luaopen_base, "");
-	library_open(L, luaopen_string, LUA_STRLIBNAME);
-	library_open(L, luaopen_table, LUA_TABLIBNAME);
-	library_open(L, luaopen_math, LUA_MATHLIBNAME);
-	library_open(L, luaopen_bit, LUA_BITLIBNAME);
-	lua_getglobal(L, "next");
-	lua_setfield(L, LUA_REGISTRYINDEX, "weft.next");
-	lua_getglobal(L, "table");
-	lua_getfield(L, -1, "sort");
-	lua_setfield(L, LUA_REGISTRYINDEX, "weft.sort");
-	lua_pop(L, 1);
-
-	lua_newtable(L); /* what environments see */
-	for (size_t i = 0; base[i]; i++) {
-		lua_getglobal(L, base[i]);
-		lua_setfield(L, -2, base[i]);
-	}
-	lua_pushcfunction(L, on_pairs);
-	lua_setfield(L, -2, "pairs");
-	if (luaL_loadbuffer(L, xpcall, sizeof(xpcall) - 1, "=xpcall"))
-		return lua_error(L);
-	lua_call(L, 0, 1);
-	lua_setfield(L, -2, "xpcall");
-	for (size_t i = 0; i < ARRAY_SIZE(libraries); i++) {
-		library_copy(L, libraries[i].name, libraries[i].members);
-		if (i == 0)
-			strings_set(L);
-		if (i == 1) {
-			lua_pushcfunction(L, on_sort);
-			lua_setfield(L, -2, "sort");
-		}
-		protect(L);
-		lua_setfield(L, -2, libraries[i].name);
-	}
-	lua_api_register(L);
-	lua_getfield(L, -1, "EnvoyTimestampResolution");
-	protect(L);
-	lua_setfield(L, -2, "EnvoyTimestampResolution");
-	lua_newtable(L);
-	lua_insert(L, -2);
-	lua_setfield(L, -2, "__index");
-	lua_pushboolean(L, 0);
-	lua_setfield(L, -2, "__metatable");
-	lua_setfield(L, LUA_REGISTRYINDEX, "weft.environment"); /* their metatable */
-	return 0;
-}
-
-/* --- scripts */
-
-/* Bytecode is not loaded: it can break the machine. */
-static void script_load(struct lua_vm *vm, size_t i)
-{
-	const struct lua_script *s = &vm->filters->scripts[i];
-	size_t len = strlen(s->code);
-	int rc = s->code[0] == LUA_SIGNATURE[0] || len > CODE_MAX ?
-			 LUA_ERRSYNTAX :
-			 luaL_loadbuffer(vm->L, s->code, len, s->name ? s->name : "=script");
-
-	vm->chunks[i] = LUA_NOREF;
-	if (rc == 0) {
-		vm->chunks[i] = luaL_ref(vm->L, LUA_REGISTRYINDEX);
-		return;
-	}
-	const char *why =
-		rc == LUA_ERRSYNTAX && lua_gettop(vm->L) ? lua_tostring(vm->L, -1) : "it is too long, or not text";
-	log_error("lua %s: %s: every request is refused", s->name ? s->name : "script", why ? why : "no memory");
-	vm->errors[i] = strdup(why ? why : "no memory");
-	lua_settop(vm->L, 0);
-}
-
 static int on_load(lua_State *L)
 {
-	struct lua_vm *vm = lua_vm_of(L);
-
-	for (size_t i = 0; i < vm->filters->script_count; i++)
-		script_load(vm, i);
+	lua_units_load(lua_vm_of(L));
 	return 0;
 }
 
@@ -332,10 +161,7 @@ static void vm_free(struct lua_vm *vm)
 {
 	if (vm->L)
 		lua_close(vm->L);
-	for (size_t i = 0; vm->errors && i < vm->filters->script_count; i++)
-		free(vm->errors[i]);
-	free(vm->errors);
-	free(vm->chunks);
+	lua_units_free(vm);
 	http_filters_unref((struct http_filters *)(uintptr_t)vm->filters);
 	free(vm);
 }
@@ -347,16 +173,14 @@ static struct lua_vm *vm_new(const struct http_filters *filters)
 		return NULL;
 	vm->filters = http_filters_ref((struct http_filters *)(uintptr_t)filters);
 	vm->bytes_max = SIZE_MAX;
-	vm->chunks = calloc(filters->script_count + 1, sizeof(*vm->chunks));
-	vm->errors = calloc(filters->script_count + 1, sizeof(*vm->errors));
-	vm->L = vm->chunks && vm->errors ? lua_newstate(on_alloc, vm) : NULL;
+	vm->L = lua_units_new(vm) == 0 ? lua_newstate(on_alloc, vm) : NULL;
 	if (!vm->L) {
 		vm_free(vm);
 		return NULL;
 	}
 	lua_atpanic(vm->L, on_panic);
-	if (!luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF) || lua_cpcall(vm->L, on_setup, NULL) ||
-	    lua_cpcall(vm->L, on_load, NULL)) {
+	if (!luaJIT_setmode(vm->L, 0, LUAJIT_MODE_ENGINE | LUAJIT_MODE_OFF) ||
+	    lua_cpcall(vm->L, lua_library_open, NULL) || lua_cpcall(vm->L, on_load, NULL)) {
 		vm_free(vm);
 		return NULL;
 	}
@@ -365,33 +189,21 @@ static struct lua_vm *vm_new(const struct http_filters *filters)
 	return vm;
 }
 
-int lua_vm_environment(struct lua_vm *vm, size_t script, int *env)
+void lua_vm_settle(struct lua_vm *vm)
 {
-	lua_State *L = vm->L;
+	size_t most = LUA_KEPT_MAX + vm->suspended * LUA_MEMORY_MAX;
 
-	if (vm->chunks[script] == LUA_NOREF)
-		return -EINVAL;
-	lua_State *co = lua_newthread(L);
-	lua_newtable(co);
-	lua_getfield(co, LUA_REGISTRYINDEX, "weft.environment");
-	lua_setmetatable(co, -2);
-	lua_rawgeti(co, LUA_REGISTRYINDEX, vm->chunks[script]);
-	lua_pushvalue(co, -2);
-	lua_setfenv(co, -2);
-	/* Stack: the environment, the chunk; resume leaves the first. */
-	int rc = lua_vm_resume(vm, co, 0, true, NULL);
-	if (rc != 0 || vm->over) {
-		const char *why = rc == LUA_YIELD ? "it yields outside of its functions" : lua_tostring(co, -1);
+	if (vm->bytes <= LUA_KEPT_MAX || vm->bytes < vm->collected + LUA_KEPT_MAX / 2)
+		return;
+	lua_gc(vm->L, LUA_GCCOLLECT, 0);
+	if (vm->bytes > most) {
 		if (lua_log_allowed())
-			log_error("lua %s: %s: the request is refused", vm->filters->scripts[script].name,
-				  why ? why : "it failed without a message");
-		lua_pop(L, 1);
-		return -EINVAL;
+			log_warn("lua: the globals of the scripts have %zu KiB: they begin anew", vm->bytes >> 10);
+		for (size_t i = 0; i < vm->unit_count; i++)
+			lua_unit_reset(vm, i);
+		lua_gc(vm->L, LUA_GCCOLLECT, 0);
 	}
-	lua_settop(co, 1);
-	*env = luaL_ref(co, LUA_REGISTRYINDEX);
-	lua_pop(L, 1);
-	return 0;
+	vm->collected = vm->bytes;
 }
 
 /* --- machines of this thread */
@@ -406,7 +218,7 @@ static void vm_unlist(struct lua_vm **at)
 		vm_free(vm);
 }
 
-/* Those that nobody needed for a while, and when there are too many, all that are idle. */
+/* Those that nobody needed for long; or all that are idle. */
 static void vms_trim(uint64_t now_ns, bool all)
 {
 	for (struct lua_vm **at = &vms; *at;) {
@@ -416,6 +228,17 @@ static void vms_trim(uint64_t now_ns, bool all)
 		else
 			at = &vm->next;
 	}
+}
+
+/* The one that was not needed for longest. */
+static void vms_drop_one(void)
+{
+	struct lua_vm **oldest = NULL;
+	for (struct lua_vm **at = &vms; *at; at = &(*at)->next)
+		if (!(*at)->refs && (!oldest || (*at)->used_ns < (*oldest)->used_ns))
+			oldest = at;
+	if (oldest)
+		vm_unlist(oldest);
 }
 
 void lua_vms_clear(void)
@@ -429,7 +252,9 @@ struct lua_vm *lua_vm_get(const struct http_filters *filters, uint64_t now_ns)
 	while (vm && vm->filters->id != filters->id)
 		vm = vm->next;
 	if (!vm) {
-		vms_trim(now_ns, vm_count >= LUA_VMS_MAX);
+		vms_trim(now_ns, false);
+		if (vm_count >= LUA_VMS_MAX)
+			vms_drop_one();
 		vm = vm_new(filters);
 		if (!vm)
 			return NULL;
@@ -449,6 +274,6 @@ void lua_vm_release(struct lua_vm *vm)
 		return;
 	if (!vm->listed)
 		vm_free(vm);
-	else if (vm->bytes > IDLE_BYTES_MAX)
-		lua_gc(vm->L, LUA_GCCOLLECT, 0);
+	else
+		lua_vm_settle(vm);
 }

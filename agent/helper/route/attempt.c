@@ -92,7 +92,7 @@ void attempt_pump(struct exchange_private *e)
 void attempt_request_ended(struct exchange_private *e)
 {
 	mirrors_end(e);
-	if (e->state == EX_UPSTREAM || e->state == EX_RESPONSE)
+	if (e->state == EX_UPSTREAM || e->state == EX_HELD || e->state == EX_RESPONSE)
 		attempt_pump(e);
 	if (e->state != EX_STAGES && e->state != EX_DONE)
 		arm_timeouts(e);
@@ -219,7 +219,7 @@ void attempt_failed(struct exchange_private *e, enum attempt_reset why)
 {
 	const struct reset_kind *kind = &reset_kinds[why];
 	bool sent = e->upstream && why != ATTEMPT_REFUSED_STREAM;
-	if (e->head_sent) {
+	if (e->head_sent || e->state == EX_HELD) {
 		attempt_end(e, OUTCOME_RESET, 0);
 		exchange_abort(e, kind->flag, kind->after_head, HTTP_RESET_INTERNAL);
 		return;
@@ -321,9 +321,9 @@ static void on_reset(struct http_stream *s, enum http_reset why)
 	struct exchange_private *e = s->user;
 	bool complete = e->up.got_end; /* the response was; the rest of the request is not wanted */
 	e->up.s = NULL;
-	if (e->state != EX_UPSTREAM && e->state != EX_RESPONSE)
+	if (e->state != EX_UPSTREAM && e->state != EX_HELD && e->state != EX_RESPONSE)
 		return;
-	if (complete && why == HTTP_RESET_NO_ERROR)
+	if (complete && (why == HTTP_RESET_NO_ERROR || e->state == EX_HELD))
 		return;
 	switch (why) {
 	case HTTP_RESET_CLOSED:

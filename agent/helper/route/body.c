@@ -62,7 +62,8 @@ size_t body_from_client(struct exchange_private *e, const uint8_t *bytes, size_t
 {
 	if (e->buffer_fn)
 		return body_for_stage(e, bytes, len);
-	if (!e->up.s || (e->state != EX_UPSTREAM && e->state != EX_RESPONSE) || e->body_sent < e->body_len)
+	if (!e->up.s || (e->state != EX_UPSTREAM && e->state != EX_HELD && e->state != EX_RESPONSE) ||
+	    e->body_sent < e->body_len)
 		return 0;
 	size_t n = stream_send_body(e->up.s, bytes, len, end);
 	if (n == len && end) {

@@ -145,6 +145,20 @@ static void on_reset(struct http_stream *s, enum http_reset why)
 
 /* --- our own answer --- */
 
+/* The caller's text need not outlive the call. */
+static void local_keep(struct exchange_private *e)
+{
+	if (e->local_copy || !e->local_len)
+		return;
+	e->local_copy = malloc(e->local_len);
+	if (!e->local_copy) {
+		exchange_abort(e, FLAG(LR), "out_of_memory", HTTP_RESET_INTERNAL);
+		return;
+	}
+	memcpy(e->local_copy, e->local_body, e->local_len);
+	e->local_body = e->local_copy;
+}
+
 static void local_pump(struct exchange_private *e)
 {
 	size_t left = e->local_len - e->local_sent;
@@ -156,24 +170,25 @@ static void local_pump(struct exchange_private *e)
 		downstream_response_done(e);
 		return;
 	}
-	if (e->local_copy)
-		return;
-	/* The caller's text need not outlive the call. */
-	e->local_copy = malloc(e->local_len);
-	if (!e->local_copy) {
-		exchange_abort(e, FLAG(LR), "out_of_memory", HTTP_RESET_INTERNAL);
-		return;
-	}
-	memcpy(e->local_copy, e->local_body, e->local_len);
-	e->local_body = e->local_copy;
+	local_keep(e);
 }
 
 void downstream_send_local(struct exchange_private *e, struct http_head *head)
 {
-	struct request_record *r = &e->x.record;
-	response_finish_fields(e, head);
 	http_head_free(e->response);
 	e->response = head;
+	e->x.record.response = head;
+	e->response_ended = true;
+	if (response_finish(e))
+		downstream_start_local(e);
+	else
+		local_keep(e); /* the caller's text need not outlive the call */
+}
+
+void downstream_start_local(struct exchange_private *e)
+{
+	struct request_record *r = &e->x.record;
+	struct http_head *head = e->response;
 	e->head_sent = true;
 	r->response_begin_ns = now_ns(e);
 	r->response_header_bytes = head->text_bytes;
@@ -195,8 +210,10 @@ void downstream_send_local(struct exchange_private *e, struct http_head *head)
 static void on_room(struct http_stream *s)
 {
 	struct exchange_private *e = s->user;
-	if (e->state == EX_LOCAL && e->local_sent < e->local_len) {
+	if (e->state == EX_LOCAL && e->head_sent && e->local_sent < e->local_len) {
 		local_pump(e);
+	} else if (e->state == EX_RESPONSE && e->held_sent < e->held_len) {
+		held_pump(e);
 	} else if (e->up.s && e->up.refused) {
 		e->up.refused = false;
 		stream_resume(e->up.s);

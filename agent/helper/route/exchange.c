@@ -80,7 +80,8 @@ static const uint32_t transitions[EX_STATES] = {
 	[EX_STAGES] = TO(EX_CONNECTING) | TO(EX_LOCAL) | TO(EX_DONE),
 	[EX_CONNECTING] = TO(EX_UPSTREAM) | TO(EX_BACKOFF) | TO(EX_LOCAL) | TO(EX_DONE),
 	[EX_BACKOFF] = TO(EX_CONNECTING) | TO(EX_LOCAL) | TO(EX_DONE),
-	[EX_UPSTREAM] = TO(EX_BACKOFF) | TO(EX_RESPONSE) | TO(EX_LOCAL) | TO(EX_DONE),
+	[EX_UPSTREAM] = TO(EX_BACKOFF) | TO(EX_HELD) | TO(EX_LOCAL) | TO(EX_DONE),
+	[EX_HELD] = TO(EX_RESPONSE) | TO(EX_LOCAL) | TO(EX_DONE),
 	[EX_RESPONSE] = TO(EX_DONE),
 	[EX_LOCAL] = TO(EX_DONE),
 };
@@ -179,7 +180,7 @@ void exchange_finish(struct exchange_private *e)
 	struct exchange *x = &e->x;
 	if (e->state == EX_DONE)
 		return;
-	bool waited = e->stage_waits;
+	bool waited = e->stage_waits || e->response_waits;
 	exchange_state(e, EX_DONE);
 	if (waited && x->stage_cancel)
 		x->stage_cancel(x);
@@ -222,6 +223,7 @@ void exchange_reap(struct http_proxy *p, struct exchange_private *e)
 	http_head_free(e->response);
 	http_head_free(e->response_trailers);
 	body_free(e);
+	held_free(e);
 	free(e->local_copy);
 	if (x->claims)
 		exchange_claims_free(x->claims);
@@ -328,8 +330,9 @@ void exchange_respond(struct exchange *x, uint16_t status, uint32_t flags, const
 		exchange_abort(e, FLAG(LR), "out_of_memory", HTTP_RESET_INTERNAL);
 		return;
 	}
-	e->stage_waits = false;
+	e->stage_waits = e->response_waits = false;
 	x->stage_cancel = NULL;
+	held_free(e);
 	deadline_clear(&x->proxy->deadlines, &e->total);
 	deadline_clear(&x->proxy->deadlines, &e->alarm);
 	worker_wait_cancel(TAKE(e->target_wait));

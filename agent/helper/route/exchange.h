@@ -76,6 +76,15 @@ void exchange_continue(struct exchange *x);
  * the endpoint after. One stage at a time; max is at most 1 MiB. */
 typedef void (*exchange_body_fn)(struct exchange *x, const uint8_t *body, size_t len, bool whole, void *arg);
 void exchange_buffer_body(struct exchange *x, size_t max, exchange_body_fn fn, void *arg);
+/* The same for the response that a script looks at; afterwards it waits on, whole or not. One that we made is always whole. */
+void exchange_buffer_response(struct exchange *x, size_t max, exchange_body_fn fn, void *arg);
+void exchange_response_continue(
+	struct exchange *x); /* after stage_lua_response() said STAGE_WAIT; never from inside it */
+/* Another body in place of the request's or response's that was buffered whole; its content-length follows.
+ * 0, -ENOMEM, or -EINVAL where there can't be one. */
+int exchange_body_replace(struct exchange *x, bool response, const uint8_t *bytes, size_t len);
+/* Those that came with a body that was buffered whole; NULL: none. They may be changed. */
+struct http_head *exchange_trailers(struct exchange *x, bool response);
 /* The matcher's view of head, normalised path and pod. */
 struct http_request_view exchange_view(struct exchange *x);
 
@@ -95,7 +104,8 @@ enum stage_result stage_jwt(struct exchange *x);	/* filter/jwt.c */
 enum stage_result stage_authorize(struct exchange *x);	/* filter/authorize.c: CUSTOM, DENY, ALLOW */
 enum stage_result stage_rate_limit(struct exchange *x); /* filter/ratelimit.c: local, then global */
 enum stage_result stage_lua(struct exchange *x);	/* filter/lua.c: envoy_on_request */
-void stage_lua_response(struct exchange *x, struct http_head *response); /* envoy_on_response: the head only */
+/* envoy_on_response. STAGE_WAIT: it is kept until exchange_response_continue() or exchange_respond(). */
+enum stage_result stage_lua_response(struct exchange *x, struct http_head *response);
 void exchange_claims_free(struct exchange_claims *claims);
 void exchange_lua_free(struct exchange_lua *lua); /* NULL is fine */
 

@@ -78,6 +78,7 @@ enum exchange_state {
 	EX_CONNECTING, /* waits for a stream to an endpoint */
 	EX_BACKOFF,    /* waits before the next attempt */
 	EX_UPSTREAM,   /* the request goes out; no response yet */
+	EX_HELD,       /* the endpoint's response has begun; it is kept while a script looks at it */
 	EX_RESPONSE,   /* the endpoint's response has begun to be passed on */
 	EX_LOCAL,      /* our own answer is being sent */
 	EX_DONE,       /* recorded; freed at the end of the tick */
@@ -126,6 +127,14 @@ struct exchange_private {
 	bool prepared, upgraded;
 	bool in_body, pulled; /* within on_body; and there is room for more of it */
 
+	/* The response, before it is sent: as much of its body as a script wants to see. */
+	uint8_t *held;
+	uint32_t held_len, held_cap, held_sent;
+	size_t held_max;
+	exchange_body_fn held_fn; /* NULL: nobody wants more of it now */
+	void *held_arg;
+	bool response_waits, response_ended; /* ended: all of it came */
+
 	struct http_head *response, *response_trailers;
 	bool head_sent; /* the final one, to the client */
 	const char *local_body;
@@ -171,7 +180,8 @@ bool exchange_is_head(const struct exchange_private *e);
 /* --- downstream.c: the client's stream */
 extern const struct http_stream_events downstream_events, downstream_ignored;
 void downstream_send_local(struct exchange_private *e, struct http_head *head);
-void downstream_pull(struct exchange_private *e); /* bytes that were refused may come now */
+void downstream_start_local(struct exchange_private *e); /* its head and body, when no script waits any more */
+void downstream_pull(struct exchange_private *e);	 /* bytes that were refused may come now */
 void downstream_response_done(struct exchange_private *e);
 
 /* --- body.c */
@@ -226,8 +236,16 @@ void response_from_upstream(struct exchange_private *e, struct http_head *head, 
 void response_informational(struct exchange_private *e, struct http_head *head);	   /* takes head */
 size_t response_body(struct exchange_private *e, const uint8_t *bytes, size_t len, bool end);
 void response_trailers(struct exchange_private *e, struct http_head *trailers); /* takes it */
-/* What every answer gets: CORS, cookies, the filters' fields. */
-void response_finish_fields(struct exchange_private *e, struct http_head *head);
+/* What every answer gets: CORS, cookies, the filters' fields, and what scripts do. true: e->response may be sent. */
+bool response_finish(struct exchange_private *e);
+void response_start(struct exchange_private *e); /* the endpoint's goes on: its head, what is held, then the rest */
+void response_done(struct exchange_private *e);
+
+/* --- held.c: a response that a script looks at before it is sent */
+size_t held_take(struct exchange_private *e, const uint8_t *bytes, size_t len, bool end);
+void held_ended(struct exchange_private *e); /* all of the response came */
+void held_pump(struct exchange_private *e);  /* after the head: what is held, then the rest */
+void held_free(struct exchange_private *e);
 
 /* --- headers.c */
 void header_ops_apply(const struct http_header_ops *ops, struct http_head *head, const struct request_record *record);

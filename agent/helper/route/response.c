@@ -14,7 +14,7 @@ static uint16_t outcome_status(const struct exchange_private *e, const struct ht
 	return grpc < 0 ? status : grpc_to_http(grpc);
 }
 
-static void response_done(struct exchange_private *e)
+void response_done(struct exchange_private *e)
 {
 	e->down.sent_end = true;
 	attempt_end(e, OUTCOME_RESPONSE, e->response_outcome);
@@ -67,11 +67,23 @@ void response_from_upstream(struct exchange_private *e, struct http_head *head, 
 		header_ops_apply(&e->destination->response, head, r);
 	if (x->route)
 		header_ops_apply(&x->route->response, head, r);
-	response_finish_fields(e, head);
+	exchange_state(e, EX_HELD);
+	e->response_ended = end;
+	if (response_finish(e))
+		response_start(e);
+}
+
+void response_start(struct exchange_private *e)
+{
+	bool end = e->response_ended && !e->held_len && !e->response_trailers;
 	exchange_state(e, EX_RESPONSE);
 	e->head_sent = true;
-	if (stream_send_head(e->down.s, head, end) == 0 && end)
+	if (stream_send_head(e->down.s, e->response, end) < 0)
+		return; /* on_reset follows */
+	if (end)
 		response_done(e);
+	else
+		held_pump(e);
 }
 
 void response_informational(struct exchange_private *e, struct http_head *head)
@@ -87,8 +99,14 @@ void response_informational(struct exchange_private *e, struct http_head *head)
 size_t response_body(struct exchange_private *e, const uint8_t *bytes, size_t len, bool end)
 {
 	struct request_record *r = &e->x.record;
+	if (e->state == EX_HELD)
+		return held_take(e, bytes, len, end);
 	if (e->state != EX_RESPONSE || !e->down.s)
 		return len;
+	if (e->held_sent < e->held_len) {
+		e->up.refused = true;
+		return 0;
+	}
 	size_t n = stream_send_body(e->down.s, bytes, len, end);
 	r->response_bytes += n;
 	if (r->grpc)
@@ -107,7 +125,7 @@ size_t response_body(struct exchange_private *e, const uint8_t *bytes, size_t le
 
 void response_trailers(struct exchange_private *e, struct http_head *trailers)
 {
-	if (e->state != EX_RESPONSE || !e->down.s) {
+	if ((e->state != EX_RESPONSE && e->state != EX_HELD) || !e->down.s) {
 		http_head_free(trailers);
 		return;
 	}
@@ -116,7 +134,9 @@ void response_trailers(struct exchange_private *e, struct http_head *trailers)
 	if (e->x.record.grpc)
 		e->x.record.grpc_status = grpc_status(trailers);
 	e->response_outcome = outcome_status(e, trailers, e->response_outcome);
-	if (stream_send_trailers(e->down.s, trailers) == 0)
+	if (e->state == EX_HELD)
+		held_ended(e);
+	else if (stream_send_trailers(e->down.s, trailers) == 0)
 		response_done(e);
 }
 
@@ -149,14 +169,20 @@ static void fields_add(struct http_head *to, const struct http_head *from)
 	}
 }
 
-void response_finish_fields(struct exchange_private *e, struct http_head *head)
+bool response_finish(struct exchange_private *e)
 {
+	struct http_head *head = e->response;
 	cors_response(e, head);
 	if (e->x.response_extra)
 		fields_add(head, e->x.response_extra);
 	if (e->upstream && e->upstream->cookie[0])
 		http_add(head, "set-cookie", e->upstream->cookie);
 	affinity_cookie(e, head);
-	if (e->x.filters && e->x.filters->script_count)
-		stage_lua_response(&e->x, head);
+	if (!e->x.filters || !e->x.filters->script_count)
+		return true;
+	enum exchange_state state = e->state;
+	enum stage_result result = stage_lua_response(&e->x, head);
+	if (result == STAGE_WAIT && e->state == state)
+		e->response_waits = true;
+	return result != STAGE_WAIT && e->state == state;
 }

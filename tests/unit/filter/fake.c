@@ -16,6 +16,9 @@ struct fake_answer answer;
 struct fake_call call;
 const char *fake_body;
 bool fake_body_late;
+const char *fake_response_body, *fake_trailers;
+bool fake_response_late;
+struct http_head *fake_trailer_head;
 
 static char text[8192];
 
@@ -49,6 +52,8 @@ struct exchange *fake_exchange(const char *request)
 	const char *path = request + method + 1;
 
 	answer = (struct fake_answer){ 0 };
+	http_head_free(fake_trailer_head);
+	fake_trailer_head = NULL;
 	call = (struct fake_call){ 0 };
 	x->side = SIDE_SERVER;
 	x->head = http_head_new();
@@ -65,6 +70,16 @@ struct exchange *fake_exchange(const char *request)
 	addr_port_parse("10.7.0.1:40000", &x->source);
 	addr_port_parse("10.0.0.1:8080", &x->destination);
 	return x;
+}
+
+struct http_head *fake_head(uint16_t status, const char *fields)
+{
+	struct http_head *h = http_head_new();
+	h->version = HTTP_1_1;
+	h->status = status;
+	h->content_length = -1;
+	fields_add(h, fields);
+	return h;
 }
 
 void fake_exchange_free(struct exchange *x)
@@ -192,6 +207,58 @@ void exchange_buffer_body(struct exchange *x, size_t max, exchange_body_fn fn, v
 	wait.arg = arg;
 	if (!fake_body_late)
 		fake_body_deliver();
+}
+
+static struct {
+	struct exchange *x;
+	size_t max;
+	exchange_body_fn fn;
+	void *arg;
+} response_wait;
+
+void fake_response_deliver(void)
+{
+	size_t len = fake_response_body ? strlen(fake_response_body) : 0;
+	bool whole = len <= response_wait.max;
+	response_wait.fn(response_wait.x, (const uint8_t *)fake_response_body, whole ? len : response_wait.max, whole,
+			 response_wait.arg);
+}
+
+void exchange_buffer_response(struct exchange *x, size_t max, exchange_body_fn fn, void *arg)
+{
+	response_wait.x = x;
+	response_wait.max = max;
+	response_wait.fn = fn;
+	response_wait.arg = arg;
+	if (!fake_response_late)
+		fake_response_deliver();
+}
+
+void exchange_response_continue(struct exchange *x)
+{
+	(void)x;
+	assert_false(answer.response_continued);
+	answer.response_continued = !answer.given;
+}
+
+int exchange_body_replace(struct exchange *x, bool response, const uint8_t *bytes, size_t len)
+{
+	(void)x;
+	answer.replaced = true;
+	answer.replaced_response = response;
+	snprintf(answer.replacement, sizeof(answer.replacement), "%.*s", (int)len, (const char *)bytes);
+	return 0;
+}
+
+struct http_head *exchange_trailers(struct exchange *x, bool response)
+{
+	(void)x;
+	(void)response;
+	if (fake_trailers && !fake_trailer_head) {
+		fake_trailer_head = http_head_new();
+		fields_add(fake_trailer_head, fake_trailers);
+	}
+	return fake_trailer_head;
 }
 
 /* --- side calls */

@@ -5,7 +5,9 @@
 #include "agent/helper/route/exchange.h"
 
 struct fake_answer {
-	bool given, continued;
+	bool given, continued, response_continued;
+	bool replaced, replaced_response; /* the body, by `replacement` */
+	char replacement[1024];
 	uint16_t status;
 	uint32_t flags;
 	char details[256], body[1024], challenge[512], location[128], extra[512]; /* extra: "name: value\n" ... */
@@ -20,7 +22,8 @@ extern struct link_shard fake_metrics;
 /* A request of the server's side: "GET /path?query", then lines "name: value"; the host is shop.example. */
 struct exchange *fake_exchange(const char *request);
 void fake_exchange_free(struct exchange *x);
-const char *fake_header(struct exchange *x, const char *name); /* joined; NULL: absent. Until the next call */
+struct http_head *fake_head(uint16_t status, const char *fields); /* of a response; free it */
+const char *fake_header(struct exchange *x, const char *name);	  /* joined; NULL: absent. Until the next call */
 /* Every field, "name: value\n". Until the next call. */
 const char *fake_fields(const struct http_head *head);
 
@@ -38,3 +41,8 @@ void fake_call_answer(uint16_t status, const char *fields, const void *body, siz
 extern const char *fake_body; /* of the request, for exchange_buffer_body() */
 extern bool fake_body_late;   /* it comes with fake_body_deliver() */
 void fake_body_deliver(void);
+/* The response's, for exchange_buffer_response(), and trailers of either: "name: value\n" ..., NULL: none. */
+extern const char *fake_response_body, *fake_trailers;
+extern bool fake_response_late; /* the body comes with fake_response_deliver() */
+void fake_response_deliver(void);
+extern struct http_head *fake_trailer_head; /* as scripts left them; until the next exchange */

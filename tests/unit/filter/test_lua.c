@@ -21,94 +21,22 @@
 #include "agent/helper/sandbox_calls.h"
 #include "agent/helper/worker.h"
 #include "agent/model/identity.h"
-#include "tests/unit/filter/fake.h"
-
-static struct http_filters *f;
-static char logged[8192];
-
-static void on_line(enum log_level level, const char *line, void *arg)
-{
-	size_t n = strlen(logged);
-	(void)level;
-	(void)arg;
-	snprintf(logged + n, sizeof(logged) - n, "%s\n", line);
-}
-
-static int on_setup(void **state)
-{
-	(void)state;
-	logged[0] = '\0';
-	log_set_sink(on_line, NULL);
-	memset(&fake_metrics, 0, sizeof(fake_metrics));
-	fake_body = NULL;
-	fake_body_late = false;
-	f = http_filters_new();
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	http_filters_unref(f);
-	lua_vms_clear();
-	log_set_sink(NULL, NULL);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
-
-static void script(const char *code)
-{
-	f->scripts = reallocarray(f->scripts, f->script_count + 1, sizeof(*f->scripts));
-	f->scripts[f->script_count++] =
-		(struct lua_script){ .name = strdup("EnvoyFilter/shop/s[0]"), .code = strdup(code) };
-	http_filters_seal(f);
-}
-
-/* One script only. */
-static void only(const char *code)
-{
-	http_filters_unref(f);
-	f = http_filters_new();
-	script(code);
-}
-
-static struct exchange *start(const char *request)
-{
-	struct exchange *x = fake_exchange(request);
-	x->filters = f;
-	enum stage_result result = stage_lua(x);
-	if (!fake_body_late)
-		assert_int_equal(result, answer.given ? STAGE_ANSWERED : STAGE_CONTINUE);
-	return x;
-}
-
-/* What a script says of a request, by responding with it. */
-static const char *says(const char *expression)
-{
-	char code[4096];
-	snprintf(code, sizeof(code), "function envoy_on_request(h) h:respond({[':status']='200'}, tostring(%s)) end",
-		 expression);
-	only(code);
-	struct exchange *x = start("GET /p?q=1\nx-a: 1\nx-a: 2\nuser-agent: u");
-	fake_exchange_free(x);
-	return answer.given ? answer.body : "(no answer)";
-}
+#include "tests/unit/filter/scripts.h"
 
 static void test_required_header(void **state)
 {
 	(void)state;
-	script("function envoy_on_request(handle)\n  if handle:headers():get(\"x-tenant\") == nil then\n"
-	       "    handle:respond({[\":status\"] = \"403\"}, \"tenant required\")\n  end\nend\n");
+	scripts_add("function envoy_on_request(handle)\n  if handle:headers():get(\"x-tenant\") == nil then\n"
+		    "    handle:respond({[\":status\"] = \"403\"}, \"tenant required\")\n  end\nend\n");
 	for (size_t i = 0; i < 100; i++) {
-		fake_exchange_free(start("GET /"));
+		fake_exchange_free(scripts_start("GET /"));
 		assert_int_equal(answer.status, 403);
 		assert_string_equal(answer.body, "tenant required");
 		assert_string_equal(answer.details, "lua_response");
-		fake_exchange_free(start("GET /\nx-tenant: t"));
+		fake_exchange_free(scripts_start("GET /\nx-tenant: t"));
 		assert_false(answer.given);
 	}
-	assert_string_equal(logged, "");
+	assert_string_equal(scripts_log, "");
 }
 
 static void test_headers(void **state)
@@ -132,18 +60,18 @@ static void test_headers(void **state)
 		{ "(function() local t = 0 for k, v in pairs({1, 2, a = 3}) do t = t + v end return t end)()", "6" },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-		assert_string_equal(says(rows[i].expression), rows[i].value);
+		assert_string_equal(scripts_say(rows[i].expression), rows[i].value);
 }
 
 static void test_changing_headers(void **state)
 {
 	(void)state;
-	script("function envoy_on_request(h) local t = h:headers() t:add('X-New', 'a') t:add('x-new', 'b') "
-	       "t:replace('x-a', '9') "
-	       "t:remove('user-agent') t:remove('content-length') t:add('content-length', '5') "
-	       "t:add('transfer-encoding', 'chunked') "
-	       "t:replace(':path', '/other/../new?z=2') t:replace(':authority', 'else.example') end");
-	struct exchange *x = start("GET /p\nx-a: 1\nx-a: 2\nuser-agent: u");
+	scripts_add("function envoy_on_request(h) local t = h:headers() t:add('X-New', 'a') t:add('x-new', 'b') "
+		    "t:replace('x-a', '9') "
+		    "t:remove('user-agent') t:remove('content-length') t:add('content-length', '5') "
+		    "t:add('transfer-encoding', 'chunked') "
+		    "t:replace(':path', '/other/../new?z=2') t:replace(':authority', 'else.example') end");
+	struct exchange *x = scripts_start("GET /p\nx-a: 1\nx-a: 2\nuser-agent: u");
 	assert_false(answer.given);
 	assert_string_equal(fake_fields(x->head), "x-new: a\nx-new: b\nx-a: 9\n");
 	assert_memory_equal(x->path.p, "/new", 4); /* normalised again */
@@ -166,8 +94,8 @@ static void test_values_that_would_break_a_message(void **state)
 		snprintf(code, sizeof(code),
 			 "function envoy_on_request(h) local t = h:headers() t:add('y', '1') %s t:add('z', '1') end",
 			 bad[i]);
-		only(code);
-		struct exchange *x = start("GET /p");
+		scripts_only(code);
+		struct exchange *x = scripts_start("GET /p");
 		assert_false(answer.given); /* as with Envoy, the request goes on */
 		if (i < 8)
 			assert_string_equal(fake_fields(x->head), "y: 1\n");
@@ -183,18 +111,18 @@ static void test_body(void **state)
 	for (int late = 0; late < 2; late++) {
 		fake_body_late = late;
 		fake_body = "hello";
-		only("function envoy_on_request(h) local b = h:body() h:respond({[':status']='200'}, "
-		     "b:length() .. b:getBytes(1, 3) .. b:getBytes(0, b:length())) end");
-		struct exchange *x = start("POST /");
+		scripts_only("function envoy_on_request(h) local b = h:body() h:respond({[':status']='200'}, "
+			     "b:length() .. b:getBytes(1, 3) .. b:getBytes(0, b:length())) end");
+		struct exchange *x = scripts_start("POST /");
 		if (late)
 			fake_body_deliver();
 		assert_string_equal(answer.body, "5ellhello");
 		fake_exchange_free(x);
 
 		fake_body = "";
-		only("function envoy_on_request(h) assert(h:body() == nil) assert(h:body() == nil) "
-		     "h:headers():add('x-seen', 'yes') end");
-		x = start("POST /");
+		scripts_only("function envoy_on_request(h) assert(h:body() == nil) assert(h:body() == nil) "
+			     "h:headers():add('x-seen', 'yes') end");
+		x = scripts_start("POST /");
 		if (late)
 			fake_body_deliver();
 		assert_int_equal(answer.continued, late);
@@ -204,42 +132,43 @@ static void test_body(void **state)
 
 		memset(large, 'x', sizeof(large) - 1);
 		fake_body = large;
-		x = start("POST /");
+		x = scripts_start("POST /");
 		if (late)
 			fake_body_deliver();
 		assert_int_equal(answer.status, 413);
 		fake_exchange_free(x);
 	}
 	fake_body_late = true;
-	fake_exchange_free(start("POST /")); /* the client goes away while it is waited for */
+	fake_exchange_free(scripts_start("POST /")); /* the client goes away while it is waited for */
 }
 
 static void test_other_calls(void **state)
 {
 	(void)state;
-	assert_string_equal(says("h:base64Escape('')"), "");
-	assert_string_equal(says("h:base64Escape('f') .. h:base64Escape('fo') .. h:base64Escape('foo')"),
+	assert_string_equal(scripts_say("h:base64Escape('')"), "");
+	assert_string_equal(scripts_say("h:base64Escape('f') .. h:base64Escape('fo') .. h:base64Escape('foo')"),
 			    "Zg==Zm8=Zm9v");
-	assert_string_equal(says("h:metadata():get('k')"), "nil");
-	assert_string_equal(says("h:streamInfo():protocol()"), "HTTP/1.1");
-	assert_string_equal(says("h:streamInfo():downstreamDirectRemoteAddress()"), "10.7.0.1:40000");
-	assert_string_equal(says("#h:streamInfo():requestedServerName()"), "0");
-	assert_string_equal(says("h:connection():ssl()"), "nil");
-	assert_true(strtod(says("h:timestamp()"), NULL) > 1.6e12);
-	assert_true(strtod(says("h:timestamp(EnvoyTimestampResolution.MICROSECOND)"), NULL) > 1.6e15);
-	assert_string_equal(says("(function() local d = h:streamInfo():dynamicMetadata() d:set('f', 'k', {1, 2}) "
-				 "d:set('f', 'l', 'v') "
-				 "return d:get('f').k[2] .. d:get('f').l .. tostring(d:get('g')) end)()"),
+	assert_string_equal(scripts_say("h:metadata():get('k')"), "nil");
+	assert_string_equal(scripts_say("h:streamInfo():protocol()"), "HTTP/1.1");
+	assert_string_equal(scripts_say("h:streamInfo():downstreamDirectRemoteAddress()"), "10.7.0.1:40000");
+	assert_string_equal(scripts_say("#h:streamInfo():requestedServerName()"), "0");
+	assert_string_equal(scripts_say("h:connection():ssl()"), "nil");
+	assert_true(strtod(scripts_say("h:timestamp()"), NULL) > 1.6e12);
+	assert_true(strtod(scripts_say("h:timestamp(EnvoyTimestampResolution.MICROSECOND)"), NULL) > 1.6e15);
+	assert_string_equal(scripts_say(
+				    "(function() local d = h:streamInfo():dynamicMetadata() d:set('f', 'k', {1, 2}) "
+				    "d:set('f', 'l', 'v') "
+				    "return d:get('f').k[2] .. d:get('f').l .. tostring(d:get('g')) end)()"),
 			    "2vnil");
-	only("function envoy_on_request(h) h:logInfo('one\\ntwo') h:logErr('three') h:logTrace('four') end");
-	fake_exchange_free(start("GET /"));
-	assert_non_null(strstr(logged, "lua EnvoyFilter/shop/s[0]: one?two"));
-	assert_non_null(strstr(logged, "three"));
+	scripts_only("function envoy_on_request(h) h:logInfo('one\\ntwo') h:logErr('three') h:logTrace('four') end");
+	fake_exchange_free(scripts_start("GET /"));
+	assert_non_null(strstr(scripts_log, "lua EnvoyFilter/shop/s[0]: one?two"));
+	assert_non_null(strstr(scripts_log, "three"));
 	struct identity who = { .uri = (char *)"spiffe://td/ns/a/sa/b" };
-	only("function envoy_on_request(h) local s = h:connection():ssl() h:respond({[':status']='200'}, "
-	     "tostring(s:peerCertificatePresented()) .. s:uriSanPeerCertificate()[1]) end");
+	scripts_only("function envoy_on_request(h) local s = h:connection():ssl() h:respond({[':status']='200'}, "
+		     "tostring(s:peerCertificatePresented()) .. s:uriSanPeerCertificate()[1]) end");
 	struct exchange *x = fake_exchange("GET /");
-	x->filters = f;
+	x->filters = scripts;
 	x->peer = &who;
 	assert_int_equal(stage_lua(x), STAGE_ANSWERED);
 	assert_string_equal(answer.body, "truespiffe://td/ns/a/sa/b");
@@ -249,11 +178,11 @@ static void test_other_calls(void **state)
 static void test_respond_ends_the_script(void **state)
 {
 	(void)state;
-	script("function envoy_on_request(h) pcall(function() h:respond({[':status']=418, ['X-H']={'a', 'b'}, "
-	       "['set-cookie']='c', "
-	       "['content-length']='9'}) end) h:headers():add('never', '1') end");
-	script("function envoy_on_request(h) h:headers():add('second', '1') end");
-	struct exchange *x = start("GET /");
+	scripts_add("function envoy_on_request(h) pcall(function() h:respond({[':status']=418, ['X-H']={'a', 'b'}, "
+		    "['set-cookie']='c', "
+		    "['content-length']='9'}) end) h:headers():add('never', '1') end");
+	scripts_add("function envoy_on_request(h) h:headers():add('second', '1') end");
+	struct exchange *x = scripts_start("GET /");
 	assert_int_equal(answer.status, 418);
 	assert_string_equal(answer.body, "");
 	assert_non_null(strstr(answer.extra, "x-h: a\nx-h: b\n"));
@@ -272,6 +201,7 @@ static void test_errors_let_the_request_go_on(void **state)
 		"local a = nil .. 'x'",
 		"h:nothing()",
 		"h:httpCall('c', {}, '', 5)",
+		"h:importPublicKey('', 0)",
 		"h:respond({}, '')",
 		"h:respond({[':status']='99'})",
 		"coroutine.yield()",
@@ -290,26 +220,26 @@ static void test_errors_let_the_request_go_on(void **state)
 			 "function envoy_on_request(h) h:headers():add('before', '1') %s h:headers():add('after', '1') "
 			 "end",
 			 bad[i]);
-		only(code);
+		scripts_only(code);
 		memset(&fake_metrics, 0, sizeof(fake_metrics));
-		struct exchange *x = start("GET /");
+		struct exchange *x = scripts_start("GET /");
 		if (answer.given)
 			fail_msg("%s: answered %u", bad[i], answer.status);
 		assert_string_equal(fake_fields(x->head), "before: 1\n");
 		assert_int_equal(fake_metrics.lua_errors, 1);
 		fake_exchange_free(x);
 	}
-	assert_non_null(strstr(logged, "httpCall() is not supported"));
+	assert_non_null(strstr(scripts_log, "importPublicKey() is not supported"));
 }
 
 static void refused(const char *code)
 {
 	struct timespec a, b;
-	only(code);
-	logged[0] = '\0';
+	scripts_only(code);
+	scripts_log[0] = '\0';
 	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &a);
 	for (size_t i = 0; i < 2; i++) {
-		struct exchange *x = start("GET /\nx-a: 1");
+		struct exchange *x = scripts_start("GET /\nx-a: 1");
 		if (!answer.given || answer.status != 500)
 			fail_msg("not refused: %s", code);
 		assert_string_equal(answer.details, "lua_script_error");
@@ -326,7 +256,7 @@ static void test_scripts_that_do_not_compile_refuse(void **state)
 {
 	(void)state;
 	refused("function envoy_on_request(h) this is not lua end");
-	assert_non_null(strstr(logged, "every request is refused"));
+	assert_non_null(strstr(scripts_log, "every request is refused"));
 	refused("error('at the top')");
 	refused("\x1bLJ\x02");
 	refused("while true do end");
@@ -372,8 +302,8 @@ static void test_hostile_scripts_are_stopped_and_refused(void **state)
 		char code[512];
 		snprintf(code, sizeof(code), "function envoy_on_request(h) %s end", bombs[i]);
 		if (i == 22) { /* too many headers is an error of the script's, before any limit */
-			only(code);
-			struct exchange *x = start("GET /");
+			scripts_only(code);
+			struct exchange *x = scripts_start("GET /");
 			assert_false(answer.given);
 			assert_true(x->head->field_count < 1100);
 			fake_exchange_free(x);
@@ -392,43 +322,26 @@ static void test_what_is_not_there(void **state)
 					     "module",	     "rawset",	 "_G",	    "string.dump", "gcinfo",
 					     "table.foreach" };
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		assert_string_equal(says(names[i]), "nil");
-	assert_string_equal(says("getmetatable('')"), "false");
-	assert_string_equal(says("getmetatable(h)"), "false");
-	assert_string_equal(says("getmetatable(string)"), "false");
-	assert_string_equal(says("pcall(function() string.rep = 1 end)"), "false");
-	assert_string_equal(says("pcall(setmetatable, string, {})"), "false");
-	assert_string_equal(says("(function() string = nil return ('x'):upper() end)()"), "X");
-}
-
-static void test_globals_are_the_requests_own(void **state)
-{
-	(void)state;
-	script("function envoy_on_request(h) count = (count or 0) + 1 tostring = nil h:headers():add('x-count', count "
-	       ".. '') kept = h end "
-	       "function envoy_on_response(h) h:headers():add('x-count', count .. '') "
-	       "h:headers():add('x-old', (pcall(function() return kept:headers() end)) and 'works' or 'refused') end");
-	for (size_t i = 0; i < 3; i++) {
-		struct exchange *x = start("GET /");
-		struct http_head *r = http_head_new();
-		assert_string_equal(fake_header(x, "x-count"), "1");
-		r->status = 200;
-		stage_lua_response(x, r);
-		assert_string_equal(fake_fields(r), "x-count: 1\nx-old: refused\n");
-		http_head_free(r);
-		fake_exchange_free(x);
-	}
+		assert_string_equal(scripts_say(names[i]), "nil");
+	assert_string_equal(scripts_say("getmetatable('')"), "false");
+	assert_string_equal(scripts_say("getmetatable(h)"), "false");
+	assert_string_equal(scripts_say("getmetatable(string)"), "false");
+	assert_string_equal(scripts_say("pcall(function() string.rep = 1 end)"), "false");
+	assert_string_equal(scripts_say("pcall(setmetatable, string, {})"), "false");
+	assert_string_equal(scripts_say("(function() string = nil return ('x'):upper() end)()"), "X");
 }
 
 static void test_response(void **state)
 {
 	(void)state;
-	script("function envoy_on_response(h) local t = h:headers() t:add('x-order', 'first') t:replace('x-status', "
-	       "t:get(':status')) "
-	       "t:replace(':status', '418') end");
-	script("function envoy_on_response(h) h:headers():add('x-order', 'second') pcall(function() h:body() end) "
-	       "pcall(function() h:respond({[':status']='200'}, 'x') end) for i = 1, 10 do local x = i .. '' end end");
-	struct exchange *x = start("GET /");
+	scripts_add(
+		"function envoy_on_response(h) local t = h:headers() t:add('x-order', 'first') t:replace('x-status', "
+		"t:get(':status')) "
+		"t:replace(':status', '418') end");
+	scripts_add(
+		"function envoy_on_response(h) h:headers():add('x-order', 'second') pcall(function() h:body() end) "
+		"pcall(function() h:respond({[':status']='200'}, 'x') end) for i = 1, 10 do local x = i .. '' end end");
+	struct exchange *x = scripts_start("GET /");
 	struct http_head *r = http_head_new();
 	r->status = 200;
 	http_add(r, "server", "s");
@@ -440,8 +353,8 @@ static void test_response(void **state)
 	http_head_free(r);
 	fake_exchange_free(x);
 
-	only("function envoy_on_response(h) h:headers():add('x-before', '1') while true do end end");
-	x = start("GET /");
+	scripts_only("function envoy_on_response(h) h:headers():add('x-before', '1') while true do end end");
+	x = scripts_start("GET /");
 	r = http_head_new();
 	r->status = 200;
 	stage_lua_response(x, r);
@@ -451,9 +364,9 @@ static void test_response(void **state)
 	fake_exchange_free(x);
 
 	/* What a script answers is not shown to it again. */
-	only("function envoy_on_request(h) h:respond({[':status']='403'}) end function envoy_on_response(h) "
-	     "h:headers():add('x', '1') end");
-	x = start("GET /");
+	scripts_only("function envoy_on_request(h) h:respond({[':status']='403'}) end function envoy_on_response(h) "
+		     "h:headers():add('x', '1') end");
+	x = scripts_start("GET /");
 	r = http_head_new();
 	stage_lua_response(x, r);
 	assert_string_equal(fake_fields(r), "");
@@ -464,14 +377,14 @@ static void test_response(void **state)
 static void test_ports(void **state)
 {
 	(void)state;
-	script("function envoy_on_request(h) h:respond({[':status']='403'}) end");
-	f->scripts[0].port = 9090;
-	http_filters_seal(f);
-	fake_exchange_free(start("GET /"));
+	scripts_add("function envoy_on_request(h) h:respond({[':status']='403'}) end");
+	scripts->scripts[0].port = 9090;
+	http_filters_seal(scripts);
+	fake_exchange_free(scripts_start("GET /"));
 	assert_false(answer.given);
-	f->scripts[0].port = 8080;
-	http_filters_seal(f);
-	fake_exchange_free(start("GET /"));
+	scripts->scripts[0].port = 8080;
+	http_filters_seal(scripts);
+	fake_exchange_free(scripts_start("GET /"));
 	assert_int_equal(answer.status, 403);
 }
 
@@ -529,7 +442,7 @@ static void test_strings(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		char code[512];
 		snprintf(code, sizeof(code), "(%s)", rows[i].expression);
-		const char *got = says(code);
+		const char *got = scripts_say(code);
 		if (strcmp(got, rows[i].value) != 0)
 			fail_msg("%s: %s instead of %s", rows[i].expression, got, rows[i].value);
 	}
@@ -538,11 +451,11 @@ static void test_strings(void **state)
 static void test_memory_stays_flat(void **state)
 {
 	(void)state;
-	script("function envoy_on_request(h) local t = {} for i = 1, 50 do t[i] = ('x'):rep(i) end keep = t end");
+	scripts_add("function envoy_on_request(h) local t = {} for i = 1, 50 do t[i] = ('x'):rep(i) end keep = t end");
 	size_t after = 0;
 	for (size_t i = 0; i < 3000; i++) {
-		fake_exchange_free(start("GET /"));
-		struct lua_vm *vm = lua_vm_get(f, 0);
+		fake_exchange_free(scripts_start("GET /"));
+		struct lua_vm *vm = lua_vm_get(scripts, 0);
 		if (i == 500)
 			after = vm->bytes;
 		if (i > 500)
@@ -558,15 +471,15 @@ static int child(void)
 	struct err err = ERR_INIT;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || sandbox_calls_restrict(&err) < 0)
 		return 2;
-	only("function envoy_on_request(h) local s = 0 for i = 1, 50000 do s = s + i % 7 end for i = 1, 300 do "
-	     "h:headers():get('x-a') end "
-	     "h:respond({[':status']='403'}, s .. '') end");
-	struct exchange *x = start("GET /\nx-a: 1");
+	scripts_only("function envoy_on_request(h) local s = 0 for i = 1, 50000 do s = s + i % 7 end for i = 1, 300 do "
+		     "h:headers():get('x-a') end "
+		     "h:respond({[':status']='403'}, s .. '') end");
+	struct exchange *x = scripts_start("GET /\nx-a: 1");
 	if (!answer.given || answer.status != 403)
 		return 3;
 	fake_exchange_free(x);
-	only("function envoy_on_request(h) while true do end end");
-	x = start("GET /");
+	scripts_only("function envoy_on_request(h) while true do end end");
+	x = scripts_start("GET /");
 	return answer.given && answer.status == 500 ? 0 : 4;
 }
 
@@ -586,23 +499,22 @@ static void test_in_the_sandbox(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_in_the_sandbox),
-		CASE(test_required_header),
-		CASE(test_headers),
-		CASE(test_changing_headers),
-		CASE(test_values_that_would_break_a_message),
-		CASE(test_body),
-		CASE(test_other_calls),
-		CASE(test_respond_ends_the_script),
-		CASE(test_errors_let_the_request_go_on),
-		CASE(test_scripts_that_do_not_compile_refuse),
-		CASE(test_hostile_scripts_are_stopped_and_refused),
-		CASE(test_what_is_not_there),
-		CASE(test_globals_are_the_requests_own),
-		CASE(test_response),
-		CASE(test_ports),
-		CASE(test_strings),
-		CASE(test_memory_stays_flat),
+		SCRIPT_CASE(test_in_the_sandbox),
+		SCRIPT_CASE(test_required_header),
+		SCRIPT_CASE(test_headers),
+		SCRIPT_CASE(test_changing_headers),
+		SCRIPT_CASE(test_values_that_would_break_a_message),
+		SCRIPT_CASE(test_body),
+		SCRIPT_CASE(test_other_calls),
+		SCRIPT_CASE(test_respond_ends_the_script),
+		SCRIPT_CASE(test_errors_let_the_request_go_on),
+		SCRIPT_CASE(test_scripts_that_do_not_compile_refuse),
+		SCRIPT_CASE(test_hostile_scripts_are_stopped_and_refused),
+		SCRIPT_CASE(test_what_is_not_there),
+		SCRIPT_CASE(test_response),
+		SCRIPT_CASE(test_ports),
+		SCRIPT_CASE(test_strings),
+		SCRIPT_CASE(test_memory_stays_flat),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

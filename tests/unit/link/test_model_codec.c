@@ -549,6 +549,35 @@ static void walk_ext_authz(struct walk *w, struct ext_authz *a)
 	BOOL(a, pack_as_bytes);
 }
 
+static void walk_lua_script(struct walk *w, struct lua_script *s)
+{
+	TEXT(s, name);
+	TEXT(s, origin);
+	TEXT(s, code);
+	NUMBER(s, port, 65535);
+	TEXT(s, filter);
+	for
+		LIST(s, sources, source_count)
+		{
+			TEXT(&s->sources[i], name);
+			TEXT(&s->sources[i], code);
+		}
+}
+
+static void walk_lua_route(struct walk *w, struct lua_route *r)
+{
+	TEXT(r, filter);
+	TEXT(r, origin);
+	TEXT(r, route);
+	NUMBER(r, port, 65535);
+	BOOL(r, replaces);
+	BOOL(r, disabled);
+	TEXT(r, source);
+	TEXT(r, code);
+	TEXT(r, context);
+	TEXT(r, metadata);
+}
+
 static void walk_filters(struct walk *w, void *object)
 {
 	struct http_filters *f = object;
@@ -560,12 +589,10 @@ static void walk_filters(struct walk *w, void *object)
 	walk_limit(w, &f->limits[i]);
 	for
 		LIST(f, scripts, script_count)
-		{
-			TEXT(&f->scripts[i], name);
-			TEXT(&f->scripts[i], origin);
-			TEXT(&f->scripts[i], code);
-			NUMBER(&f->scripts[i], port, 65535);
-		}
+	walk_lua_script(w, &f->scripts[i]);
+	for
+		LIST(f, lua_routes, lua_route_count)
+	walk_lua_route(w, &f->lua_routes[i]);
 	for
 		LIST(f, ext_authz, ext_authz_count)
 	walk_ext_authz(w, &f->ext_authz[i]);

@@ -189,11 +189,6 @@ enum stage_result stage_jwt(struct exchange *x)
 	return the_world->jwt ? the_world->jwt(x) : STAGE_CONTINUE;
 }
 
-void exchange_claims_free(struct exchange_claims *claims)
-{
-	assert_null(claims);
-}
-
 /* --- endpoints --- */
 
 struct upstreams {
