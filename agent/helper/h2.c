@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Credit goes back in large steps: a WINDOW_UPDATE costs a record and perhaps a system call. */
-enum { STREAM_RETURN = H2_STREAM_WINDOW / 4, CONNECTION_RETURN = H2_CONNECTION_WINDOW / 4 };
 enum { WINDOW_DEFAULT = 65535, STREAM_ID_MAX = 0x7fffffff };
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -87,6 +85,7 @@ void h2_free(struct h2 *h)
 	if (!h)
 		return;
 
+	h2_stop(h);
 	buffer_done(&h->output);
 	buffer_done(&h->frame);
 	buffer_done(&h->block);
@@ -98,6 +97,9 @@ void h2_free(struct h2 *h)
 void h2_stop(struct h2 *h)
 {
 	h->stopped = true;
+	if (h->budget)
+		h->budget->held -= h->held;
+	h->budget = NULL;
 }
 
 struct buffer *h2_output(struct h2 *h)
@@ -155,7 +157,7 @@ int h2_add(struct h2 *h, struct h2_stream *s, uint32_t id)
 	}
 	s->id = id;
 	s->send_window = h->peer_stream_window;
-	s->recv_window = H2_STREAM_WINDOW;
+	h2_window_init(s);
 	h->streams[h->stream_count++] = s; /* ids only grow, so this keeps the order */
 	return 0;
 }
@@ -163,6 +165,7 @@ int h2_add(struct h2 *h, struct h2_stream *s, uint32_t id)
 void h2_remove(struct h2 *h, struct h2_stream *s)
 {
 	size_t i = stream_index(h, s->id);
+	h2_window_done(h, s);
 	h->stream_count--;
 	memmove(h->streams + i, h->streams + i + 1, (h->stream_count - i) * sizeof(*h->streams));
 	s->id = 0;
@@ -251,24 +254,6 @@ void h2_reset(struct h2 *h, struct h2_stream *s, enum h2_code code)
 
 	h2_frame_u32(h, FRAME_RST_STREAM, s->id, code);
 	h2_remove(h, s);
-}
-
-void h2_consumed(struct h2 *h, struct h2_stream *s, size_t len)
-{
-	h->unreturned += (uint32_t)len;
-	if (h->unreturned >= CONNECTION_RETURN) {
-		h2_frame_u32(h, FRAME_WINDOW_UPDATE, 0, h->unreturned);
-		h->recv_window += (int32_t)h->unreturned;
-		h->unreturned = 0;
-	}
-	if (!s || s->id == 0 || s->remote_end)
-		return;
-	s->unreturned += (uint32_t)len;
-	if (s->unreturned >= STREAM_RETURN) {
-		h2_frame_u32(h, FRAME_WINDOW_UPDATE, s->id, s->unreturned);
-		s->recv_window += (int32_t)s->unreturned;
-		s->unreturned = 0;
-	}
 }
 
 void h2_ping(struct h2 *h)

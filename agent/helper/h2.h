@@ -19,8 +19,17 @@ enum {
 	H2_FRAME_HEADER = 9,
 	H2_FRAME_MAX = 16384,
 	H2_STREAMS_MAX = 100,
-	H2_STREAM_WINDOW = 4 << 20,
+	H2_STREAM_WINDOW = 128 << 10,	/* at first */
+	H2_STREAM_WINDOW_MAX = 4 << 20, /* of a stream whose bytes are taken as fast as they come */
+	H2_GROWN_MAX = 16 << 20,	/* what all streams of a connection may have grown by */
 	H2_CONNECTION_WINDOW = 16 << 20,
+	/* Unconsumed bytes beyond which the connection's window shrinks: more than its streams can have at once. */
+	H2_HELD_MAX = H2_STREAMS_MAX * H2_STREAM_WINDOW + H2_GROWN_MAX,
+};
+
+/* What connections together hold of received bytes. Beyond the limit those that hold some get no more credit for it. */
+struct h2_budget {
+	uint64_t held, limit;
 };
 
 enum h2_code {
@@ -43,6 +52,9 @@ struct h2_stream {
 	uint32_t id; /* 0: not open (any more) */
 	int32_t send_window, recv_window;
 	uint32_t unreturned; /* consumed bytes that no WINDOW_UPDATE has told yet */
+	uint32_t window;     /* what the peer may have under way, or unconsumed here */
+	uint32_t taken;	     /* bytes consumed in the second taken_s */
+	uint32_t taken_s;
 	bool local_end, remote_end;
 	bool answered; /* response headers were sent or received */
 };
@@ -65,6 +77,7 @@ struct h2_events {
 /* 0 or -ENOMEM. Preface, SETTINGS and the connection's window are in the output at once. */
 int h2_new(bool server, const struct h2_events *events, void *arg, struct h2 **out);
 void h2_free(struct h2 *h);
+void h2_share(struct h2 *h, struct h2_budget *budget); /* before the first input; borrowed until h2_stop() */
 /* No callback after this; a running h2_input() returns. */
 void h2_stop(struct h2 *h);
 
@@ -90,8 +103,10 @@ size_t h2_credit(const struct h2 *h, const struct h2_stream *s);
 void h2_data_header(struct h2 *h, struct h2_stream *s, size_t len, bool end, uint8_t out[H2_FRAME_HEADER]);
 void h2_end(struct h2 *h, struct h2_stream *s); /* END_STREAM; closes the stream when the peer ended, too */
 void h2_reset(struct h2 *h, struct h2_stream *s, enum h2_code code); /* closes the stream; no callback */
-/* len bytes from on_data are dealt with; also for streams that are closed. Returns credit to the peer. */
+/* len bytes from on_data are dealt with; also for streams that are closed (NULL). Returns the stream's credit to the
+ * peer; the connection's was returned when they came, as far as the budgets go: what one stream holds stops no other. */
 void h2_consumed(struct h2 *h, struct h2_stream *s, size_t len);
+void h2_review(struct h2 *h); /* now and then: returns what waited for the shared budget */
 
 void h2_ping(struct h2 *h);
 /* Announces that no further stream of the peer is accepted. Once. */

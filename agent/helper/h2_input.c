@@ -34,7 +34,7 @@ static int on_data_header(struct h2 *h)
 
 	if ((int64_t)h->left > h->recv_window)
 		return h2_fail(h, H2_FLOW_CONTROL_ERROR, "DATA beyond the connection's window");
-	h->recv_window -= (int32_t)h->left;
+	h2_received(h, h->left);
 	struct h2_stream *s = h2_find(h, h->frame_id);
 	if (s && (s->remote_end || (int64_t)h->left > s->recv_window)) {
 		h2_stream_error(h, s, s->remote_end ? H2_STREAM_CLOSED : H2_FLOW_CONTROL_ERROR);

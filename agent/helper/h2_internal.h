@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between h2.c (streams, sending), h2_input.c (parsing, DATA, headers) and h2_control.c (other frames, limits). */
+/* Between h2.c (streams, sending), h2_input.c (parsing, DATA, headers), h2_window.c (what the peer may send) and
+ * h2_control.c (other frames, limits). */
 #pragma once
 
 #include "agent/helper/buffer.h"
@@ -57,7 +58,9 @@ struct h2 {
 	uint32_t peer_max_streams;
 	int32_t peer_stream_window;
 	int32_t send_window, recv_window;
-	uint32_t unreturned;
+	uint32_t held;	/* received and not consumed */
+	uint32_t grown; /* by how much the windows of streams are larger than at first */
+	struct h2_budget *budget;
 
 	/* Parser */
 	enum h2_parse parse;
@@ -83,6 +86,11 @@ void h2_remove(struct h2 *h, struct h2_stream *s);
 /* Appends a frame; a failed allocation fails the connection (`failed`, seen by the next h2_input()). */
 void h2_frame(struct h2 *h, uint8_t type, uint8_t flags, uint32_t id, const void *payload, size_t len);
 void h2_frame_u32(struct h2 *h, uint8_t type, uint32_t id, uint32_t value);
+
+/* h2_window.c: what we let the peer send. */
+void h2_received(struct h2 *h, size_t len); /* a DATA frame, of any stream */
+void h2_window_init(struct h2_stream *s);
+void h2_window_done(struct h2 *h, struct h2_stream *s);
 
 /* h2_control.c. The first fault stands and puts a GOAWAY into the output; all return -EPROTO. */
 int h2_fail_as(struct h2 *h, enum h2_code code, enum drop_reason reason, const char *fault);

@@ -176,6 +176,7 @@ int hbone_new(struct worker *w, struct hbone **out)
 
 	h->w = w;
 	h->loop = worker_loop(w);
+	h->budget.limit = HELD_MAX;
 	TAILQ_INIT(&h->conns);
 	TAILQ_INIT(&h->dirty);
 	TAILQ_INIT(&h->streams);

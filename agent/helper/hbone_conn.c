@@ -128,6 +128,9 @@ void conn_tick(struct hbone_conn *c, uint64_t now_ms)
 		h2_ping(c->h2);
 		conn_touch(c);
 	}
+	h2_review(c->h2);
+	if (h2_output(c->h2)->len)
+		conn_touch(c);
 	uint64_t idle_s = c->server ? SERVER_IDLE_S : POOL_IDLE_S;
 	if (c->unused_ms && now_ms - c->unused_ms >= idle_s * 1000)
 		conn_shutdown(c);

@@ -45,6 +45,7 @@ static int conn_established(struct hbone_conn *c)
 		buffer_done(&early);
 		return rc;
 	}
+	h2_share(c->h2, &c->h->budget);
 	c->rest = early;
 	tls_handshake_free(TAKE(c->handshake));
 	c->state = CONN_OPEN;

@@ -37,6 +37,7 @@ enum {
 	SERVER_IDLE_S = 600,
 	TICK_BUSY_MS = 250, /* while something has a deadline below seconds */
 	TICK_MS = 1000,
+	HELD_MAX = 32 << 20,	/* received bytes that a worker keeps before connections feel it */
 	OUTPUT_MAX = 256 << 10, /* frames that wait behind a peer that does not read */
 };
 
@@ -60,6 +61,7 @@ struct hbone {
 	unsigned int depth;
 	bool draining, later, freed;
 	uint64_t random[2];
+	struct h2_budget budget;
 	uint8_t *rx, *tx; /* scratch, used within one call */
 	struct {
 		struct hbone_stream *stream;

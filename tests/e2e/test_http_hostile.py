@@ -159,12 +159,39 @@ def test_an_hpack_bomb_is_refused(town, unharmed, helper, address):
 
 def test_answers_that_nobody_takes_are_not_kept(town, unharmed, helper, address):
     """5 connections of 100 streams, of 400 KB each. From the own node, what one reading takes is kept of each; from the
-    other one, what a tunnel's window holds: 16 MiB for 100 streams, of which the last ones may have to wait."""
+    other one, the window of each stream of the tunnels."""
     with Memory(helper) as memory:
         with Held(town, "zero_window", address, 5) as held:
             assert held.began["answered"] >= 300
         wait_for("them to go", lambda: helper.metric("weft_helper_http_connections") <= 4, 20)
     memory.bounded(110 * MIB)
+
+
+def full(agent):
+    """A condition: what the helper's connections hold has stopped growing."""
+    seen = [0]
+
+    def check():
+        seen.append(agent.metric("weft_helper_buffer_bytes"))
+        return seen[-1] >= 4 * MIB and seen[-1] == seen[-2]
+    return check
+
+
+@pytest.mark.parametrize("address", ["10.60.0.30", "fd60::30"])
+def test_unread_answers_leave_their_tunnel_to_others(town, unharmed, helper, address):
+    """40 connections whose answers of 16 MiB are not read, over the same tunnels as those of the same pod that go on."""
+    agent = town.agent("node-b")
+    with Memory(helper) as memory, Memory(agent) as beyond:
+        with Held(town, "unread", address, 40) as held:
+            assert held.began == {"answers": 40}
+            wait_for("all windows to be used", full(helper), 20, 0.3)
+            seen = web.load(town.frontend, address, requests=400, connections=8)
+            assert seen["failed"] == 0 and seen["status"] == {"200": 400}, seen
+            much = get(town.frontend, "http://%s/?size=16000000" % (f"[{address}]" if ":" in address else address))
+            assert much.status == 200 and len(much.body) == 16000000
+            assert held.end() == {"whole": 40}
+    memory.bounded(80 * MIB)
+    beyond.bounded(80 * MIB)
 
 
 def test_windows_that_overflow(town, unharmed, helper, address):

@@ -268,6 +268,31 @@ def pipeline():
     return {"answers": answers}
 
 
+def unread():
+    """COUNT connections, each of which asks for 16 MiB and takes nothing until it is told to."""
+    held = []
+    for _ in range(COUNT):
+        s = socket.socket(socket.AF_INET6 if ":" in ADDRESS else socket.AF_INET)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        s.settimeout(10)
+        s.connect((ADDRESS, PORT))
+        s.sendall(b"GET /?size=16777216 HTTP/1.1\r\nHost: a\r\n\r\n")
+        held.append(s)
+    answers = 0
+    for s in held:
+        s.settimeout(30)
+        answers += s.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
+    print(json.dumps({"answers": answers}), flush=True)
+    sys.stdin.readline()
+    whole = 0
+    for s in held:
+        size = 0
+        while size < 16 << 20:
+            size += len(s.recv(1 << 20))
+        whole += 1
+    return {"whole": whole}
+
+
 def early():
     for i in range(COUNT):
         s = socket.create_connection((ADDRESS, PORT), 10)
@@ -282,7 +307,7 @@ def early():
 KINDS = {
     "rapid_reset": rapid_reset, "continuation": continuation, "hpack_bomb": hpack_bomb, "zero_window": zero_window,
     "window_overflow": window_overflow, "big_head": big_head, "idle": idle, "chunks": chunks, "pipeline": pipeline,
-    "early": early,
+    "early": early, "unread": unread,
     "ping": lambda: flood(frame(PING, 0, 0, b"12345678") * 100, 500),
     "settings": lambda: flood(frame(SETTINGS, 0, 0) * 100, 500),
     "window_update": lambda: flood(frame(WINDOW, 0, 0, struct.pack(">I", 1)) * 100, 2000),

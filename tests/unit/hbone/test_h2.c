@@ -13,7 +13,7 @@
 
 struct end {
 	struct h2 *h;
-	struct h2_stream streams[8];
+	struct h2_stream streams[H2_STREAMS_MAX];
 	size_t count;
 	char authority[64];
 	const char *problem;
@@ -25,10 +25,16 @@ struct end {
 	bool refuse;
 };
 
+static uint64_t now_s;
+
 static struct h2_stream *stream_new(void *arg)
 {
 	struct end *e = arg;
-	return e->refuse ? NULL : &e->streams[e->count++];
+	if (e->refuse)
+		return NULL;
+	struct h2_stream *s = &e->streams[e->count++ % (sizeof(e->streams) / sizeof(e->streams[0]))];
+	*s = (struct h2_stream){ 0 };
+	return s;
 }
 
 static void on_request(struct h2_stream *s, const struct h2_request *request, void *arg)
@@ -118,7 +124,7 @@ static void carry(struct end *from, struct end *to, size_t piece)
 	struct buffer *out = h2_output(from->h);
 	while (out->len) {
 		size_t n = out->len < piece ? out->len : piece;
-		assert_int_equal(h2_input(to->h, buffer_head(out), n, 0), 0);
+		assert_int_equal(h2_input(to->h, buffer_head(out), n, now_s), 0);
 		buffer_consume(out, n);
 	}
 }
@@ -225,25 +231,174 @@ static void test_h2_credit_returns_only_with_consumption(void **state)
 	ends_done(&client, &server);
 }
 
-static void test_h2_connection_window_bounds_all_streams(void **state)
+/* As send_all_credit(), to an application that takes what comes, up to `most` bytes. */
+static size_t send_taken(struct end *client, struct end *server, struct h2_stream *s, struct h2_stream *to, size_t most)
 {
-	struct end client, server;
-	struct h2_stream s[6] = { 0 };
+	static const uint8_t block[H2_FRAME_MAX];
+	size_t total = 0, n;
+	while (total < most && (n = h2_credit(client->h, s)) > 0) {
+		n = n < sizeof(block) ? n : sizeof(block);
+		send_data(client, s, block, n);
+		carry(client, server, 65536);
+		h2_consumed(server->h, to, n);
+		carry(server, client, 65536);
+		total += n;
+	}
+	return total;
+}
+
+/* All but the last stream go unread. */
+static void fill(struct end *client, struct end *server, struct h2_stream *s, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		open_stream(client, server, &s[i]);
+		if (i + 1 < count)
+			assert_int_equal(send_all_credit(client, server, &s[i]), H2_STREAM_WINDOW);
+		settle(client, server, 65536);
+	}
+}
+
+static void test_h2_unread_streams_leave_the_others_credit(void **state)
+{
+	static struct end client, server;
+	struct h2_stream s[H2_STREAMS_MAX] = { 0 };
+	(void)state;
+	ends_init(&client, &server);
+	settle(&client, &server, 1000);
+	fill(&client, &server, s, H2_STREAMS_MAX);
+	struct h2_stream *last = &server.streams[H2_STREAMS_MAX - 1];
+	assert_int_equal(send_taken(&client, &server, &s[H2_STREAMS_MAX - 1], last, 64 << 20), 64 << 20);
+	/* One that is reset with bytes of it unread gives them back. */
+	h2_reset(server.h, &server.streams[0], H2_CANCEL);
+	h2_consumed(server.h, NULL, H2_STREAM_WINDOW);
+	settle(&client, &server, 1000);
+	assert_int_equal(client.resets, 1);
+	ends_done(&client, &server);
+}
+
+/* Streams that are given up at once, and whose bytes nobody deals with. */
+static size_t leave_behind(struct end *client, struct end *server, size_t most)
+{
+	size_t total = 0, sent = 1;
+	while (total < most && sent) {
+		struct h2_stream s = { 0 };
+		open_stream(client, server, &s);
+		sent = send_all_credit(client, server, &s);
+		total += sent;
+		h2_reset(client->h, &s, H2_CANCEL);
+		settle(client, server, 65536);
+	}
+	return total;
+}
+
+static void test_h2_beyond_the_shared_budget_holders_wait(void **state)
+{
+	static struct end client, server, other_client, other_server;
+	struct h2_stream other = { 0 }, late = { 0 };
+	struct h2_budget budget = { .limit = 1 << 20 };
+	(void)state;
+	ends_init(&client, &server);
+	ends_init(&other_client, &other_server);
+	h2_share(server.h, &budget);
+	h2_share(other_server.h, &budget);
+	settle(&client, &server, 1000);
+	settle(&other_client, &other_server, 1000);
+	size_t total = leave_behind(&client, &server, H2_HELD_MAX);
+	/* What came before the budget was reached did not count. */
+	assert_in_range(total, H2_CONNECTION_WINDOW, H2_CONNECTION_WINDOW + budget.limit);
+	assert_int_equal(budget.held, total);
+	open_stream(&other_client, &other_server, &other);
+	assert_int_equal(send_taken(&other_client, &other_server, &other, &other_server.streams[0], 64 << 20),
+			 64 << 20);
+
+	h2_review(server.h);
+	assert_int_equal(h2_output(server.h)->len, 0);
+	budget.limit = 64 << 20;
+	h2_review(server.h);
+	settle(&client, &server, 1000);
+	open_stream(&client, &server, &late);
+	assert_int_equal(send_all_credit(&client, &server, &late), H2_STREAM_WINDOW);
+	ends_done(&client, &server);
+	assert_int_equal(budget.held, 0);
+	ends_done(&other_client, &other_server);
+}
+
+static void test_h2_connection_holds_so_much_and_no_more(void **state)
+{
+	static struct end client, server;
+	(void)state;
+	ends_init(&client, &server);
+	settle(&client, &server, 1000);
+	size_t total = leave_behind(&client, &server, SIZE_MAX);
+	assert_int_equal(total, H2_HELD_MAX + H2_CONNECTION_WINDOW);
+	h2_consumed(server.h, NULL, total);
+	settle(&client, &server, 1000);
+	assert_int_equal(leave_behind(&client, &server, 4 << 20), 4 << 20);
+	ends_done(&client, &server);
+}
+
+/* How much the peer has under way, when it stops being taken. */
+static size_t window_of(struct end *client, struct end *server, struct h2_stream *s)
+{
+	settle(client, server, 65536);
+	return send_all_credit(client, server, s);
+}
+
+static void test_h2_windows_of_fast_streams_grow(void **state)
+{
+	static struct end client, server;
+	struct h2_stream s[2] = { 0 };
+	(void)state;
+	ends_init(&client, &server);
+	settle(&client, &server, 1000);
+	open_stream(&client, &server, &s[0]);
+	open_stream(&client, &server, &s[1]);
+	send_taken(&client, &server, &s[0], &server.streams[0], 16 << 20);
+	assert_in_range(window_of(&client, &server, &s[0]), H2_STREAM_WINDOW_MAX * 3 / 4, H2_STREAM_WINDOW_MAX);
+	for (int i = 0; i < 100; i++, now_s++)
+		send_taken(&client, &server, &s[1], &server.streams[1], H2_STREAM_WINDOW);
+	assert_in_range(window_of(&client, &server, &s[1]), H2_STREAM_WINDOW / 2, H2_STREAM_WINDOW);
+	ends_done(&client, &server);
+}
+
+/* Applications that read fast, and then not at all. */
+static void test_h2_windows_grow_by_so_much_together(void **state)
+{
+	static struct end client, server;
+	struct h2_stream s[H2_STREAMS_MAX] = { 0 };
 	size_t total = 0;
 	(void)state;
 	ends_init(&client, &server);
 	settle(&client, &server, 1000);
-	for (int i = 0; i < 6; i++) {
+	for (size_t i = 0; i < H2_STREAMS_MAX; i++) {
 		open_stream(&client, &server, &s[i]);
-		total += send_all_credit(&client, &server, &s[i]);
+		send_taken(&client, &server, &s[i], &server.streams[i], 16 << 20);
 	}
-	assert_int_equal(total, H2_CONNECTION_WINDOW);
-	/* A stream that is reset gives its share back. */
-	h2_reset(server.h, &server.streams[0], H2_CANCEL);
-	h2_consumed(server.h, &server.streams[0], H2_STREAM_WINDOW);
+	for (size_t i = 0; i + 1 < H2_STREAMS_MAX; i++)
+		total += window_of(&client, &server, &s[i]);
+	assert_in_range(total, 20 << 20, H2_HELD_MAX);
+	struct h2_stream *last = &server.streams[H2_STREAMS_MAX - 1];
+	assert_int_equal(send_taken(&client, &server, &s[H2_STREAMS_MAX - 1], last, 64 << 20), 64 << 20);
+	ends_done(&client, &server);
+}
+
+static void test_h2_streams_that_became_slow_give_back_their_growth(void **state)
+{
+	static struct end client, server;
+	struct h2_stream s[8] = { 0 };
+	(void)state;
+	ends_init(&client, &server);
 	settle(&client, &server, 1000);
-	assert_int_equal(client.resets, 1);
-	assert_int_equal(send_all_credit(&client, &server, &s[5]), H2_STREAM_WINDOW);
+	for (size_t i = 0; i < 7; i++) {
+		open_stream(&client, &server, &s[i]);
+		send_taken(&client, &server, &s[i], &server.streams[i], 16 << 20);
+	}
+	for (int n = 0; n < 200; n++, now_s++)
+		for (size_t i = 0; i < 7; i++)
+			send_taken(&client, &server, &s[i], &server.streams[i], 64 << 10);
+	open_stream(&client, &server, &s[7]);
+	send_taken(&client, &server, &s[7], &server.streams[7], 16 << 20);
+	assert_in_range(window_of(&client, &server, &s[7]), H2_STREAM_WINDOW_MAX * 3 / 4, H2_STREAM_WINDOW_MAX);
 	ends_done(&client, &server);
 }
 
@@ -367,7 +522,12 @@ int main(void)
 		cmocka_unit_test(test_h2_conversation_in_pieces_of_any_size),
 		cmocka_unit_test(test_h2_windows_are_as_announced),
 		cmocka_unit_test(test_h2_credit_returns_only_with_consumption),
-		cmocka_unit_test(test_h2_connection_window_bounds_all_streams),
+		cmocka_unit_test(test_h2_unread_streams_leave_the_others_credit),
+		cmocka_unit_test(test_h2_beyond_the_shared_budget_holders_wait),
+		cmocka_unit_test(test_h2_connection_holds_so_much_and_no_more),
+		cmocka_unit_test(test_h2_windows_of_fast_streams_grow),
+		cmocka_unit_test(test_h2_windows_grow_by_so_much_together),
+		cmocka_unit_test(test_h2_streams_that_became_slow_give_back_their_growth),
 		cmocka_unit_test(test_h2_data_beyond_window_is_an_error),
 		cmocka_unit_test(test_h2_refused_stream_is_reported_as_such),
 		cmocka_unit_test(test_h2_goaway_gives_back_streams_it_does_not_cover),
