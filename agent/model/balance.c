@@ -123,16 +123,23 @@ int balance_new(const struct balance_settings *settings, struct balance_host *co
 	return 0;
 }
 
+/* Percent of all requests that the level's health allows it. */
+static uint32_t availability(const struct level *l)
+{
+	uint64_t share = l->count ? l->healthy * BALANCE_OVERPROVISION / l->count : 0;
+
+	if (!share && l->healthy)
+		return 1; /* of very many hosts, few are well */
+	return share > 100 ? 100 : (uint32_t)share;
+}
+
 /* Envoy's: each priority takes what its health allows of what those before it left. */
 static void loads_share(struct balance *b)
 {
 	uint32_t total = 0, left = 100;
 	for (size_t i = 0; i < b->level_count; i++) {
 		struct level *l = &b->levels[i];
-		uint64_t share = l->count ? l->healthy * BALANCE_OVERPROVISION / l->count : 0;
-		l->load = share > 100 ? 100 : (uint32_t)share;
-		if (!l->load && l->healthy)
-			l->load = 1; /* of very many hosts, few are well */
+		l->load = availability(l);
 		total += l->load;
 	}
 	if (total > 100)
@@ -223,8 +230,40 @@ uint32_t balance_load(const struct balance *b, uint8_t priority, bool *panic)
 	return 0;
 }
 
-static struct level *level_pick(struct balance *b, uint64_t number)
+static bool is_skipped(const struct level *l, uint64_t skip)
 {
+	uint8_t priority = l->all[0]->priority;
+
+	return priority < 64 && (skip >> priority & 1);
+}
+
+/* Among the priorities that are left, by what their health allows. NULL: none is. */
+static struct level *level_pick_other(struct balance *b, uint64_t number, uint64_t skip)
+{
+	uint64_t total = 0;
+	for (size_t i = 0; i < b->level_count; i++)
+		if (!is_skipped(&b->levels[i], skip))
+			total += availability(&b->levels[i]);
+	struct level *first = NULL;
+	uint64_t at = number % 100;
+	for (size_t i = 0; total && i < b->level_count; i++) {
+		struct level *l = &b->levels[i];
+		uint64_t share = is_skipped(l, skip) ? 0 : availability(l) * 100 / (total < 100 ? total : 100);
+		if (!share)
+			continue;
+		if (at < share)
+			return l;
+		first = first ? first : l;
+		at -= share;
+	}
+	return first; /* what rounding lost */
+}
+
+static struct level *level_pick(struct balance *b, uint64_t number, uint64_t skip)
+{
+	struct level *other = skip ? level_pick_other(b, number, skip) : NULL;
+	if (other)
+		return other;
 	if (b->level_count && b->levels[0].load == 100)
 		return &b->levels[0];
 	uint32_t at = (uint32_t)(number % 100);
@@ -424,10 +463,10 @@ static struct balance_host *pick_not_avoided(struct level *l, const struct balan
 struct balance_host *balance_choose(struct balance *b, const struct balance_ask *ask)
 {
 	bool hashed = ask->has_hash && (b->settings.lb == CLUSTER_RING_HASH || b->settings.lb == CLUSTER_MAGLEV);
-	bool one = b->level_count && b->levels[0].load == 100;
+	bool one = !ask->skip && b->level_count && b->levels[0].load == 100;
 	/* The hash decides on the priority too, in bits that tables use least: what sticks sticks to it. */
 	uint64_t number = one ? 0 : hashed ? balance_mix(ask->hash) : balance_random(ask->random);
-	struct level *l = level_pick(b, number);
+	struct level *l = level_pick(b, number, ask->skip);
 	if (!l || !l->up_count)
 		return NULL;
 	if (l->up_count == 1)

@@ -48,6 +48,7 @@ struct balance_ask {
 	uint64_t hash;
 	const struct balance_host *const *avoid; /* if there are others */
 	size_t avoid_count;
+	uint64_t skip; /* a bit for each priority that others are to be tried before: Envoy's previous_priorities */
 };
 
 void balance_settings_of(const struct http_cluster *c, struct balance_settings *out);

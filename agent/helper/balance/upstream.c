@@ -74,7 +74,9 @@ static struct host *host_choose(struct upstreams *u, struct entry *e, struct att
 	uint64_t now_ns = loop_now_ns(u->loop);
 	const struct http_cluster *c = e->version->cluster;
 	const struct balance_host *avoid[UPSTREAM_AVOID_MAX];
-	struct balance_ask ask = { .now_ns = now_ns, .random = &u->random, .avoid = avoid };
+	struct balance_ask ask = {
+		.now_ns = now_ns, .random = &u->random, .avoid = avoid, .skip = a->q.skip_priorities
+	};
 
 	if (c->lb == CLUSTER_PASSTHROUGH)
 		return a->q.original.port ? ad_hoc_get(e, &a->q.original, now_ns, &way->queue, &way->count) : NULL;

@@ -50,7 +50,8 @@ struct upstream_query {
 	bool retry;		      /* counts against max_retries or the budget */
 	struct addr_port avoid[UPSTREAM_AVOID_MAX]; /* previous hosts */
 	size_t avoid_count;
-	struct addr_port pinned; /* session affinity: this endpoint, while it is healthy; port 0: none */
+	uint64_t skip_priorities; /* by bit: others first, if any has healthy endpoints */
+	struct addr_port pinned;  /* session affinity: this endpoint, while it is healthy; port 0: none */
 };
 
 /* What was chosen; valid until upstream_done(). */

@@ -162,6 +162,7 @@ void attempt_start(struct exchange_private *e)
 		.upgrade = x->head->upgrade,
 		.retry = e->retried,
 		.avoid_count = e->avoid_count,
+		.skip_priorities = e->skip_priorities,
 		.pinned = e->pinned,
 	};
 	for (uint8_t i = 0; i < e->avoid_count; i++)

@@ -120,6 +120,9 @@ struct exchange_private {
 	uint16_t retry_status; /* of the response that was thrown away for a retry; 0: none */
 	struct addr_port avoid[UPSTREAM_AVOID_MAX];
 	uint8_t avoid_count;
+	/* By bit: every second time the priorities of the endpoints that were tried are skipped. */
+	uint64_t tried_priorities, skip_priorities;
+	uint8_t tried;
 	struct deadline total, alarm; /* route's timeout; the attempt's, a back-off's or a delay's */
 	uint32_t timeout_ms;
 	uint64_t attempt_ns, attempt_end_ns;

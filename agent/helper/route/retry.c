@@ -101,6 +101,20 @@ static void avoid_host(struct exchange_private *e, const struct http_retry *retr
 	e->avoid[e->avoid_count++] = *host;
 }
 
+/* retryRemoteLocalities: other localities are other priorities. */
+static void avoid_locality(struct exchange_private *e, const struct http_retry *retry,
+			   const struct cluster_endpoint *endpoint)
+{
+	enum { TRIES_EACH = 2 }; /* Istio's update_frequency */
+
+	if (!retry->remote_localities || !endpoint || endpoint->priority >= 64)
+		return;
+	e->tried_priorities |= 1ull << endpoint->priority;
+	e->tried++;
+	if (e->tried % TRIES_EACH == 0)
+		e->skip_priorities = e->tried_priorities;
+}
+
 bool retry_try(struct exchange_private *e, bool wanted, enum upstream_outcome outcome, uint16_t status)
 {
 	struct exchange *x = &e->x;
@@ -117,6 +131,7 @@ bool retry_try(struct exchange_private *e, bool wanted, enum upstream_outcome ou
 	e->retried = true;
 	e->retry_status = outcome == OUTCOME_RESPONSE ? status : 0;
 	avoid_host(e, retry, x->record.endpoint ? &x->record.endpoint->addr : NULL);
+	avoid_locality(e, retry, x->record.endpoint);
 	attempt_end(e, outcome, status);
 	attempt_settle(e);
 	exchange_state(e, EX_BACKOFF);

@@ -447,6 +447,34 @@ static void test_failover_goes_to_the_next_priority_when_the_first_is_gone(void 
 	world_done(&w);
 }
 
+static void test_skipped_priorities_come_last(void **state)
+{
+	(void)state;
+	static const struct {
+		uint64_t skip;
+		size_t ejected; /* of the first two */
+		int want;	/* priority; -1: as without it */
+	} rows[] = { { 0, 0, 0 },  { 1, 0, 1 }, { 2, 0, 0 }, { 2, 2, -1 },
+		     { 3, 0, -1 }, { 2, 1, 0 }, { 1, 1, 1 }, { 1ull << 63, 0, 0 } };
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct world w;
+		bool panic;
+		priorities_init(&w, 2, 2);
+		world_build(&w);
+		first_eject(&w, rows[i].ejected);
+		for (int k = 0; k < 200; k++) {
+			struct balance_ask ask = { .now_ns = w.now_ns, .random = &w.random, .skip = rows[i].skip };
+			struct balance_host *h = balance_choose(w.b, &ask);
+			assert_non_null(h);
+			if (rows[i].want >= 0)
+				assert_int_equal(h->priority, rows[i].want);
+			else
+				assert_true(balance_load(w.b, h->priority, &panic) > 0);
+		}
+		world_done(&w);
+	}
+}
+
 static void test_panic_ignores_ejections_below_the_threshold_only(void **state)
 {
 	(void)state;
@@ -508,6 +536,7 @@ int main(void)
 		cmocka_unit_test(test_previous_hosts_are_avoided_while_there_are_others),
 		cmocka_unit_test(test_priorities_spill_over_as_health_falls),
 		cmocka_unit_test(test_failover_goes_to_the_next_priority_when_the_first_is_gone),
+		cmocka_unit_test(test_skipped_priorities_come_last),
 		cmocka_unit_test(test_panic_ignores_ejections_below_the_threshold_only),
 		cmocka_unit_test(test_panic_of_all_priorities_shares_by_size),
 	};

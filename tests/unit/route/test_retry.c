@@ -143,6 +143,29 @@ static void test_503_is_tried_again_elsewhere(void **state)
 	world_free(w);
 }
 
+/* Envoy's previous_priorities: two tries each. The fake's endpoints are taken in turn: priorities 0, 1, 0, 0, 1. */
+static void test_other_localities_are_tried_after_two(void **state)
+{
+	(void)state;
+	for (int wanted = 0; wanted < 2; wanted++) {
+		struct world *w = world_new();
+		world_retry(w, "5xx", 4);
+		w->route->retry.remote_localities = wanted;
+		world_priority(w, 1, 1);
+		world_connect(w);
+		world_send(w, get);
+		for (size_t i = 0; i < 4; i++) {
+			world_answer(w, i, "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n");
+			world_tick(w, 300);
+		}
+		assert_int_equal(w->attempt_count, 5);
+		assert_int_equal(w->attempts[1].skip, 0);
+		assert_int_equal(w->attempts[2].skip, wanted ? 3 : 0);
+		assert_int_equal(w->attempts[4].skip, wanted ? 3 : 0);
+		world_free(w);
+	}
+}
+
 static void test_last_answer_is_passed_on_with_urx(void **state)
 {
 	(void)state;
@@ -447,6 +470,7 @@ int main(void)
 		cmocka_unit_test(test_conditions_of_resets),
 		cmocka_unit_test(test_backoff_doubles_up_to_its_limit),
 		cmocka_unit_test(test_503_is_tried_again_elsewhere),
+		cmocka_unit_test(test_other_localities_are_tried_after_two),
 		cmocka_unit_test(test_last_answer_is_passed_on_with_urx),
 		cmocka_unit_test(test_no_attempts_no_retry),
 		cmocka_unit_test(test_connect_failure_is_tried_again),

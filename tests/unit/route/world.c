@@ -284,6 +284,7 @@ struct upstream_wait *upstream_get(struct upstreams *u, const struct upstream_qu
 				    .upgrade = q->upgrade,
 				    .h2 = q->downstream_h2,
 				    .avoid_count = q->avoid_count,
+				    .skip = q->skip_priorities,
 				    .pinned = q->pinned,
 				    .fn = fn,
 				    .arg = arg,
@@ -511,6 +512,11 @@ const char *world_request(struct world *w, size_t attempt)
 	world_tick(w, 0);
 	assert_true(attempt < w->attempt_count);
 	return w->attempts[attempt].t ? w->attempts[attempt].t->out : "";
+}
+
+void world_priority(struct world *w, size_t endpoint, uint8_t priority)
+{
+	w->w->cluster->endpoints[endpoint].priority = priority;
 }
 
 void world_retry(struct world *w, const char *on, uint32_t attempts)

@@ -27,6 +27,7 @@ struct seen_attempt {
 	enum upstream_outcome outcome;
 	uint16_t status;
 	size_t avoid_count;
+	uint64_t skip;
 	struct addr_port pinned;
 	struct fake_transport *t; /* NULL: there was no stream */
 	struct http_conn *conn;
@@ -81,6 +82,7 @@ const char *world_received(struct world *w);			      /* what the client was sent
 void world_answer(struct world *w, size_t attempt, const char *text); /* the endpoint does */
 const char *world_request(struct world *w, size_t attempt);	      /* what the endpoint was sent */
 void world_attempt_ready(struct world *w, size_t attempt, enum upstream_failure why);
+void world_priority(struct world *w, size_t endpoint, uint8_t priority);
 void world_retry(struct world *w, const char *on, uint32_t attempts);
 #define assert_received(w, text) assert_non_null(strstr(world_received(w), text))
 #define assert_not_received(w, text) assert_null(strstr(world_received(w), text))
