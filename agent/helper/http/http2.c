@@ -82,6 +82,7 @@ static void on_free(void *arg)
 {
 	struct http2_conn *c = arg;
 	struct http2_stream *s;
+	http2_body_forget(c);
 	while ((s = TAILQ_FIRST(&c->streams))) {
 		TAILQ_REMOVE(&c->streams, s, link);
 		stream_release(s);

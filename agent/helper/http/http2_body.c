@@ -1,20 +1,56 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bodies that come. The user gets them where they lie in the transport's buffer; what it does not take is kept, and the
- * stream's window, which only opens again for what was taken, bounds that. Trailers and the end wait behind it. */
+ * stream's window, which only opens again for what was taken, bounds that. The connection's window opens again for what
+ * came, so that users who take nothing don't stop the other streams; only beyond a bound of what the connection, or all
+ * of the thread, keep it waits for what was taken. Trailers and the end wait behind a body. */
 #include "agent/helper/http/http2_internal.h"
 
 #include <nghttp2/nghttp2.h>
 
 #include "agent/base/mem.h"
 
+enum {
+	HELD_MAX = 24 << 20,	    /* of a connection: that of some hundred streams of whole windows */
+	HELD_THREAD_MAX = 32 << 20, /* beyond it connections get no more credit for what they hold */
+};
+
+static _Thread_local uint64_t held;
+
+static void hold(struct http2_conn *c, int64_t change)
+{
+	c->held += (uint32_t)change;
+	held += (uint64_t)change;
+}
+
+void http2_body_forget(struct http2_conn *c)
+{
+	hold(c, -(int64_t)c->held);
+}
+
+/* The credit of both windows, for n more bytes of the stream that were taken. */
+static void give_back(struct http2_stream *s, size_t n)
+{
+	struct http2_conn *c = http2_of(s);
+	uint32_t most = held > HELD_THREAD_MAX ? 0 : HELD_MAX;
+	uint32_t waits = c->held > most ? c->held - most : 0;
+	if (n)
+		nghttp2_session_consume_stream(c->session, s->id, n);
+	if (c->owed > waits) {
+		nghttp2_session_consume_connection(c->session, c->owed - waits);
+		c->owed = waits;
+	}
+	if (!c->busy)
+		http2_schedule(c);
+}
+
+/* Bytes that were kept. */
 static void consumed(struct http2_stream *s, size_t len)
 {
 	struct http2_conn *c = http2_of(s);
 	if (len == 0 || c->closed)
 		return;
-	nghttp2_session_consume(c->session, s->id, len);
-	if (!c->busy)
-		http2_schedule(c);
+	hold(c, -(int64_t)len);
+	give_back(s, len);
 }
 
 /* Returns what was taken; all when nobody is there to take it. */
@@ -37,6 +73,7 @@ static size_t deliver(struct http2_stream *s, const uint8_t *bytes, size_t len)
 
 void http2_body(struct http2_stream *s, const uint8_t *bytes, size_t len)
 {
+	struct http2_conn *c = http2_of(s);
 	size_t n = 0;
 	if (!s->user)
 		n = len;
@@ -46,7 +83,11 @@ void http2_body(struct http2_stream *s, const uint8_t *bytes, size_t len)
 		http2_stream_abort(s, HTTP_RESET_INTERNAL, NGHTTP2_INTERNAL_ERROR);
 		n = len;
 	}
-	consumed(s, n);
+	if (c->closed)
+		return;
+	c->owed += (uint32_t)len;
+	hold(c, (int64_t)(len - n));
+	give_back(s, n);
 }
 
 void http2_body_end(struct http2_stream *s)

@@ -122,6 +122,8 @@ struct http2_conn {
 	uint32_t live;		      /* streams in `streams` */
 	uint32_t frame_left;
 	uint32_t kept;	      /* bytes in streams' `out` */
+	uint32_t held;	      /* bytes in streams' `in` */
+	uint32_t owed;	      /* received bytes that the connection's window has not opened again for */
 	struct buffer unsent; /* what the transport did not take: about one frame */
 	struct tick tick;
 	uint64_t heard_ms; /* the last bytes of the peer */
@@ -162,6 +164,7 @@ void http2_body(struct http2_stream *s, const uint8_t *bytes, size_t len);
 void http2_body_end(struct http2_stream *s);
 void http2_body_resume(struct http_stream *base);
 void http2_body_drop(struct http2_stream *s); /* what is kept; its window returns */
+void http2_body_forget(struct http2_conn *c); /* the connection goes */
 void http2_trailers_tell(struct http2_stream *s);
 
 /* http2_send.c */

@@ -263,6 +263,55 @@ static void test_slow_stream_leaves_others_alone(void **state)
 	free(bytes);
 }
 
+/* Whatever is not taken of many: together more than the connection's window is at first. */
+static void test_many_slow_streams_leave_others_alone(void **state)
+{
+	enum { SLOW = 40 };
+	struct seen *slow[SLOW];
+	(void)state;
+	start();
+	char *bytes = noise(1 << 20);
+	server.take = 1;
+	for (size_t i = 0; i < SLOW; i++) {
+		slow[i] = side_request(&client, "POST", "/slow", false);
+		seen_send(slow[i], bytes, 1 << 20, true);
+		side_pump(&client, &server);
+		assert_true(slow[i]->out_sent >= server.limits.stream_window);
+	}
+	server.take = SIZE_MAX;
+	struct seen *fast = side_request(&client, "POST", "/fast", false);
+	seen_send(fast, bytes, 1 << 20, true);
+	side_pump(&client, &server);
+	assert_int_equal(server.seen[SLOW].body.len, 1 << 20);
+	for (size_t i = 0; i < SLOW; i++) {
+		server.seen[i].take = SIZE_MAX;
+		stream_resume(server.seen[i].s);
+		side_pump(&client, &server);
+		assert_int_equal(server.seen[i].body.len, 1 << 20);
+		assert_memory_equal(server.seen[i].body.p, bytes, 1 << 20);
+	}
+	free(bytes);
+}
+
+/* A client that is told nothing of it may not make us keep more than a connection's bound. */
+static void test_what_a_connection_keeps_is_bounded(void **state)
+{
+	(void)state;
+	start();
+	char *bytes = noise(1 << 20);
+	size_t kept = 0;
+	server.take = 0;
+	server.limits.max_requests = 0;
+	for (size_t i = 0; i < 100; i++) {
+		struct seen *x = side_request(&client, "POST", "/slow", false);
+		seen_send(x, bytes, 1 << 20, true);
+		side_pump(&client, &server);
+		kept += x->out_sent;
+	}
+	assert_in_range(kept, 20 << 20, 26 << 20);
+	free(bytes);
+}
+
 /* Bytes that were kept for a user who went away must not stay counted against the connection. */
 static void test_windows_return_from_streams_that_are_reset(void **state)
 {
@@ -672,6 +721,8 @@ int main(void)
 		TEST(test_hundred_streams_at_once),
 		TEST(test_back_pressure_of_a_slow_reader),
 		TEST(test_slow_stream_leaves_others_alone),
+		TEST(test_many_slow_streams_leave_others_alone),
+		TEST(test_what_a_connection_keeps_is_bounded),
 		TEST(test_windows_return_from_streams_that_are_reset),
 		TEST(test_transport_that_takes_little),
 		TEST(test_reset_by_client),
