@@ -384,7 +384,7 @@ static int authz_look(const struct compiler *c, const struct resource *r, struct
 		return -ENOMEM;
 	for (size_t i = 0; i < rules.n; i++)
 		for (size_t k = 0; k < rules.v[i].match_count; k++)
-			http |= rules.v[i].matches[k].has_http;
+			http |= rules.v[i].matches[k].has_http && policy_rule_is_http(&rules.v[i], k);
 	rule_list_done(&rules);
 	if (http)
 		NOTE(notes, FINDING_INFO, r, "%s",

@@ -241,6 +241,11 @@ static int selecting_note(const struct compiler *c, struct gathering *g, const s
 	return 0;
 }
 
+static bool is_seen(uint8_t app)
+{
+	return app == APP_HTTP || app == APP_HTTP2 || app == APP_GRPC || app == APP_UNKNOWN;
+}
+
 int http_workload_ports(const struct compiler *c, struct workload *w, const struct resource *r)
 {
 	struct gathering g = { .w = w, .spec = r->spec.workload_entry };
@@ -253,5 +258,7 @@ int http_workload_ports(const struct compiler *c, struct workload *w, const stru
 			return -ENOMEM;
 	if (w->l7_port_count)
 		qsort(w->l7_ports, w->l7_port_count, sizeof(*w->l7_ports), on_port_cmp);
+	for (size_t i = 0; i < w->l7_port_count; i++)
+		w->l7_ports[i].sni = !is_seen(w->l7_ports[i].app) && policy_needs_sni(w->policy, w->l7_ports[i].port);
 	return 0;
 }

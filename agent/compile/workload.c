@@ -391,7 +391,7 @@ uint64_t workload_content(const struct workload *w)
 	for (size_t i = 0; i < w->port_count; i++)
 		h = hash64(hash64(h, &w->ports[i].first, 2), &w->ports[i].last, 2);
 	for (size_t i = 0; i < w->l7_port_count; i++)
-		h = hash64(hash64(h, &w->l7_ports[i].port, 2), &w->l7_ports[i].app, 1);
+		h = hash64(h, &w->l7_ports[i], sizeof(w->l7_ports[i]));
 
 	const uint64_t numbers[] = { (uintptr_t)w->identity,
 				     (uintptr_t)w->policy,

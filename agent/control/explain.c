@@ -179,8 +179,9 @@ static bool judged_by_request(const struct policy *p, const struct workload *d, 
 		return false;
 	for (size_t i = 0; i < d->l7_port_count; i++)
 		if (d->l7_ports[i].port == port)
-			return d->l7_ports[i].app == APP_HTTP || d->l7_ports[i].app == APP_HTTP2 ||
-			       d->l7_ports[i].app == APP_GRPC || d->l7_ports[i].app == APP_UNKNOWN;
+			return d->l7_ports[i].sni || d->l7_ports[i].app == APP_HTTP ||
+			       d->l7_ports[i].app == APP_HTTP2 || d->l7_ports[i].app == APP_GRPC ||
+			       d->l7_ports[i].app == APP_UNKNOWN;
 	return d->l7_other_ports || (to->port && to->port->l7 != L7_NONE);
 }
 

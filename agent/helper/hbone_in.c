@@ -134,6 +134,7 @@ static void judge(const struct hbone_stream *s, struct policy_verdict *verdict)
 		.source = s->conn->remote.addr,
 		.destination = s->destination.addr,
 		.port = s->destination.port,
+		.sni = s->sni,
 		.proto = IPPROTO_TCP,
 	};
 	*verdict = (struct policy_verdict){ .reason = DROP_NOT_READY };
@@ -189,6 +190,14 @@ static void inbound_http(struct hbone_stream *s, enum http_protocol protocol)
 	http_proxy_inbound(worker_http(s->h->w), s->pod, t, protocol);
 }
 
+/* No HTTP. name: NULL where it can't be told. */
+static void inbound_bytes(struct hbone_stream *s, const char *name)
+{
+	if (name && policy_needs_sni(s->pod->policy, s->destination.port))
+		s->sni = strdup(name);
+	inbound_l4(s);
+}
+
 /* What came is kept in to_app until it says enough; its credit does not return, so the window bounds it. */
 void inbound_sniff(struct hbone_stream *s)
 {
@@ -207,14 +216,24 @@ void inbound_sniff(struct hbone_stream *s)
 	}
 	if (what == SNIFF_MORE && s->h2.remote_end)
 		what = s->declared && len ? SNIFF_HTTP1 : SNIFF_OTHER;
-	if (what == SNIFF_HTTP1)
+	if (what == SNIFF_HTTP1 && !s->l4_named)
 		inbound_http(s, HTTP_PROTO_1);
-	else if (what == SNIFF_HTTP2)
+	else if (what == SNIFF_HTTP2 && !s->l4_named)
 		inbound_http(s, HTTP_PROTO_2);
 	else if (what != SNIFF_MORE)
-		inbound_l4(s);
+		inbound_bytes(s, sniff_server_name(what, bytes, len, name));
 	else if (len)
 		s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + SNIFF_HALTING_MS);
+}
+
+/* A client that is refused unless its server name is one that a rule wants: its server has nothing to say before. */
+static bool must_say(const struct hbone_stream *s)
+{
+	struct policy_verdict verdict;
+	if (!policy_needs_sni(s->pod->policy, s->destination.port))
+		return false;
+	judge(s, &verdict);
+	return verdict.reason != DROP_NONE;
 }
 
 static void inbound_l7(struct hbone_stream *s, bool declared)
@@ -222,6 +241,7 @@ static void inbound_l7(struct hbone_stream *s, bool declared)
 	s->declared = declared;
 	s->state = STREAM_SNIFFING;
 	/* A client that says nothing where HTTP is declared is only early: it has the idle time of the tunnel. */
+	declared |= must_say(s);
 	s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + (declared ? SNIFF_DECLARED_MS : SNIFF_SILENT_MS));
 	if (declared)
 		stream_settle(s);
@@ -231,7 +251,7 @@ static void inbound_l7(struct hbone_stream *s, bool declared)
 void inbound_late(struct hbone_stream *s)
 {
 	if (s->state == STREAM_SNIFFING && !s->declared)
-		inbound_l4(s);
+		inbound_bytes(s, sniff_server_name(SNIFF_MORE, buffer_head(&s->to_app), s->to_app.len, NULL));
 	else if (s->state == STREAM_SNIFFING && s->to_app.len)
 		inbound_http(s, HTTP_PROTO_1);
 	else
@@ -254,8 +274,9 @@ void inbound_request(struct hbone_stream *s, const struct h2_request *request)
 		return;
 	}
 	enum port_kind kind = pod_port_kind(s->pod, s->destination.port);
-	s->l4 = kind == PORT_L4;
-	if (s->l4)
+	s->l4 = kind == PORT_L4 || kind == PORT_NAME;
+	s->l4_named = kind == PORT_NAME;
+	if (kind == PORT_L4)
 		inbound_l4(s);
 	else
 		inbound_l7(s, kind == PORT_HTTP);

@@ -115,6 +115,7 @@ struct hbone_stream {
 	bool http;	/* inbound, and the engine judges each request */
 	bool l4;	/* inbound, to a port that had no rules for HTTP when it began */
 	bool declared;	/* inbound: HTTP by declaration */
+	bool l4_named;	/* inbound, to a port where L4 rules ask for the TLS server name */
 	bool uncharged; /* does not count against the pod's limit */
 	bool closing;	/* its transport's user has closed it: not past deadline_ms */
 	int fd, events;
@@ -131,6 +132,7 @@ struct hbone_stream {
 	uint32_t deadline_ms, idle_ms, max_ms;
 	uint32_t active_s, began_s; /* of the worker's clock */
 	uint64_t sent, received;
+	char *sni;			      /* inbound: as policy_input's */
 	TAILQ_ENTRY(hbone_stream) all, queue; /* queue: the pool's waiting, or the connection's blocked */
 };
 

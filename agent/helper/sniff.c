@@ -235,3 +235,10 @@ enum sniffed sniff(const uint8_t *bytes, size_t len, char name[SNIFF_NAME_MAX])
 		what = sniff_http1(bytes, len);
 	return what == SNIFF_MORE && len >= SNIFF_MAX ? SNIFF_OTHER : what;
 }
+
+const char *sniff_server_name(enum sniffed what, const uint8_t *bytes, size_t len, const char *name)
+{
+	if (what == SNIFF_TLS)
+		return name;
+	return len && bytes[0] != RECORD_HANDSHAKE ? "" : NULL;
+}

@@ -18,3 +18,6 @@ enum { SNIFF_MAX = 16 << 10, SNIFF_NAME_MAX = 256 };
 
 /* name: of a ClientHello's server_name, lower case; "" when there is none. */
 enum sniffed sniff(const uint8_t *bytes, size_t len, char name[SNIFF_NAME_MAX]);
+/* What policies may hold of a connection's server name, of what sniff() said of its bytes: "": it has none; NULL: that can't
+ * be told, as nothing was said yet, or TLS that is odd or not whole. */
+const char *sniff_server_name(enum sniffed what, const uint8_t *bytes, size_t len, const char *name);

@@ -41,6 +41,7 @@ static void on_reap(void *arg)
 {
 	struct hbone_stream *s = arg;
 	s->magic = 0;
+	free(s->sni);
 	free(s);
 }
 

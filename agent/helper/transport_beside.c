@@ -32,9 +32,10 @@ static struct worker_pod *callee_of(struct worker *w, const struct worker_pod *p
 {
 	struct worker_pod *callee = worker_pod_by_addr(w, &to->addr);
 	/* A pod's calls to itself are its own affair. One without policy is not ready: the kernel says so. */
-	if (!callee || callee == pod || !callee->policy || pod_port_kind(callee, to->port) == PORT_L4)
+	if (!callee || callee == pod || !callee->policy)
 		return NULL;
-	return callee;
+	enum port_kind kind = pod_port_kind(callee, to->port);
+	return kind == PORT_HTTP || kind == PORT_SNIFF ? callee : NULL;
 }
 
 struct transport *transport_beside(struct worker *w, struct worker_pod *pod, const struct http_cluster *cluster,

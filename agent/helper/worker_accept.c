@@ -24,6 +24,7 @@
 #include "agent/helper/worker.h"
 #include "agent/model/identity.h"
 #include "agent/model/l7.h"
+#include "agent/model/policy.h"
 
 enum {
 	TICK_MS = 50,
@@ -40,11 +41,13 @@ struct accepted {
 	struct worker_wait *wait;
 	bool inbound, over;
 	bool declared; /* HTTP by declaration */
+	bool l4;       /* whatever it is, it is none: only its TLS server name is of interest */
 	bool patient;  /* in a->patient: no deadline */
 	struct addr_port peer, local;
 	struct identity *caller;
 	struct l7_target *target; /* outbound */
 	size_t peeked;		  /* bytes that were not enough */
+	uint8_t first;		  /* of them */
 	uint64_t deadline_ms;
 	TAILQ_ENTRY(accepted) all;
 };
@@ -146,12 +149,13 @@ static int take_fd(struct accepted *c)
 	return fd;
 }
 
+/* name: NULL, where it can't be told, is for inbound alone. */
 static void go_tcp(struct accepted *c, const char *name)
 {
 	struct tcp_proxy *p = worker_tcp(c->a->w);
 	int fd = take_fd(c);
 	if (c->inbound)
-		tcp_proxy_inbound(p, c->pod, fd, &c->peer, &c->local, c->caller);
+		tcp_proxy_inbound(p, c->pod, fd, &c->peer, &c->local, c->caller, name);
 	else
 		tcp_proxy_outbound(p, c->pod, fd, &c->local, c->target, name);
 	accepted_leave(c, false);
@@ -192,15 +196,22 @@ static enum sniffed as_declared(enum sniffed what, const uint8_t *bytes, size_t 
 
 static void accepted_go(struct accepted *c, enum sniffed what, const char *name)
 {
-	if (what == SNIFF_HTTP1)
+	if (what == SNIFF_HTTP1 && !c->l4)
 		go_http(c, HTTP_PROTO_1);
-	else if (what == SNIFF_HTTP2)
+	else if (what == SNIFF_HTTP2 && !c->l4)
 		go_http(c, HTTP_PROTO_2);
 	else
 		go_tcp(c, name);
 }
 
 static void on_bytes(struct loop_io *io, int events, void *arg);
+
+/* A client that is refused unless its server name is one that a rule wants has no use for its server's first words. */
+static bool must_say(const struct accepted *c)
+{
+	return c->inbound && policy_needs_sni(c->pod->policy, c->local.port) &&
+	       !tcp_proxy_admits(c->pod, &c->peer, &c->local, c->caller, NULL);
+}
 
 /* Until there are more bytes, or its time is over. */
 static void accepted_wait(struct accepted *c, size_t peeked)
@@ -216,7 +227,7 @@ static void accepted_wait(struct accepted *c, size_t peeked)
 		c->deadline_ms = now_ms(a) + (c->declared ? HALTING_HTTP_MS : HALTING_MS);
 	}
 	c->peeked = peeked;
-	if (!peeked && c->declared)
+	if (!peeked && (c->declared || must_say(c)))
 		set_patient(c, true);
 	if (!c->io && loop_io_open(a->loop, c->fd, LOOP_READ, on_bytes, c, &c->io) < 0)
 		accepted_refuse(c, DROP_INTERNAL);
@@ -230,13 +241,14 @@ static void accepted_decide(struct accepted *c)
 	else if (c->declared)
 		accepted_leave(c, false);
 	else
-		go_tcp(c, "");
+		go_tcp(c, c->inbound ? sniff_server_name(SNIFF_MORE, &c->first, c->peeked, NULL) : "");
 }
 
 static void accepted_peek(struct accepted *c, bool waited)
 {
 	uint8_t bytes[SNIFF_MAX];
 	char name[SNIFF_NAME_MAX];
+	bytes[0] = 0;
 	ssize_t n = recv(c->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		accepted_leave(c, true);
@@ -247,8 +259,9 @@ static void accepted_peek(struct accepted *c, bool waited)
 	enum sniffed what = sniff(bytes, len, name);
 	if (c->declared)
 		what = as_declared(what, bytes, len);
+	c->first = bytes[0];
 	if (what != SNIFF_MORE) {
-		accepted_go(c, what, name);
+		accepted_go(c, what, c->inbound ? sniff_server_name(what, bytes, len, name) : name);
 	} else if (ended) {
 		c->peeked = len;
 		accepted_decide(c);
@@ -294,7 +307,11 @@ static void accepted_inbound(struct accepted *c)
 {
 	switch (pod_port_kind(c->pod, c->local.port)) {
 	case PORT_L4:
-		go_tcp(c, "");
+		go_tcp(c, NULL);
+		break;
+	case PORT_NAME:
+		c->l4 = true;
+		accepted_sniff(c, false);
 		break;
 	case PORT_HTTP:
 		accepted_sniff(c, true);

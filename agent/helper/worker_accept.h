@@ -30,5 +30,6 @@ enum port_kind {
 	PORT_L4,    /* L4 rules alone */
 	PORT_HTTP,  /* declared */
 	PORT_SNIFF, /* by the first bytes */
+	PORT_NAME,  /* L4 rules alone, which ask for the TLS server name */
 };
 enum port_kind pod_port_kind(const struct worker_pod *pod, uint16_t port);

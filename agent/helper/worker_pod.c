@@ -268,7 +268,8 @@ static bool ports_differ(const struct pod_spec *a, const struct pod_spec *b)
 	if (a->l7_other_ports != b->l7_other_ports || a->l7_port_count != b->l7_port_count)
 		return true;
 	for (size_t i = 0; i < a->l7_port_count; i++)
-		if (a->l7_ports[i].port != b->l7_ports[i].port || a->l7_ports[i].app != b->l7_ports[i].app)
+		if (a->l7_ports[i].port != b->l7_ports[i].port || a->l7_ports[i].app != b->l7_ports[i].app ||
+		    a->l7_ports[i].sni != b->l7_ports[i].sni)
 			return true;
 	return false;
 }

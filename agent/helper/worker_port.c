@@ -24,6 +24,6 @@ enum port_kind pod_port_kind(const struct worker_pod *pod, uint16_t port)
 	case APP_UNKNOWN:
 		return PORT_SNIFF;
 	default:
-		return PORT_L4;
+		return pod->l7_ports[low].sni ? PORT_NAME : PORT_L4;
 	}
 }

@@ -239,7 +239,7 @@ static int policy_lower(struct lowered *l, struct policy *policy, struct err *er
 
 static bool is_l7(const struct inbound_port *p)
 {
-	return p->app == APP_HTTP || p->app == APP_HTTP2 || p->app == APP_GRPC || p->app == APP_UNKNOWN;
+	return p->sni || p->app == APP_HTTP || p->app == APP_HTTP2 || p->app == APP_GRPC || p->app == APP_UNKNOWN;
 }
 
 uint64_t policies_l7_set(const struct workload *w)

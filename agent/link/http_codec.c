@@ -32,6 +32,7 @@ const struct shape shape_label = { SHAPE_OF(label) };
 static const struct shape_field inbound_port_fields[] = {
 	SHAPE_U16(inbound_port, port),
 	SHAPE_NUMBER(inbound_port, app, APP_UNKNOWN),
+	SHAPE_BOOL(inbound_port, sni),
 };
 const struct shape shape_inbound_port = { SHAPE_OF(inbound_port) };
 

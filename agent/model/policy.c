@@ -88,6 +88,51 @@ void policy_unref(struct policy *p)
 	free(p);
 }
 
+static bool match_has_request(const struct policy_match *m)
+{
+	return m->request_principals.n || m->not_request_principals.n || m->hosts.n || m->not_hosts.n || m->methods.n ||
+	       m->not_methods.n || m->paths.n || m->not_paths.n;
+}
+
+bool policy_rule_is_http(const struct policy_rule *rule, size_t i)
+{
+	if (match_has_request(&rule->matches[i]))
+		return true;
+	for (size_t k = 0; k < rule->when_count; k++)
+		if (rule->when[k].attribute != POLICY_SNI)
+			return true;
+	return rule->matches[i].has_http && !rule->when_count;
+}
+
+static bool has_port(const struct match_ports *p, uint16_t port)
+{
+	for (size_t i = 0; i < p->n; i++)
+		if (p->v[i] == port)
+			return true;
+	return false;
+}
+
+static bool rule_has_port(const struct policy_rule *rule, uint16_t port)
+{
+	for (size_t i = 0; i < rule->match_count; i++) {
+		const struct policy_match *m = &rule->matches[i];
+		if ((!m->ports.n || has_port(&m->ports, port)) && !has_port(&m->not_ports, port))
+			return true;
+	}
+	return !rule->match_count;
+}
+
+bool policy_needs_sni(const struct policy *p, uint16_t port)
+{
+	for (size_t i = 0; p && i < p->rule_count; i++) {
+		const struct policy_rule *rule = &p->rules[i];
+		for (size_t k = 0; k < rule->when_count; k++)
+			if (rule->when[k].attribute == POLICY_SNI && rule_has_port(rule, port))
+				return true;
+	}
+	return false;
+}
+
 bool policy_needs_http(const struct policy *p)
 {
 	for (size_t i = 0; p && i < p->rule_count; i++) {

@@ -61,8 +61,9 @@ struct policy_match {
 	struct match_strings hosts, not_hosts;				 /* without case; with and without the port */
 	struct match_strings methods, not_methods;
 	struct match_strings paths, not_paths; /* normalised, without query */
-	/* HTTP-only fields were present. Istio on TCP: in an ALLOW rule the alternative never matches; in a DENY rule
-	 * the HTTP fields are ignored, so the rest decides (it denies more, never less). */
+	/* HTTP-only fields were present, or a TLS server name is asked for. Istio on TCP: in an ALLOW rule the alternative
+	 * never matches; in a DENY rule the HTTP fields are ignored, so the rest decides (it denies more, never less). So
+	 * it is with a server name as long as it is not known. */
 	bool has_http;
 };
 
@@ -71,7 +72,7 @@ enum policy_attribute {
 	POLICY_HEADER,		  /* path[0]: the name, lower case; or ":method", ":path", ":authority", ":scheme" */
 	POLICY_REQUEST_PRINCIPAL, /* no path */
 	POLICY_CLAIM,		  /* of the token: path leads through nested objects; of a list any element */
-	POLICY_SNI,		  /* no path */
+	POLICY_SNI,		  /* no path; of connections, too */
 };
 
 struct policy_condition {
@@ -117,6 +118,8 @@ struct policy_input {
 	struct addr source;
 	struct addr destination;
 	uint16_t port; /* destination, of the application */
+	const char
+		*sni; /* TLS server name, lower case; "": there is none; NULL: nobody has looked, or it can't be told */
 	uint8_t proto; /* IPPROTO_TCP; for IPPROTO_UDP only the mTLS mode is judged, as AuthorizationPolicy is TCP's */
 };
 
@@ -132,8 +135,13 @@ void policy_unref(struct policy *p);
 void policy_rule_done(struct policy_rule *rule); /* frees what it holds */
 void policy_match_done(struct policy_match *m);	 /* the same, and zeroes it */
 void policy_condition_done(struct policy_condition *c);
-/* Some rule says something of requests: inbound connections must be seen by the helper. */
+/* Some rule says something of requests, or server names: inbound connections must be seen by the helper. */
 bool policy_needs_http(const struct policy *p);
+/* Some rule asks for the TLS server name of connections to the port. */
+bool policy_needs_sni(const struct policy *p, uint16_t port);
+/* The rule says something of requests besides the server name. matches[i], and `when`. */
+bool policy_rule_is_http(const struct policy_rule *rule, size_t i);
+bool policy_condition_holds_sni(const struct policy_condition *c, const char *sni); /* of attribute POLICY_SNI */
 enum mtls_mode policy_mtls_mode(const struct policy *p, uint16_t port);
 void policy_eval(const struct policy *p, const struct policy_input *in, struct policy_verdict *out);
 bool policy_match_peer(const struct policy_match *m, const struct identity *peer); /* identity conditions only */

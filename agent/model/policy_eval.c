@@ -66,9 +66,13 @@ bool policy_match_peer(const struct policy_match *m, const struct identity *peer
 	       strings_hold(&m->namespaces, &m->not_namespaces, ns) && accounts_hold(m, peer);
 }
 
-static bool match_holds(const struct policy_match *m, enum policy_action action, const struct policy_input *in)
+static bool match_holds(const struct policy_rule *rule, size_t i, const struct policy_input *in)
 {
-	if (m->has_http && action != POLICY_DENY && action != POLICY_CUSTOM)
+	const struct policy_match *m = &rule->matches[i];
+	bool refuses = rule->action == POLICY_DENY || rule->action == POLICY_CUSTOM;
+
+	/* Of a server name that is known, rule_matches() has seen to it. */
+	if (m->has_http && !refuses && (!in->sni || policy_rule_is_http(rule, i)))
 		return false;
 	if (m->ports.n && !ports_match(&m->ports, in->port))
 		return false;
@@ -80,10 +84,23 @@ static bool match_holds(const struct policy_match *m, enum policy_action action,
 	       policy_match_peer(m, in->peer);
 }
 
+/* Envoy: no name is as an absent one, which matches nothing and passes every `not`. */
+bool policy_condition_holds_sni(const struct policy_condition *c, const char *sni)
+{
+	const char *p = *sni ? sni : NULL;
+	size_t n = strlen(sni);
+
+	return (!c->values.n || match_strings_hold(&c->values, p, n, true)) &&
+	       !match_strings_hold(&c->not_values, p, n, true);
+}
+
 static bool rule_matches(const struct policy_rule *rule, const struct policy_input *in)
 {
+	for (size_t i = 0; in->sni && i < rule->when_count; i++)
+		if (rule->when[i].attribute == POLICY_SNI && !policy_condition_holds_sni(&rule->when[i], in->sni))
+			return false;
 	for (size_t i = 0; i < rule->match_count; i++)
-		if (match_holds(&rule->matches[i], rule->action, in))
+		if (match_holds(rule, i, in))
 			return true;
 	return rule->match_count == 0;
 }

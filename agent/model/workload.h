@@ -64,9 +64,11 @@ struct workload {
 /* A port of the workload as services declare it. */
 struct inbound_port {
 	uint16_t port;
-	uint8_t app; /* enum app_protocol; APP_TCP and the like in this list mean: L4 rules alone, never to the helper */
-	uint8_t pad;
+	uint8_t app; /* enum app_protocol; APP_TCP and the like in this list mean: L4 rules alone, never to the helper, but: */
+	bool sni; /* such a port, and rules ask for the TLS server name of its connections */
 };
+
+_Static_assert(sizeof(struct inbound_port) == 4, "compared and hashed as bytes");
 
 struct port_range {
 	uint16_t first, last;

@@ -57,6 +57,7 @@ struct tcp_relay {
 	struct addr_port peer, local; /* of the accepted one, as the application's peer sees them */
 	struct addr_port endpoint;
 	char *name;
+	char *sni;			     /* inbound: as policy_input's */
 	uint64_t began_ms, active_ms, bytes; /* active: when it was last seen that `bytes` had grown */
 	uint32_t idle_ms, max_ms;
 	TAILQ_ENTRY(tcp_relay) all;
@@ -164,6 +165,7 @@ static void relay_over(struct tcp_relay *r, bool abort_it)
 	http_cluster_unref(TAKE(r->cluster));
 	identity_unref(TAKE(r->caller));
 	free(TAKE(r->name));
+	free(TAKE(r->sni));
 	loop_defer(p->loop, on_reap, r);
 }
 
@@ -376,22 +378,44 @@ void tcp_proxy_outbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, con
 
 /* --- inbound --- */
 
+static void judge_one(const struct worker_pod *pod, const struct policy_input *in, struct policy_verdict *verdict)
+{
+	*verdict = (struct policy_verdict){ .reason = DROP_NOT_READY };
+	if (pod->policy)
+		policy_eval(pod->policy, in, verdict);
+}
+
 static void judge(const struct tcp_relay *r, struct policy_verdict *verdict)
 {
-	struct policy_input in = {
+	const struct policy_input in = {
 		.peer = r->caller,
 		.source = r->peer.addr,
 		.destination = r->local.addr,
 		.port = r->local.port,
+		.sni = r->sni,
 		.proto = IPPROTO_TCP,
 	};
-	*verdict = (struct policy_verdict){ .reason = DROP_NOT_READY };
-	if (r->pod->policy)
-		policy_eval(r->pod->policy, &in, verdict);
+	judge_one(r->pod, &in, verdict);
+}
+
+bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
+		      const struct identity *caller, const char *sni)
+{
+	const struct policy_input in = {
+		.peer = caller,
+		.source = peer->addr,
+		.destination = local->addr,
+		.port = local->port,
+		.sni = sni,
+		.proto = IPPROTO_TCP,
+	};
+	struct policy_verdict verdict;
+	judge_one(pod, &in, &verdict);
+	return verdict.reason == DROP_NONE;
 }
 
 void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *peer,
-		       const struct addr_port *local, struct identity *caller)
+		       const struct addr_port *local, struct identity *caller, const char *sni)
 {
 	struct tcp_relay *r = relay_new(p, pod, fd, true);
 	struct policy_verdict verdict;
@@ -400,6 +424,7 @@ void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, cons
 	r->peer = *peer;
 	r->local = *local;
 	r->caller = caller ? identity_ref(caller) : NULL;
+	r->sni = sni ? strdup(sni) : NULL; /* without memory it is not known: nothing more is let in */
 	judge(r, &verdict);
 	if (verdict.reason != DROP_NONE) {
 		relay_refuse(r, verdict.reason, verdict.rule ? verdict.rule->name : NULL);

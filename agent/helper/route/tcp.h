@@ -6,6 +6,7 @@
 
 #include "agent/base/addr.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct identity;
@@ -23,9 +24,12 @@ void tcp_proxy_free(struct tcp_proxy *p); /* cuts what it carries */
 void tcp_proxy_outbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *original,
 			const struct l7_target *target, const char *name);
 /* A connection to the pod at `local` from `peer`, which is the caller as authenticated (NULL: anonymous; a reference is
- * taken). Takes fd and its place. */
+ * taken). sni: as policy_input's. Takes fd and its place. */
 void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *peer,
-		       const struct addr_port *local, struct identity *caller);
+		       const struct addr_port *local, struct identity *caller, const char *sni);
+/* Whether the pod's L4 rules would let it in. */
+bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
+		      const struct identity *caller, const char *sni);
 
 void tcp_proxy_policy_changed(struct tcp_proxy *p, struct worker_pod *pod); /* cuts what it forbids now */
 void tcp_proxy_pod_removed(struct tcp_proxy *p, struct worker_pod *pod);

@@ -564,6 +564,73 @@ static void test_transport_end_while_sniffing_is_safe(void **state)
 	close(client);
 }
 
+/* A ClientHello as small as can be. */
+static size_t hello(const char *name, uint8_t *out)
+{
+	size_t n = strlen(name), at = 0;
+	const uint8_t head[] = { 22, 3, 1, 0, (uint8_t)(56 + n), 1, 0, 0, (uint8_t)(52 + n), 3, 3 };
+	const uint8_t rest[] = {
+		0, 0, 2,	 0x13, 1, 1, 0, 0, (uint8_t)(9 + n), 0, 0, 0, (uint8_t)(5 + n), 0, (uint8_t)(3 + n),
+		0, 0, (uint8_t)n
+	};
+	memcpy(out, head, sizeof(head));
+	at = sizeof(head);
+	memset(out + at, 1, 32);
+	at += 32;
+	memcpy(out + at, rest, sizeof(rest));
+	at += sizeof(rest);
+	memcpy(out + at, name, n);
+	return at + n;
+}
+
+static void test_transport_server_names_are_judged(void **state)
+{
+	struct world *w = *state;
+	struct policy *p = w->server.pod.policy;
+	static const struct {
+		const char *name;
+		bool passes;
+	} rows[] = { { "a.example.com", true }, { "a.example.org", false }, { "b.example.com", true } };
+	p->rules = calloc(1, sizeof(*p->rules));
+	p->rule_count = 1;
+	p->has_allow = true;
+	*p->rules = (struct policy_rule){ .action = POLICY_ALLOW, .name = strdup("names"), .when_count = 1 };
+	p->rules->matches = calloc(1, sizeof(*p->rules->matches));
+	p->rules->match_count = 1;
+	p->rules->matches->has_http = true;
+	p->rules->when = calloc(1, sizeof(*p->rules->when));
+	p->rules->when->attribute = POLICY_SNI;
+	p->rules->when->values.v = calloc(1, sizeof(struct match_string));
+	p->rules->when->values.n = 1;
+	match_string_init(p->rules->when->values.v, "*.example.com");
+	for (int kind = 0; kind < 2; kind++) { /* of TLS by declaration, and not declared */
+		serve_http(w, kind ? APP_UNKNOWN : APP_TLS);
+		l7_port.sni = !kind;
+		for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+			uint8_t bytes[256], got[256];
+			size_t n = hello(rows[i].name, bytes);
+			int client = app_connect(&w->client, &w->app);
+			app_send(w->loop, client, (char *)bytes, 30);
+			run_turns(w->loop, 5);
+			app_send(w->loop, client, (char *)bytes + 30, n - 30);
+			if (rows[i].passes) {
+				int server = tcp_accept(w->loop, w->listener);
+				app_recv(w->loop, server, (char *)got, n);
+				assert_memory_equal(got, bytes, n);
+				hbone_policy_changed(w->server.hbone, &w->server.pod); /* it is still so called */
+				app_send(w->loop, server, "+OK", 3);
+				app_recv(w->loop, client, (char *)got, 3);
+				close(server);
+			} else {
+				assert_int_equal(app_next(w->loop, client, (char *)got, 1), -ECONNRESET);
+			}
+			close(client);
+		}
+	}
+	assert_int_equal(w->server.drops[DROP_POLICY_NO_ALLOW], 2);
+	assert_int_equal(w->server.http, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -586,6 +653,7 @@ int main(void)
 		WORLD_TEST(test_transport_between_two_transports),
 		WORLD_TEST(test_transport_unknown_port_falls_back),
 		WORLD_TEST(test_transport_end_while_sniffing_is_safe),
+		WORLD_TEST(test_transport_server_names_are_judged),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

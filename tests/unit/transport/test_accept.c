@@ -53,6 +53,11 @@ static void check_reset(struct worker *w, int fd, enum drop_reason reason)
 	close(fd);
 }
 
+static void say_bytes(int fd, const uint8_t *bytes, size_t n)
+{
+	assert_int_equal(send(fd, bytes, n, 0), n);
+}
+
 /* --- outbound, declared HTTP --- */
 
 static void test_accept_declared_http_goes_to_the_engine(void **state)
@@ -497,6 +502,133 @@ static void test_accept_inbound_unknown_port_is_sniffed(void **state)
 	close(listener);
 }
 
+/* --- inbound, with rules on TLS server names --- */
+
+static void name_rule(struct worker *w, enum policy_action action, const char *name)
+{
+	struct policy *p = w->pod.policy;
+	struct policy_rule *r = p->rules = calloc(1, sizeof(*p->rules));
+	p->rule_count = 1;
+	p->has_allow = action == POLICY_ALLOW;
+	*r = (struct policy_rule){ .action = action, .name = strdup("names"), .match_count = 1, .when_count = 1 };
+	r->matches = calloc(1, sizeof(*r->matches));
+	r->matches[0].has_http = true;
+	r->when = calloc(1, sizeof(*r->when));
+	r->when[0].attribute = POLICY_SNI;
+	r->when[0].values.v = calloc(1, sizeof(struct match_string));
+	r->when[0].values.n = 1;
+	match_string_init(r->when[0].values.v, name);
+}
+
+/* A port of TLS, or one that nobody declares. */
+static int named_port(struct worker *w, struct addr_port *local, bool declared)
+{
+	int listener = stage_listen("127.0.0.1", local);
+	ports[1] = (struct inbound_port){ .port = declared ? local->port : 1, .app = APP_TLS, .sni = true };
+	inbound_ports(w, true);
+	return listener;
+}
+
+static void check_name(struct worker *w, int listener, const struct addr_port *local, const char *name, bool passes)
+{
+	uint8_t bytes[256], got[256];
+	size_t n = hello(name, bytes);
+	int fd = stage_inbound(w, local, false);
+	say_bytes(fd, bytes, 20);
+	rig_run(w, 3);
+	say_bytes(fd, bytes + 20, n - 20);
+	if (!passes) {
+		char byte;
+		assert_int_equal(rig_next(w, fd, &byte, 1), -ECONNRESET);
+		close(fd);
+		return;
+	}
+	int app = stage_accept(w, listener);
+	for (size_t at = 0; at < n;)
+		at += (size_t)rig_next(w, app, got + at, n - at);
+	assert_memory_equal(got, bytes, n);
+	close(fd);
+	close(app);
+}
+
+static void test_accept_inbound_names_are_judged(void **state)
+{
+	struct worker *w = *state;
+	for (int declared = 0; declared < 2; declared++) {
+		struct addr_port local;
+		int listener = named_port(w, &local, declared);
+		policy_unref(w->pod.policy);
+		w->pod.policy = policy_new();
+		name_rule(w, POLICY_ALLOW, "*.example.com");
+		check_name(w, listener, &local, "a.Example.com", true);
+		check_name(w, listener, &local, "a.example.org", false);
+		policy_unref(w->pod.policy);
+		w->pod.policy = policy_new();
+		name_rule(w, POLICY_DENY, "bad.example.com");
+		check_name(w, listener, &local, "a.example.com", true);
+		check_name(w, listener, &local, "bad.example.com", false);
+		close(listener);
+	}
+}
+
+/* Neither a hello in small pieces nor one that is odd passes for a connection without a name. */
+static void test_accept_inbound_name_that_cannot_be_told_is_refused(void **state)
+{
+	struct worker *w = *state;
+	struct addr_port local;
+	uint8_t bytes[256];
+	char byte;
+	int listener = named_port(w, &local, true);
+	name_rule(w, POLICY_DENY, "bad.example.com");
+	hello("good.example.com", bytes);
+	int fd = stage_inbound(w, &local, false);
+	say_bytes(fd, bytes, 20); /* and no more */
+	assert_int_equal(rig_next(w, fd, &byte, 1), -ECONNRESET);
+	close(fd);
+	fd = stage_inbound(w, &local, false);
+	say_bytes(fd, (const uint8_t *)"\x16\x03\x09\x00\x05xxxxx", 10);
+	assert_int_equal(rig_next(w, fd, &byte, 1), -ECONNRESET);
+	close(fd);
+	assert_int_equal(w->drops[DROP_POLICY_DENY], 2);
+
+	/* What is no TLS has none: it may pass, and is HTTP for nobody here. */
+	fd = stage_inbound(w, &local, false);
+	say(fd, "GET / HTTP/1.1\r\n");
+	int app = stage_accept(w, listener);
+	hear(w, app, "GET / HTTP/1.1\r\n");
+	assert_int_equal(w->stage->http, 0);
+	close(fd);
+	close(app);
+	close(listener);
+}
+
+/* Its server may speak first where that is allowed whatever the name is. */
+static void test_accept_inbound_silent_client_waits_or_passes(void **state)
+{
+	struct worker *w = *state;
+	struct addr_port local;
+	uint8_t bytes[256];
+	int listener = named_port(w, &local, true);
+	name_rule(w, POLICY_ALLOW, "a.example.com");
+	int fd = stage_inbound(w, &local, false);
+	rig_run(w, 3);
+	assert_int_equal(acceptor_live(w->stage->acceptor), 0); /* it has no deadline */
+	size_t n = hello("a.example.com", bytes);
+	say_bytes(fd, bytes, n);
+	close(stage_accept(w, listener));
+	close(fd);
+
+	w->pod.policy->has_allow = false;
+	w->pod.policy->rules[0].action = POLICY_AUDIT;
+	fd = stage_inbound(w, &local, false);
+	int app = stage_accept(w, listener);
+	say(app, "first");
+	hear(w, fd, "first");
+	close(fd);
+	close(app);
+	close(listener);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -518,6 +650,9 @@ int main(void)
 		STAGE_TEST(test_accept_attested_caller_has_its_identity),
 		STAGE_TEST(test_accept_inbound_l4_is_judged_and_relayed),
 		STAGE_TEST(test_accept_inbound_unknown_port_is_sniffed),
+		STAGE_TEST(test_accept_inbound_names_are_judged),
+		STAGE_TEST(test_accept_inbound_name_that_cannot_be_told_is_refused),
+		STAGE_TEST(test_accept_inbound_silent_client_waits_or_passes),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -196,9 +196,23 @@ static void test_sniff_odd_hello_is_refused(void **state)
 	check_hello(&h, 16384, SNIFF_OTHER, "");
 }
 
+static void test_sniff_server_name_is_told_apart_from_none(void **state)
+{
+	(void)state;
+	static const uint8_t tls[] = { 22, 3, 1, 0, 200, 1 }, other[] = { 'E' };
+	assert_string_equal(sniff_server_name(SNIFF_TLS, tls, sizeof(tls), "a.example"), "a.example");
+	assert_string_equal(sniff_server_name(SNIFF_TLS, tls, sizeof(tls), ""), "");
+	assert_null(sniff_server_name(SNIFF_MORE, tls, sizeof(tls), ""));
+	assert_null(sniff_server_name(SNIFF_OTHER, tls, sizeof(tls), ""));
+	assert_null(sniff_server_name(SNIFF_MORE, NULL, 0, ""));
+	assert_string_equal(sniff_server_name(SNIFF_OTHER, other, 1, ""), "");
+	assert_string_equal(sniff_server_name(SNIFF_MORE, other, 1, ""), "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sniff_server_name_is_told_apart_from_none),
 		cmocka_unit_test(test_sniff_texts_are_told_apart),
 		cmocka_unit_test(test_sniff_always_decides_in_the_end),
 		cmocka_unit_test(test_sniff_hello_gives_its_name),
