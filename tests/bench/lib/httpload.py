@@ -61,6 +61,11 @@ def ask(pod, address, h1):
     return " | ".join((done.stdout + done.stderr).split("\r\n"))[:500]
 
 
+def status(pod, target, path):
+    """Of one request, as text; 000: no answer."""
+    return pod.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "3", url(*target, path), check=False).stdout
+
+
 def load(pod, target, seconds, clients=64, streams=1, h1=True, rate=0, path="/", headers=(), data=None, log=None):
     """{"rps": answers a second, "with_warmup": how many in all}. Anything but 2xx is a failure."""
     words = ["h2load", "-t", 1, "-c", clients, "-m", streams, "-D", max(1, round(seconds)), "--warm-up-time", WARMUP_S]

@@ -107,11 +107,22 @@ RETRIES = {"retry_on": "connect-failure,refused-stream,unavailable,cancelled,ret
                "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")}]}
 
 
-def http_listener(name, port, cluster, tls=None, codec="AUTO"):
+def rbac(action, methods, path, principal=None):
+    """As Istio writes an AuthorizationPolicy with one rule."""
+    matches = [{"or_rules": {"rules": [{"header": {"name": ":method", "string_match": {"exact": name}}} for name in methods]}},
+               {"or_rules": {"rules": [{"url_path": {"path": {"prefix": path}}}]}}]
+    who = {"authenticated": {"principal_name": {"exact": principal}}} if principal else {"any": True}
+    policy = {"permissions": [{"and_rules": {"rules": [rule for rule in matches if rule["or_rules"]["rules"]]}}],
+              "principals": [{"and_ids": {"ids": [{"or_ids": {"ids": [who]}}]}}]}
+    return {"name": f"rbac-{action}", "typed_config": any_of(
+        "extensions.filters.http.rbac.v3.RBAC", rules={"action": action, "policies": {"bench": policy}})}
+
+
+def http_listener(name, port, cluster, tls=None, codec="AUTO", filters=()):
     router = {"name": "router", "typed_config": any_of("extensions.filters.http.router.v3.Router")}
     manager = any_of(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix=name, codec_type=codec,
-        stream_idle_timeout="0s", http_filters=[router], generate_request_id=True,
+        stream_idle_timeout="0s", http_filters=[*filters, router], generate_request_id=True,
         http2_protocol_options={"max_concurrent_streams": 1000},
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{
             "match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "0s", "retry_policy": RETRIES}}]}]})
@@ -170,11 +181,12 @@ class EnvoyHop(Hop):
 class EnvoySidecars(Candidate):
     """Client's pod: routes and retries, then TLS to the server's pod, whose Envoy calls the application."""
     name = "envoy"
+    filters = ()  # before the server's router
 
     def __init__(self, bench):
         super().__init__(bench)
         self.binary = envoy.find()
-        self.directory = os.path.join(bench.net.directory, "envoy-sidecars")
+        self.directory = os.path.join(bench.net.directory, f"envoy-{type(self).__name__}")
         os.makedirs(self.directory, exist_ok=True)
         authority = certs.Authority(self.directory)
         client, server = (f"spiffe://cluster.local/ns/bench/sa/{name}" for name in ("client", "server"))
@@ -193,7 +205,7 @@ class EnvoySidecars(Candidate):
         for number, (port, alpn) in enumerate(((H1_PORT, "http/1.1"), (H2_PORT, "h2"))):
             h2, codec = alpn == "h2", "HTTP2" if alpn == "h2" else "HTTP1"
             inner.append(http_listener(f"in{port}", SIDECAR_PORT + number, f"app{port}", codec=codec,
-                                       tls={**self.server_tls, "alpn_protocols": [alpn]}))
+                                       filters=self.filters, tls={**self.server_tls, "alpn_protocols": [alpn]}))
             apps.append(http_cluster(f"app{port}", local, port, h2=h2))
             outer.append(http_listener(f"out{port}", PORTS[port], f"peer{port}", codec=codec))
             peers.append(http_cluster(f"peer{port}", address, SIDECAR_PORT + number, h2=h2,
@@ -211,3 +223,8 @@ class EnvoySidecars(Candidate):
 
     def proxies(self):
         return {"server": self.running[0].process.pid, "client": self.running[1].process.pid}
+
+
+class EnvoyRules(EnvoySidecars):
+    """The server's Envoy judges each request; the same as WeftRules."""
+    filters = (rbac("DENY", [], "/admin"), rbac("ALLOW", ["GET", "POST"], "/", "spiffe://cluster.local/ns/bench/sa/client"))

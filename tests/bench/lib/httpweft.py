@@ -10,6 +10,15 @@ VIPS = ("10.60.0.31", "fd60::31")
 PORTS = [("http", H1_PORT, H1_PORT, "TCP"), ("http2", H2_PORT, H2_PORT, "TCP"), ("grpc", GRPC_PORT, GRPC_PORT, "TCP")]
 
 
+RULES = ("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+         "metadata: { name: clients, namespace: bench }\nspec:\n  action: ALLOW\n"
+         "  rules: [ { from: [ { source: { principals: [ cluster.local/ns/bench/sa/client ] } } ],"
+         " to: [ { operation: { methods: [ GET, POST ], paths: [ '/*' ] } } ] } ]\n---\n"
+         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+         "metadata: { name: nobody, namespace: bench }\nspec:\n  action: DENY\n"
+         "  rules: [ { to: [ { operation: { paths: [ '/admin*' ] } } ] } ]\n---\n")
+
+
 def outside(bench):
     rows = "".join(f"  - {{ name: {name}, number: {port}, protocol: {name.upper()} }}\n" for name, port, _, _ in PORTS)
     return ("apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: app, namespace: bench }\n"
@@ -53,10 +62,17 @@ class WeftHop(WeftHttp):
 
 
 class WeftNodes(WeftHttp):
+    directory, rules = "weft-nodes", ALLOW
+
     def __init__(self, bench):
-        text = (namespace("bench") + STRICT + ALLOW + workload(bench.client, "bench", "client") +
+        text = (namespace("bench") + STRICT + self.rules + workload(bench.client, "bench", "client") +
                 workload(bench.server("hbone"), "bench", "app", account="server") + service("app", "bench", PORTS, VIPS))
-        super().__init__(bench, "weft-nodes", text, 2)
+        super().__init__(bench, self.directory, text, 2)
+
+
+class WeftRules(WeftNodes):
+    """Rules on requests: the helper of the server's node speaks HTTP, too, and judges each request."""
+    directory, rules = "weft-rules", RULES
 
 
 def virtual_services(count, routes):

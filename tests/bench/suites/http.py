@@ -7,9 +7,9 @@ import time
 from e2e.lib.shell import Failed
 from lib import procs
 from lib.candidate import Direct, Missing
-from lib.httpload import GRPC_PORT, H1_PORT, H2_PORT, MESSAGE, Held, load, p99_us, serve
-from lib.httpproxies import EnvoyHop, EnvoySidecars, Haproxy, Nginx
-from lib.httpweft import TELEMETRY, WeftHop, WeftNodes, virtual_services
+from lib.httpload import GRPC_PORT, H1_PORT, H2_PORT, MESSAGE, Held, load, p99_us, serve, status
+from lib.httpproxies import EnvoyHop, EnvoyRules, EnvoySidecars, Haproxy, Nginx
+from lib.httpweft import TELEMETRY, WeftHop, WeftNodes, WeftRules, virtual_services
 from lib.measure import Case
 
 CASES = [
@@ -23,9 +23,12 @@ CASES = [
     Case("mtls_h1_p99_half", "us", "lower", ("envoy", "<=", 0.6)),
     Case("mtls_h1_cpu", "us", "lower"),
     Case("mtls_h2_rps", "1/s", "higher", ("envoy", ">=", 1.7)),
+    Case("mtls_h1_rules_rps", "1/s", "higher", ("envoy", ">=", 1.7)),
+    Case("mtls_h1_rules_cpu", "us", "lower"),
     Case("idle_h2_conn_bytes", "B", "lower", ("value", "<=", 24576)),
 ]
 HOPS, NODES = (Direct, Nginx, Haproxy, EnvoyHop, WeftHop), (Direct, EnvoySidecars, WeftNodes)
+RULES = (EnvoyRules, WeftRules)
 IDLE_CONNECTIONS = 10000
 GRPC = ["content-type: application/grpc", "te: trailers"]
 
@@ -34,7 +37,7 @@ def gather(bench, names):
     """All candidates of both groups whose name is asked for; what is missing is said once."""
     serve(bench.server("hbone"), bench.net.directory)
     found, said = [], set()
-    for kind in HOPS + NODES[1:]:
+    for kind in HOPS + NODES[1:] + RULES:
         if kind.name not in names:
             continue
         try:
@@ -124,6 +127,16 @@ def mtls_h2(session, candidate):
     return {"mtls_h2_rps": rps}
 
 
+def mtls_h1_rules(session, candidate):
+    """The server's side judges each request by method, path and who calls."""
+    target = candidate.target("hbone", H1_PORT)
+    refused = status(session.bench.client, target, "/admin")
+    if refused != "403":
+        raise Failed(f"the rules are not in force: /admin is answered with {refused}")
+    cpu, rps = measured(session, candidate)
+    return {"mtls_h1_rules_rps": rps, "mtls_h1_rules_cpu": cpu}
+
+
 def idle_h2(session, candidate):
     """Growth of the proxy's own memory by each of 10,000 HTTP/2 connections with a request under way."""
     candidate.restart() if hasattr(candidate, "restart") else None
@@ -145,13 +158,14 @@ ONE_HOP = ((plain_h1, ("plain_h1_cpu", "plain_h1_rps"), None, None),
 TWO_NODES = ((mtls_h1, ("mtls_h1_rps", "mtls_h1_cpu"), None, None),
              (mtls_h1_half, ("mtls_h1_p99_half",), None, None),
              (mtls_h2, ("mtls_h2_rps",), None, None))
+JUDGED = ((mtls_h1_rules, ("mtls_h1_rules_rps", "mtls_h1_rules_cpu"), None, None),)
 
 
 def run(session, wanted):
     with open(session.bench.path("message"), "wb") as file:
         file.write(MESSAGE)
     everything = session.candidates
-    for kinds, measures in ((HOPS, ONE_HOP), (NODES, TWO_NODES)):
+    for kinds, measures in ((HOPS, ONE_HOP), (NODES, TWO_NODES), (RULES, JUDGED)):
         session.candidates = [candidate for candidate in everything if type(candidate) in kinds]
         for measure, cases, names, rounds in measures:
             if wanted & set(cases):
