@@ -55,6 +55,12 @@ struct mesh {
 	struct mesh_extra extra;
 };
 
+/* The mesh of tests that have one, and their fixture. */
+extern struct mesh mesh_shared;
+int mesh_setup(void **state);
+int mesh_teardown(void **state);
+#define MESH_TEST(f) cmocka_unit_test_setup_teardown(f, mesh_setup, mesh_teardown)
+
 void mesh_open(struct mesh *m); /* kernel_open, as a restarted agent */
 struct plan *mesh_plan(struct mesh *m);
 void mesh_up(struct mesh *m); /* namespaces, kernel_open; fails the test when it can't */
@@ -79,6 +85,11 @@ int mesh_socket(const struct mesh_pod *pod, int family, int type);
 /* Connects within 2 s: the fd, or -errno. */
 int mesh_connect(const struct mesh_pod *pod, int family, const char *addr_port);
 int mesh_connect_fd(int fd, int family, const char *addr_port);
+/* As the helper does for a caller that it has judged; the fd. */
+int mesh_connect_local(struct mesh *m, const struct mesh_pod *pod, const char *peer, const char *to);
+/* a's call of vip comes to its helper, which is told what was asked and chosen (endpoint NULL: nothing was); a sees vip,
+ * and source as its own address. */
+void mesh_assert_captured(struct mesh *m, int family, const char *vip, const char *endpoint, const char *source);
 int mesh_accept(int listener, struct addr_port *peer); /* within 2 s */
 /* 0 when nothing arrives within 100 ms. */
 bool mesh_is_pending(int listener);

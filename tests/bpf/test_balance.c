@@ -2,8 +2,6 @@
 /* Balancing: which of a service's endpoints new connections get. */
 #include "tests/bpf/mesh.h"
 
-#include "agent/base/err.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
+static struct mesh *const m = &mesh_shared;
 static int listeners[3]; /* of b, c, d */
 
 static int on_setup(void **state)
@@ -35,14 +33,6 @@ static int on_teardown(void **state)
 		close(listeners[i]);
 	mesh_down(m);
 	return 0;
-}
-
-static void apply(void)
-{
-	struct err err = ERR_INIT;
-
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
 }
 
 /* Connects once; returns which endpoint got it. The connection ends unless kept. */
@@ -75,7 +65,7 @@ static void test_round_robin_takes_turns(void **state)
 
 	(void)state;
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080 $c4:8080 $d4:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	for (int i = 0; i < 6; i++)
 		hits[hit(&m->pods[0], "10.99.0.1:80", NULL)]++;
 	for (int i = 0; i < 3; i++)
@@ -88,7 +78,7 @@ static void test_random_reaches_all(void **state)
 
 	(void)state;
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080 $c4:8080 $d4:8080", LB_RANDOM);
-	apply();
+	mesh_must_apply(m);
 	for (int i = 0; i < 40; i++)
 		hits[hit(&m->pods[0], "10.99.0.1:80", NULL)]++;
 	for (int i = 0; i < 3; i++)
@@ -102,7 +92,7 @@ static void test_least_request_avoids_busy_endpoint(void **state)
 
 	(void)state;
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080 $c4:8080", LB_LEAST_REQUEST);
-	apply();
+	mesh_must_apply(m);
 	int busy = hit(&m->pods[0], "10.99.0.1:80", &kept[0]);
 
 	for (int i = 0; i < 6; i++)
@@ -114,7 +104,7 @@ static void test_hash_keeps_caller_on_endpoint(void **state)
 {
 	(void)state;
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080 $c4:8080 $d4:8080", LB_CONSISTENT_HASH);
-	apply();
+	mesh_must_apply(m);
 	int first = hit(&m->pods[0], "10.99.0.1:80", NULL);
 
 	for (int i = 0; i < 6; i++)
@@ -128,7 +118,7 @@ static void test_affinity_keeps_endpoint_until_it_is_gone(void **state)
 	(void)state;
 	s = mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080 $c4:8080 $d4:8080", LB_ROUND_ROBIN);
 	s->affinity_timeout_s = 600;
-	apply();
+	mesh_must_apply(m);
 	int first = hit(&m->pods[0], "10.99.0.1:80", NULL);
 
 	for (int i = 0; i < 5; i++)
@@ -142,13 +132,13 @@ static void test_affinity_keeps_endpoint_until_it_is_gone(void **state)
 	p->endpoint_count = 2;
 	if (other != 2)
 		p->endpoints[other] = p->endpoints[2];
-	apply();
+	mesh_must_apply(m);
 	for (int i = 0; i < 4; i++)
 		assert_int_equal(hit(&m->pods[0], "10.99.0.1:80", NULL), first);
 	/* Its own goes: it moves, and stays there. */
 	p->endpoints[0] = gone;
 	p->endpoint_count = 1;
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(hit(&m->pods[0], "10.99.0.1:80", NULL), other);
 }
 
@@ -157,7 +147,7 @@ static void test_range_vip_longest_wins(void **state)
 	(void)state;
 	mesh_service(m, "wide", "10.99.0.0/16", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
 	mesh_service(m, "narrow", "10.99.7.0/24", 80, IPPROTO_TCP, "$c4:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(hit(&m->pods[0], "10.99.1.1:80", NULL), 0);
 	assert_int_equal(hit(&m->pods[0], "10.99.7.1:80", NULL), 1);
 }
@@ -169,7 +159,7 @@ static void test_passthrough_keeps_address(void **state)
 
 	(void)state;
 	mesh_service(m, "s", mesh_text(m, "$b4"), 8080, IPPROTO_TCP, "", LB_PASSTHROUGH);
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(hit(&m->pods[0], mesh_text(m, "$b4:8080"), &kept), 0);
 	mesh_peer(kept, &a);
 	assert_addr(a, mesh_text(m, "$b4:8080"));
@@ -184,10 +174,10 @@ static void test_changed_service_takes_effect(void **state)
 
 	(void)state;
 	s = mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(hit(&m->pods[0], "10.99.0.1:80", NULL), 0);
 	addr_parse(m->pods[2].v4, &s->ports[0].endpoints[0].addr);
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(hit(&m->pods[0], "10.99.0.1:80", NULL), 1);
 }
 

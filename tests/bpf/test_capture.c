@@ -3,8 +3,6 @@
  * both ends see. */
 #include "tests/bpf/mesh.h"
 
-#include "agent/base/err.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,40 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
-
-static int on_setup(void **state)
-{
-	(void)state;
-	mesh_up(m);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
-	return 0;
-}
-
-static void apply(void)
-{
-	struct err err = ERR_INIT;
-
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-	if (m->failed)
-		fail_msg("%s", m->failure);
-}
-
-static struct policy *strict(void)
-{
-	struct policy *p = policy_new();
-
-	p->id = 77;
-	p->mtls = MTLS_STRICT;
-	return p;
-}
+static struct mesh *const m = &mesh_shared;
 
 /* a calls b through the VIP: attested, both see what they expect. */
 static void check_attested(int family, const char *vip, const char *listen, const char *source)
@@ -77,9 +42,9 @@ static void check_attested(int family, const char *vip, const char *listen, cons
 static void test_connect_vip_v4_attested(void **state)
 {
 	(void)state;
-	m->pods[1].policy = strict();
+	m->pods[1].policy = mesh_policy_strict();
 	mesh_service(m, "s", "10.99.0.1 fd99::1", 80, IPPROTO_TCP, "$b4:8080 [$b6]:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(m->added, 4);
 	check_attested(AF_INET, "10.99.0.1:80", "$b4:8080", "$a4:*");
 	mesh_poll(m);
@@ -89,35 +54,35 @@ static void test_connect_vip_v4_attested(void **state)
 static void test_connect_vip_v6_attested(void **state)
 {
 	(void)state;
-	m->pods[1].policy = strict();
+	m->pods[1].policy = mesh_policy_strict();
 	mesh_service(m, "s", "10.99.0.1 fd99::1", 80, IPPROTO_TCP, "$b4:8080 [$b6]:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	check_attested(AF_INET6, "[fd99::1]:80", "[$b6]:8080", "[$a6]:*");
 }
 
 static void test_connect_vip_v4_mapped_attested(void **state)
 {
 	(void)state;
-	m->pods[1].policy = strict();
+	m->pods[1].policy = mesh_policy_strict();
 	mesh_service(m, "s", "10.99.0.1 fd99::1", 80, IPPROTO_TCP, "$b4:8080 [$b6]:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	check_attested(AF_INET6, "10.99.0.1:80", "$b4:8080", "$a4:*");
 }
 
 static void test_connect_pod_address_attested(void **state)
 {
 	(void)state;
-	m->pods[1].policy = strict();
-	apply();
+	m->pods[1].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	check_attested(AF_INET, mesh_text(m, "$b4:8080"), "$b4:8080", "$a4:*");
 }
 
 static void test_connect_self_passes_own_policy(void **state)
 {
 	(void)state;
-	m->pods[1].policy = strict();
+	m->pods[1].policy = mesh_policy_strict();
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
 	int client = mesh_connect(&m->pods[1], AF_INET, "10.99.0.1:80");
 
@@ -130,9 +95,9 @@ static void test_connect_self_passes_own_policy(void **state)
 static void test_connect_unenrolled_strict_refused(void **state)
 {
 	(void)state;
-	m->pods[0].policy = strict();
+	m->pods[0].policy = mesh_policy_strict();
 	m->plain_b = true;
-	apply();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[0], SOCK_STREAM, mesh_text(m, "$a4:8080"));
 
 	assert_int_equal(mesh_connect(&m->pods[1], AF_INET, mesh_text(m, "$a4:8080")), -ECONNREFUSED);
@@ -144,32 +109,12 @@ static void test_connect_unenrolled_strict_refused(void **state)
 	close(listener);
 }
 
-static struct policy *allow_only(const char *principal)
-{
-	struct policy *p = policy_new();
-
-	p->id = 78;
-	p->has_allow = true;
-	p->rules = calloc(1, sizeof(*p->rules));
-	p->rule_count = 1;
-	p->rules[0] =
-		(struct policy_rule){ .action = POLICY_ALLOW, .name = strdup("t/allow"), .origin = strdup("x.yaml:1") };
-	p->rules[0].matches = calloc(1, sizeof(struct policy_match));
-	p->rules[0].match_count = 1;
-	struct match_strings *s = &p->rules[0].matches[0].principals;
-
-	s->v = calloc(1, sizeof(*s->v));
-	s->n = 1;
-	match_string_init(&s->v[0], principal);
-	return p;
-}
-
 static void test_connect_allowed_principal_passes_other_refused(void **state)
 {
 	(void)state;
-	m->pods[1].policy = allow_only("cluster.local/ns/t/sa/a");
+	m->pods[1].policy = mesh_policy_of(POLICY_ALLOW, "a");
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	check_attested(AF_INET, "10.99.0.1:80", "$b4:8080", "$a4:*");
 
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
@@ -188,7 +133,7 @@ static void test_connect_to_mesh_port_refused(void **state)
 	char text[64];
 
 	(void)state;
-	apply();
+	mesh_must_apply(m);
 	mesh_local(m->pods[1].fds[POD_LISTEN_OUTBOUND], &a);
 	snprintf(text, sizeof(text), "%.31s:%u", m->pods[1].v4, a.port);
 	assert_int_equal(mesh_connect(&m->pods[0], AF_INET, text), -ECONNREFUSED);
@@ -202,8 +147,8 @@ static void test_hbone_port_steered_to_listener(void **state)
 	struct addr_port peer, a;
 
 	(void)state;
-	m->pods[1].policy = strict();
-	apply();
+	m->pods[1].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	int client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:15008"));
 
 	assert_true(client >= 0);
@@ -216,37 +161,15 @@ static void test_hbone_port_steered_to_listener(void **state)
 	close(client);
 }
 
-static void check_captured(int family, const char *vip, const char *endpoint, const char *source)
-{
-	int client = mesh_connect(&m->pods[0], family, vip);
-	struct addr_port peer, a;
-
-	assert_true(client >= 0);
-	int server = mesh_accept(m->pods[0].fds[POD_LISTEN_OUTBOUND], &peer);
-
-	assert_true(server >= 0);
-	assert_addr(peer, vip);
-	mesh_peer(server, &a);
-	assert_addr(a, vip);
-	mesh_local(server, &a);
-	assert_addr(a, mesh_text(m, endpoint));
-	mesh_peer(client, &a);
-	assert_addr(a, vip);
-	mesh_local(client, &a);
-	assert_addr(a, mesh_text(m, source));
-	close(server);
-	close(client);
-}
-
 static void test_connect_remote_hbone_captured(void **state)
 {
 	(void)state;
 	m->remote_b = true;
 	mesh_service(m, "s", "10.99.0.1 fd99::1", 80, IPPROTO_TCP, "$b4:8080 [$b6]:8080", LB_ROUND_ROBIN);
-	apply();
-	check_captured(AF_INET, "10.99.0.1:80", "$b4:8080", "$a4:*");
-	check_captured(AF_INET6, "10.99.0.1:80", "$b4:8080", "$a4:*");
-	check_captured(AF_INET6, "[fd99::1]:80", "[$b6]:8080", "[$a6]:*");
+	mesh_must_apply(m);
+	mesh_assert_captured(m, AF_INET, "10.99.0.1:80", "$b4:8080", "$a4:*");
+	mesh_assert_captured(m, AF_INET6, "10.99.0.1:80", "$b4:8080", "$a4:*");
+	mesh_assert_captured(m, AF_INET6, "[fd99::1]:80", "[$b6]:8080", "[$a6]:*");
 	mesh_poll(m);
 	assert_int_equal(m->flows[0].path, FLOW_HBONE);
 	assert_true(m->flows[0].source_side);
@@ -257,8 +180,8 @@ static void test_connect_same_node_mtls_captured(void **state)
 	(void)state;
 	m->same_node = SAME_NODE_MTLS;
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
-	apply();
-	check_captured(AF_INET, "10.99.0.1:80", "$b4:8080", "$a4:*");
+	mesh_must_apply(m);
+	mesh_assert_captured(m, AF_INET, "10.99.0.1:80", "$b4:8080", "$a4:*");
 }
 
 static void test_connect_without_listener_not_ready(void **state)
@@ -266,7 +189,7 @@ static void test_connect_without_listener_not_ready(void **state)
 	(void)state;
 	m->remote_b = m->no_listeners = true;
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	assert_true(mesh_connect(&m->pods[0], AF_INET, "10.99.0.1:80") < 0);
 	assert_int_equal(mesh_drops(m, DROP_NOT_READY), 1);
 }
@@ -275,7 +198,7 @@ static void test_connect_service_without_endpoint_refused(void **state)
 {
 	(void)state;
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	assert_true(mesh_connect(&m->pods[0], AF_INET, "10.99.0.1:80") < 0);
 	assert_int_equal(mesh_drops(m, DROP_NO_ENDPOINT), 1);
 }
@@ -285,7 +208,7 @@ static void test_connect_registry_only_unknown_refused(void **state)
 	(void)state;
 	m->outbound = OUTBOUND_REGISTRY_ONLY;
 	m->plain_b = true;
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(mesh_connect(&m->pods[0], AF_INET, "10.98.0.1:80"), -EPERM);
 	assert_int_equal(mesh_drops(m, DROP_NOT_IN_REGISTRY), 1);
 }
@@ -294,16 +217,8 @@ static void test_connect_registry_only_unknown_refused(void **state)
 static void check_local(const char *to, const char *peer_text)
 {
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, to));
-	struct err err = ERR_INIT;
-	int fd = kernel_pod_socket(m->kernel, m->pods[1].pod, POD_CONNECT_LOCAL, &err);
-	struct sockaddr_in6 sa;
-	struct addr_port peer, a;
-
-	assert_true(fd >= 0);
-	assert_int_equal(addr_port_parse(peer_text, &peer), 0);
-	addr_to_sockaddr6(&peer, &sa);
-	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	assert_int_equal(mesh_connect_fd(fd, AF_INET6, mesh_text(m, to)), 0);
+	int fd = mesh_connect_local(m, &m->pods[1], peer_text, mesh_text(m, to));
+	struct addr_port a;
 	int server = mesh_accept(listener, &a);
 
 	assert_true(server >= 0);
@@ -320,8 +235,8 @@ static void check_local(const char *to, const char *peer_text)
 static void test_connect_local_shows_true_peer(void **state)
 {
 	(void)state;
-	m->pods[1].policy = strict();
-	apply();
+	m->pods[1].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	check_local("$b4:8080", "10.77.3.4:5555");
 	check_local("$b4:8080", "10.77.3.4:443"); /* a low port needs no privilege */
 	check_local("[$b6]:8080", "[fd77::5]:5556");
@@ -332,8 +247,8 @@ static void test_connect_loopback_untouched(void **state)
 	struct addr_port a;
 
 	(void)state;
-	m->pods[0].policy = strict();
-	apply();
+	m->pods[0].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[0], SOCK_STREAM, "127.0.0.1:8080");
 	int client = mesh_connect(&m->pods[0], AF_INET, "127.0.0.1:8080");
 
@@ -344,27 +259,25 @@ static void test_connect_loopback_untouched(void **state)
 	close(listener);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_connect_vip_v4_attested),
-		T(test_connect_vip_v6_attested),
-		T(test_connect_vip_v4_mapped_attested),
-		T(test_connect_pod_address_attested),
-		T(test_connect_self_passes_own_policy),
-		T(test_connect_unenrolled_strict_refused),
-		T(test_connect_allowed_principal_passes_other_refused),
-		T(test_connect_to_mesh_port_refused),
-		T(test_hbone_port_steered_to_listener),
-		T(test_connect_remote_hbone_captured),
-		T(test_connect_same_node_mtls_captured),
-		T(test_connect_without_listener_not_ready),
-		T(test_connect_service_without_endpoint_refused),
-		T(test_connect_registry_only_unknown_refused),
-		T(test_connect_local_shows_true_peer),
-		T(test_connect_loopback_untouched),
+		MESH_TEST(test_connect_vip_v4_attested),
+		MESH_TEST(test_connect_vip_v6_attested),
+		MESH_TEST(test_connect_vip_v4_mapped_attested),
+		MESH_TEST(test_connect_pod_address_attested),
+		MESH_TEST(test_connect_self_passes_own_policy),
+		MESH_TEST(test_connect_unenrolled_strict_refused),
+		MESH_TEST(test_connect_allowed_principal_passes_other_refused),
+		MESH_TEST(test_connect_to_mesh_port_refused),
+		MESH_TEST(test_hbone_port_steered_to_listener),
+		MESH_TEST(test_connect_remote_hbone_captured),
+		MESH_TEST(test_connect_same_node_mtls_captured),
+		MESH_TEST(test_connect_without_listener_not_ready),
+		MESH_TEST(test_connect_service_without_endpoint_refused),
+		MESH_TEST(test_connect_registry_only_unknown_refused),
+		MESH_TEST(test_connect_local_shows_true_peer),
+		MESH_TEST(test_connect_loopback_untouched),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

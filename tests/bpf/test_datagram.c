@@ -15,29 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
-
-static int on_setup(void **state)
-{
-	(void)state;
-	mesh_up(m);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
-	return 0;
-}
-
-static void apply(void)
-{
-	struct err err = ERR_INIT;
-
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-}
+static struct mesh *const m = &mesh_shared;
 
 static int send_to(int fd, int family, const char *to)
 {
@@ -75,15 +53,6 @@ static void reply(int fd, const struct addr_port *to)
 	assert_int_equal(send_to(fd, AF_INET, addr_port_text(to, text)), 0);
 }
 
-static struct policy *strict(void)
-{
-	struct policy *p = policy_new();
-
-	p->id = 77;
-	p->mtls = MTLS_STRICT;
-	return p;
-}
-
 static void check_unconnected(int family, const char *vip, const char *listen, const char *source)
 {
 	int server = mesh_listen(&m->pods[1], SOCK_DGRAM, mesh_text(m, listen));
@@ -103,9 +72,9 @@ static void check_unconnected(int family, const char *vip, const char *listen, c
 static void test_sendto_vip_answers_from_vip(void **state)
 {
 	(void)state;
-	m->pods[0].policy = strict(); /* answers pass it */
+	m->pods[0].policy = mesh_policy_strict(); /* answers pass it */
 	mesh_service(m, "s", "10.99.0.1 fd99::1", 53053, IPPROTO_UDP, "$b4:5000 [$b6]:5000", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	check_unconnected(AF_INET, "10.99.0.1:53053", "$b4:5000", "$a4:*");
 	check_unconnected(AF_INET6, "10.99.0.1:53053", "$b4:5000", "$a4:*");
 	check_unconnected(AF_INET6, "[fd99::1]:53053", "[$b6]:5000", "[$a6]:*");
@@ -120,7 +89,7 @@ static void test_sendto_vip_keeps_endpoint(void **state)
 
 	(void)state;
 	mesh_service(m, "s", "10.99.0.1", 53053, IPPROTO_UDP, "$b4:5000 $c4:5000", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	int b = mesh_listen(&m->pods[1], SOCK_DGRAM, mesh_text(m, "$b4:5000"));
 	int c = mesh_listen(&m->pods[2], SOCK_DGRAM, mesh_text(m, "$c4:5000"));
 	int client = mesh_socket(&m->pods[0], AF_INET, SOCK_DGRAM);
@@ -158,9 +127,9 @@ static void check_connected(int family, const char *vip, const char *listen)
 static void test_connected_vip_answers_from_vip(void **state)
 {
 	(void)state;
-	m->pods[0].policy = strict();
+	m->pods[0].policy = mesh_policy_strict();
 	mesh_service(m, "s", "10.99.0.1 fd99::1", 53053, IPPROTO_UDP, "$b4:5000 [$b6]:5000", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	check_connected(AF_INET, "10.99.0.1:53053", "$b4:5000");
 	check_connected(AF_INET6, "10.99.0.1:53053", "$b4:5000");
 	check_connected(AF_INET6, "[fd99::1]:53053", "[$b6]:5000");
@@ -169,8 +138,8 @@ static void test_connected_vip_answers_from_vip(void **state)
 static void test_sendto_strict_refused(void **state)
 {
 	(void)state;
-	m->pods[1].policy = strict();
-	apply();
+	m->pods[1].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	int server = mesh_listen(&m->pods[1], SOCK_DGRAM, mesh_text(m, "$b4:5000"));
 	int client = mesh_socket(&m->pods[0], AF_INET, SOCK_DGRAM);
 
@@ -187,7 +156,7 @@ static void test_answer_of_server_opens_nothing_under_new_policy(void **state)
 	struct addr_port from;
 
 	(void)state;
-	apply();
+	mesh_must_apply(m);
 	int server = mesh_listen(&m->pods[1], SOCK_DGRAM, mesh_text(m, "$b4:5000"));
 	int client = mesh_socket(&m->pods[0], AF_INET, SOCK_DGRAM);
 
@@ -195,8 +164,8 @@ static void test_answer_of_server_opens_nothing_under_new_policy(void **state)
 	assert_true(receive(server, &from));
 	reply(server, &from);
 	assert_true(receive(client, &from));
-	m->pods[1].policy = strict();
-	apply();
+	m->pods[1].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	assert_int_equal(send_to(client, AF_INET, mesh_text(m, "$b4:5000")), 0);
 	assert_false(mesh_is_pending(server));
 	assert_int_equal(mesh_drops(m, DROP_MTLS_REQUIRED), 1);
@@ -208,7 +177,7 @@ static void test_sendto_registry_only_unknown_refused(void **state)
 {
 	(void)state;
 	m->outbound = OUTBOUND_REGISTRY_ONLY;
-	apply();
+	mesh_must_apply(m);
 	int client = mesh_socket(&m->pods[0], AF_INET, SOCK_DGRAM);
 
 	assert_int_equal(send_to(client, AF_INET, "10.98.0.1:1234"), -EPERM);
@@ -242,8 +211,8 @@ static void check_dns(int family, const char *resolver, bool connected)
 static void test_dns_udp_captured(void **state)
 {
 	(void)state;
-	m->pods[0].policy = strict();
-	apply();
+	m->pods[0].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	check_dns(AF_INET, "10.98.0.53:53", false);
 	check_dns(AF_INET, "10.98.0.53:53", true);
 	check_dns(AF_INET6, "10.98.0.53:53", false);
@@ -257,7 +226,7 @@ static void test_dns_tcp_captured(void **state)
 	struct addr_port peer;
 
 	(void)state;
-	apply();
+	mesh_must_apply(m);
 	int client = mesh_connect(&m->pods[0], AF_INET, "10.98.0.53:53");
 
 	assert_true(client >= 0);
@@ -276,7 +245,7 @@ static void test_dns_loopback_resolver_untouched(void **state)
 	struct addr_port from;
 
 	(void)state;
-	apply();
+	mesh_must_apply(m);
 	int resolver = mesh_listen(&m->pods[0], SOCK_DGRAM, "127.0.0.53:53");
 	int client = mesh_socket(&m->pods[0], AF_INET, SOCK_DGRAM);
 
@@ -292,7 +261,7 @@ static void test_udp_remote_socket_untouched(void **state)
 	struct addr_port from;
 
 	(void)state;
-	apply();
+	mesh_must_apply(m);
 	int server = mesh_listen(&m->pods[1], SOCK_DGRAM, mesh_text(m, "$b4:53"));
 	int fd = kernel_pod_socket(m->kernel, m->pods[0].pod, POD_UDP_REMOTE, &err);
 
@@ -304,21 +273,19 @@ static void test_udp_remote_socket_untouched(void **state)
 	close(server);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_sendto_vip_answers_from_vip),
-		T(test_sendto_vip_keeps_endpoint),
-		T(test_connected_vip_answers_from_vip),
-		T(test_sendto_strict_refused),
-		T(test_answer_of_server_opens_nothing_under_new_policy),
-		T(test_sendto_registry_only_unknown_refused),
-		T(test_dns_udp_captured),
-		T(test_dns_tcp_captured),
-		T(test_dns_loopback_resolver_untouched),
-		T(test_udp_remote_socket_untouched),
+		MESH_TEST(test_sendto_vip_answers_from_vip),
+		MESH_TEST(test_sendto_vip_keeps_endpoint),
+		MESH_TEST(test_connected_vip_answers_from_vip),
+		MESH_TEST(test_sendto_strict_refused),
+		MESH_TEST(test_answer_of_server_opens_nothing_under_new_policy),
+		MESH_TEST(test_sendto_registry_only_unknown_refused),
+		MESH_TEST(test_dns_udp_captured),
+		MESH_TEST(test_dns_tcp_captured),
+		MESH_TEST(test_dns_loopback_resolver_untouched),
+		MESH_TEST(test_udp_remote_socket_untouched),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

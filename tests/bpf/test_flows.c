@@ -2,8 +2,6 @@
 /* What is counted and reported of connections. */
 #include "tests/bpf/mesh.h"
 
-#include "agent/base/err.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,24 +11,14 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
+static struct mesh *const m = &mesh_shared;
 
 static int on_setup(void **state)
 {
-	struct err err = ERR_INIT;
-
 	(void)state;
 	mesh_up(m);
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
+	mesh_must_apply(m);
 	return 0;
 }
 
@@ -171,7 +159,7 @@ static void test_map_fill_counts_services(void **state)
 	assert_int_equal(seen, 1);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, mesh_teardown)
 
 int main(void)
 {

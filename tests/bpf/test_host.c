@@ -2,7 +2,6 @@
 /* Processes of the host: probes that call a pod, and workloads that are control groups. */
 #include "tests/bpf/mesh.h"
 
-#include "agent/base/err.h"
 #include "agent/base/str.h"
 
 #include <setjmp.h>
@@ -19,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
+static struct mesh *const m = &mesh_shared;
 static char cgroup_root[128], cgroup[256], nested[300], host_v4[32];
 
 static void find_cgroup_root(void)
@@ -80,25 +79,6 @@ static int on_teardown(void **state)
 	return 0;
 }
 
-static struct policy *strict(void)
-{
-	struct policy *p = policy_new();
-
-	p->id = 77;
-	p->mtls = MTLS_STRICT;
-	return p;
-}
-
-static void apply(void)
-{
-	struct err err = ERR_INIT;
-
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-	if (m->failed)
-		fail_msg("%s", m->failure);
-}
-
 static void check_call(const char *to, const struct mesh_pod *at, const char *listen)
 {
 	int listener = mesh_listen(at, SOCK_STREAM, listen);
@@ -113,8 +93,8 @@ static void check_call(const char *to, const struct mesh_pod *at, const char *li
 static void test_probe_of_host_passes_strict(void **state)
 {
 	(void)state;
-	m->pods[0].policy = strict();
-	apply();
+	m->pods[0].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	check_call(mesh_text(m, "$a4:8080"), &m->pods[0], mesh_text(m, "$a4:8080"));
 	assert_int_equal(mesh_drops(m, DROP_MTLS_REQUIRED), 0);
 }
@@ -127,10 +107,10 @@ static void test_probe_of_host_is_anonymous_to_helper(void **state)
 	struct addr_port peer;
 
 	(void)state;
-	m->pods[0].policy = strict();
+	m->pods[0].policy = mesh_policy_strict();
 	m->pods[0].l7_ports = http;
 	m->pods[0].l7_port_count = 1;
-	apply();
+	mesh_must_apply(m);
 	int fd = mesh_connect(NULL, AF_INET, mesh_text(m, "$a4:8080"));
 
 	assert_true(fd >= 0);
@@ -148,7 +128,7 @@ static void host_workload(bool with_policy)
 	x->cgroup = cgroup;
 	x->v4 = host_v4;
 	x->port = 18080;
-	x->policy = with_policy ? strict() : NULL;
+	x->policy = with_policy ? mesh_policy_strict() : NULL;
 }
 
 static void test_cgroup_connects_as_its_identity(void **state)
@@ -160,10 +140,10 @@ static void test_cgroup_connects_as_its_identity(void **state)
 	str_copy(vip, sizeof(vip), host_v4);
 	snprintf(strrchr(vip, '.'), 5, ".200");
 	snprintf(to, sizeof(to), "%s:80", vip);
-	m->pods[0].policy = strict();
+	m->pods[0].policy = mesh_policy_strict();
 	mesh_service(m, "s", vip, 80, IPPROTO_TCP, "$a4:8080", LB_ROUND_ROBIN);
 	host_workload(false);
-	apply();
+	mesh_must_apply(m);
 	assert_true(mesh_connect(NULL, AF_INET, to) < 0); /* not in the control group */
 	cgroup_enter(nested);
 	check_call(to, &m->pods[0], mesh_text(m, "$a4:8080"));
@@ -181,7 +161,7 @@ static void test_cgroup_remote_captured(void **state)
 	m->remote_b = true;
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
 	host_workload(false);
-	apply();
+	mesh_must_apply(m);
 	cgroup_enter(cgroup);
 	int client = mesh_connect(NULL, AF_INET, "10.99.0.1:80");
 
@@ -206,7 +186,7 @@ static void test_cgroup_inbound_judged_on_its_ports_only(void **state)
 	(void)state;
 	host_workload(true);
 	m->plain_b = true;
-	apply();
+	mesh_must_apply(m);
 	snprintf(mine, sizeof(mine), "%.31s:18080", host_v4);
 	snprintf(other, sizeof(other), "%.31s:18081", host_v4);
 	int listener = mesh_listen(NULL, SOCK_STREAM, mine);
@@ -232,7 +212,7 @@ static void test_cgroup_changed_policy_ends_open_connection(void **state)
 	(void)state;
 	host_workload(false);
 	m->plain_b = true;
-	apply();
+	mesh_must_apply(m);
 	snprintf(mine, sizeof(mine), "%.31s:18080", host_v4);
 	snprintf(other, sizeof(other), "%.31s:18081", host_v4);
 	int listener = mesh_listen(NULL, SOCK_STREAM, mine);
@@ -242,8 +222,8 @@ static void test_cgroup_changed_policy_ends_open_connection(void **state)
 	int not_its_own = mesh_connect(&m->pods[1], AF_INET, other);
 
 	assert_true(plain >= 0 && attested >= 0 && not_its_own >= 0);
-	m->extra.policy = strict();
-	apply();
+	m->extra.policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	for (int i = 0; i < 40 && !counts.cut[DROP_MTLS_REQUIRED]; i++) {
 		mesh_poll(m);
 		kernel_rechecks(m->kernel, &counts);
@@ -269,7 +249,7 @@ static void test_cgroup_mesh_ports_closed_from_outside(void **state)
 
 	(void)state;
 	host_workload(false);
-	apply();
+	mesh_must_apply(m);
 	mesh_local(m->extra.fds[POD_LISTEN_OUTBOUND], &a);
 	snprintf(to, sizeof(to), "%.31s:%u", host_v4, a.port);
 	assert_int_equal(mesh_connect(&m->pods[0], AF_INET, to), -ECONNREFUSED);
@@ -280,7 +260,7 @@ static void test_cgroup_removed_pod_removed(void **state)
 {
 	(void)state;
 	host_workload(false);
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(m->added, 5);
 	rmdir(nested);
 	rmdir(cgroup);

@@ -3,8 +3,6 @@
  * verdict costs. */
 #include "tests/bpf/mesh.h"
 
-#include "agent/base/err.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
+static struct mesh *const m = &mesh_shared;
 
 static struct policy *policy_ports(size_t rows, enum mtls_mode mtls)
 {
@@ -44,22 +42,12 @@ static struct policy *policy_ports(size_t rows, enum mtls_mode mtls)
 /* The policies of the pods stand for the cases: a none, b STRICT, c 10 rows, d 256 rows. */
 static int on_setup(void **state)
 {
-	struct err err = ERR_INIT;
-
 	(void)state;
 	mesh_up(m);
 	m->pods[1].policy = policy_ports(0, MTLS_STRICT);
 	m->pods[2].policy = policy_ports(10, MTLS_PERMISSIVE);
 	m->pods[3].policy = policy_ports(256, MTLS_PERMISSIVE);
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
+	mesh_must_apply(m);
 	return 0;
 }
 
@@ -162,7 +150,7 @@ static void test_inbound_cost_is_printed(void **state)
 		      run(&m->pods[3], IPPROTO_TCP, "10.9.9.9:5000", "10.0.0.1:8255", 1000).duration_ns);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, mesh_teardown)
 
 int main(void)
 {

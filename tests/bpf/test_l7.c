@@ -15,73 +15,21 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
-
-static int on_setup(void **state)
-{
-	(void)state;
-	mesh_up(m);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
-	return 0;
-}
-
-static void apply(void)
-{
-	struct err err = ERR_INIT;
-
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-}
-
-static struct policy *policy_strict(void)
-{
-	struct policy *p = policy_new();
-
-	p->id = 77;
-	p->mtls = MTLS_STRICT;
-	return p;
-}
+static struct mesh *const m = &mesh_shared;
 
 static void service_l7(const char *vips, const char *endpoints)
 {
 	mesh_service(m, "s", vips, 80, IPPROTO_TCP, endpoints, LB_ROUND_ROBIN)->ports[0].l7 = L7_HTTP;
 }
 
-/* The accepted socket says what was asked; port 0 says that nothing was chosen. */
-static void check_captured(int family, const char *vip, const char *source)
-{
-	int client = mesh_connect(&m->pods[0], family, vip);
-	struct addr_port peer, a;
-
-	assert_true(client >= 0);
-	int server = mesh_accept(m->pods[0].fds[POD_LISTEN_OUTBOUND], &peer);
-
-	assert_true(server >= 0);
-	assert_addr(peer, vip);
-	mesh_local(server, &a);
-	assert_int_equal(a.port, 0);
-	mesh_peer(client, &a);
-	assert_addr(a, vip);
-	mesh_local(client, &a);
-	assert_addr(a, mesh_text(m, source));
-	close(server);
-	close(client);
-}
-
 static void test_outbound_http_service_captured(void **state)
 {
 	(void)state;
 	service_l7("10.99.0.1 fd99::1", "$b4:8080 [$b6]:8080");
-	apply();
-	check_captured(AF_INET, "10.99.0.1:80", "$a4:*");
-	check_captured(AF_INET6, "10.99.0.1:80", "$a4:*");
-	check_captured(AF_INET6, "[fd99::1]:80", "[$a6]:*");
+	mesh_must_apply(m);
+	mesh_assert_captured(m, AF_INET, "10.99.0.1:80", NULL, "$a4:*");
+	mesh_assert_captured(m, AF_INET6, "10.99.0.1:80", NULL, "$a4:*");
+	mesh_assert_captured(m, AF_INET6, "[fd99::1]:80", NULL, "[$a6]:*");
 	mesh_poll(m);
 	assert_int_equal(m->flows[0].path, FLOW_HTTP);
 	assert_true(m->flows[0].source_side);
@@ -93,8 +41,8 @@ static void test_outbound_http_service_without_endpoint_captured(void **state)
 {
 	(void)state;
 	service_l7("10.99.0.1", "");
-	apply();
-	check_captured(AF_INET, "10.99.0.1:80", "$a4:*");
+	mesh_must_apply(m);
+	mesh_assert_captured(m, AF_INET, "10.99.0.1:80", NULL, "$a4:*");
 }
 
 static void test_outbound_http_service_without_listener_refused(void **state)
@@ -102,7 +50,7 @@ static void test_outbound_http_service_without_listener_refused(void **state)
 	(void)state;
 	m->no_listeners = true;
 	service_l7("10.99.0.1", "$b4:8080");
-	apply();
+	mesh_must_apply(m);
 	assert_true(mesh_connect(&m->pods[0], AF_INET, "10.99.0.1:80") < 0);
 	assert_int_equal(mesh_drops(m, DROP_NOT_READY), 1);
 }
@@ -138,9 +86,9 @@ static void check_inbound(const struct mesh_pod *from, int family, const char *t
 static void test_inbound_attested_goes_to_helper(void **state)
 {
 	(void)state;
-	m->pods[1].policy = policy_strict();
+	m->pods[1].policy = mesh_policy_strict();
 	pod_b_has_rules(false);
-	apply();
+	mesh_must_apply(m);
 	check_inbound(&m->pods[0], AF_INET, "$b4:8080", POD_LISTEN_ATTESTED);
 	check_inbound(&m->pods[0], AF_INET6, "$b4:8080", POD_LISTEN_ATTESTED);
 	check_inbound(&m->pods[0], AF_INET6, "[$b6]:8080", POD_LISTEN_ATTESTED);
@@ -150,7 +98,7 @@ static void test_inbound_declared_tcp_goes_to_application(void **state)
 {
 	(void)state;
 	pod_b_has_rules(true);
-	apply();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:7000"));
 	int client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:7000"));
 
@@ -164,7 +112,7 @@ static void test_inbound_declared_tcp_goes_to_application(void **state)
 static void test_inbound_rules_change_while_in_force(void **state)
 {
 	(void)state;
-	apply();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
 	int client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:8080"));
 
@@ -172,7 +120,7 @@ static void test_inbound_rules_change_while_in_force(void **state)
 	assert_true(mesh_is_pending(listener));
 	close(client);
 	pod_b_has_rules(false);
-	apply();
+	mesh_must_apply(m);
 	check_inbound(&m->pods[0], AF_INET, "$b4:8080", POD_LISTEN_ATTESTED);
 	close(listener);
 }
@@ -200,8 +148,8 @@ static void check_for_pod(const char *to)
 static void test_helper_calls_for_pod_attested(void **state)
 {
 	(void)state;
-	m->pods[1].policy = policy_strict();
-	apply();
+	m->pods[1].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	check_for_pod("$b4:8080");
 	check_for_pod("[$b6]:8080");
 	mesh_poll(m);
@@ -227,7 +175,7 @@ static void test_explain_http_paths(void **state)
 
 	service_l7("10.99.0.1", "$b4:8080");
 	pod_b_has_rules(false);
-	apply();
+	mesh_must_apply(m);
 	addr_port_parse("10.99.0.1:80", &vip);
 	assert_int_equal(kernel_explain_outbound(m->kernel, m->pods[0].pod, &vip, IPPROTO_TCP, &out, &err), 0);
 	assert_int_equal(out.path, PATH_HELPER_L7);
@@ -239,19 +187,17 @@ static void test_explain_http_paths(void **state)
 	assert_true(in.to_helper);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_outbound_http_service_captured),
-		TEST(test_outbound_http_service_without_endpoint_captured),
-		TEST(test_outbound_http_service_without_listener_refused),
-		TEST(test_inbound_attested_goes_to_helper),
-		TEST(test_inbound_declared_tcp_goes_to_application),
-		TEST(test_inbound_rules_change_while_in_force),
-		TEST(test_helper_calls_for_pod_attested),
-		TEST(test_explain_http_paths),
+		MESH_TEST(test_outbound_http_service_captured),
+		MESH_TEST(test_outbound_http_service_without_endpoint_captured),
+		MESH_TEST(test_outbound_http_service_without_listener_refused),
+		MESH_TEST(test_inbound_attested_goes_to_helper),
+		MESH_TEST(test_inbound_declared_tcp_goes_to_application),
+		MESH_TEST(test_inbound_rules_change_while_in_force),
+		MESH_TEST(test_helper_calls_for_pod_attested),
+		MESH_TEST(test_explain_http_paths),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

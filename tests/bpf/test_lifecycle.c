@@ -18,38 +18,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
-
-static int on_setup(void **state)
-{
-	(void)state;
-	mesh_up(m);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
-	return 0;
-}
-
-static void apply(void)
-{
-	struct err err = ERR_INIT;
-
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-}
-
-static struct policy *strict(void)
-{
-	struct policy *p = policy_new();
-
-	p->id = 77;
-	p->mtls = MTLS_STRICT;
-	return p;
-}
+static struct mesh *const m = &mesh_shared;
 
 /* New and established connections of a caller, again and again while the agent is away and comes back. */
 struct caller {
@@ -114,9 +83,9 @@ static void test_restart_under_load_refuses_nothing(void **state)
 	pthread_t server;
 
 	(void)state;
-	m->pods[1].policy = strict();
+	m->pods[1].policy = mesh_policy_strict();
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
 
 	assert_int_equal(pthread_create(&server, NULL, serve, &listener), 0);
@@ -137,9 +106,9 @@ static void test_restart_under_load_refuses_nothing(void **state)
 static void test_closed_agent_policy_stays(void **state)
 {
 	(void)state;
-	m->pods[0].policy = strict();
+	m->pods[0].policy = mesh_policy_strict();
 	m->plain_b = true;
-	apply();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[0], SOCK_STREAM, mesh_text(m, "$a4:8080"));
 	int other = mesh_connect(&m->pods[2], AF_INET, mesh_text(m, "$a4:8080"));
 
@@ -152,7 +121,7 @@ static void test_closed_agent_policy_stays(void **state)
 	for (int i = 0; i < MESH_PODS; i++)
 		m->pods[i].pod = NULL;
 	mesh_open(m);
-	apply();
+	mesh_must_apply(m);
 }
 
 static void test_restart_removes_what_is_gone(void **state)
@@ -164,7 +133,7 @@ static void test_restart_removes_what_is_gone(void **state)
 	(void)state;
 	mesh_service(m, "old", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
 	mesh_service(m, "stays", "10.99.0.2", 80, IPPROTO_TCP, "$b4:8080", LB_ROUND_ROBIN);
-	apply();
+	mesh_must_apply(m);
 	kernel_close(m->kernel);
 	m->kernel = NULL;
 	for (int i = 0; i < MESH_PODS; i++)
@@ -172,7 +141,7 @@ static void test_restart_removes_what_is_gone(void **state)
 	service_unref(m->services[0]);
 	m->services[0] = m->services[--m->service_count];
 	mesh_open(m);
-	apply();
+	mesh_must_apply(m);
 	addr_port_parse("10.99.0.1:80", &vip);
 	assert_int_equal(kernel_explain_outbound(m->kernel, m->pods[0].pod, &vip, IPPROTO_TCP, &out, &err), 0);
 	assert_int_equal(out.path, PATH_PASS);
@@ -202,7 +171,7 @@ static void test_namespace_deleted_pod_removed_and_back(void **state)
 	char command[160];
 
 	(void)state;
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(m->added, 4);
 	netns_delete(&m->pods[3]);
 	poll_until(&m->removed, 1);
@@ -217,9 +186,9 @@ static void test_namespace_deleted_pod_removed_and_back(void **state)
 static void test_namespace_unnamed_stays_policed(void **state)
 {
 	(void)state;
-	m->pods[0].policy = strict();
+	m->pods[0].policy = mesh_policy_strict();
 	m->plain_b = true;
-	apply();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[0], SOCK_STREAM, mesh_text(m, "$a4:8080"));
 
 	netns_delete(&m->pods[0]);
@@ -234,12 +203,13 @@ static void test_namespace_unnamed_stays_policed(void **state)
 
 static void test_enrol_missing_namespace_reported_once_and_retried(void **state)
 {
+	struct err err = ERR_INIT;
 	char command[160];
 
 	(void)state;
 	netns_delete(&m->pods[3]);
-	apply();
-	apply();
+	assert_int_equal(mesh_apply(m, &err), 0);
+	assert_int_equal(mesh_apply(m, &err), 0);
 	assert_int_equal(m->added, 3);
 	assert_int_equal(m->failed, 1);
 	assert_non_null(strstr(m->failure, m->pods[3].netns));
@@ -251,12 +221,12 @@ static void test_enrol_missing_namespace_reported_once_and_retried(void **state)
 static void test_unenrolled_pod_is_free(void **state)
 {
 	(void)state;
-	m->pods[1].policy = strict();
-	apply();
+	m->pods[1].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
 
 	m->plain_b = true;
-	apply();
+	mesh_must_apply(m);
 	assert_int_equal(m->removed, 1);
 	int fd = mesh_connect(&m->pods[2], AF_INET, mesh_text(m, "$b4:8080"));
 
@@ -271,9 +241,9 @@ static void test_cleanup_leaves_nothing(void **state)
 	struct err err = ERR_INIT;
 
 	(void)state;
-	m->pods[0].policy = strict();
+	m->pods[0].policy = mesh_policy_strict();
 	m->plain_b = true;
-	apply();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[0], SOCK_STREAM, mesh_text(m, "$a4:8080"));
 
 	assert_int_equal(mesh_connect(&m->pods[1], AF_INET, mesh_text(m, "$a4:8080")), -ECONNREFUSED);
@@ -289,19 +259,17 @@ static void test_cleanup_leaves_nothing(void **state)
 	close(listener);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_restart_under_load_refuses_nothing),
-		T(test_closed_agent_policy_stays),
-		T(test_restart_removes_what_is_gone),
-		T(test_namespace_deleted_pod_removed_and_back),
-		T(test_namespace_unnamed_stays_policed),
-		T(test_enrol_missing_namespace_reported_once_and_retried),
-		T(test_unenrolled_pod_is_free),
-		T(test_cleanup_leaves_nothing),
+		MESH_TEST(test_restart_under_load_refuses_nothing),
+		MESH_TEST(test_closed_agent_policy_stays),
+		MESH_TEST(test_restart_removes_what_is_gone),
+		MESH_TEST(test_namespace_deleted_pod_removed_and_back),
+		MESH_TEST(test_namespace_unnamed_stays_policed),
+		MESH_TEST(test_enrol_missing_namespace_reported_once_and_retried),
+		MESH_TEST(test_unenrolled_pod_is_free),
+		MESH_TEST(test_cleanup_leaves_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,21 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
-
-static int on_setup(void **state)
-{
-	(void)state;
-	mesh_up(m);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
-	return 0;
-}
+static struct mesh *const m = &mesh_shared;
 
 static uint32_t seed = 1;
 
@@ -130,14 +116,6 @@ static struct policy *policy_random(uint64_t id)
 	return p;
 }
 
-static void apply(void)
-{
-	struct err err = ERR_INIT;
-
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-}
-
 static void compare(const struct mesh_pod *pod, const struct policy *p)
 {
 	static const char *const sources[] = { "10.1.2.3", "10.2.0.1", "192.0.2.1", "fd00:1::1", "2001:db8::1" };
@@ -181,7 +159,7 @@ static void test_verdict_random_policies_equal_model(void **state)
 			policy_unref(m->pods[i].policy);
 			m->pods[i].policy = policy_random(1000 + round * 8 + (uint64_t)i);
 		}
-		apply();
+		mesh_must_apply(m);
 		for (int i = 0; i < 2; i++)
 			compare(&m->pods[i], m->pods[i].policy);
 	}
@@ -213,7 +191,7 @@ static void test_policy_256_rows_last_matches(void **state)
 
 	(void)state;
 	m->pods[1].policy = policy_with_rows(256);
-	apply();
+	mesh_must_apply(m);
 	snprintf(to, sizeof(to), "%.31s:%d", m->pods[1].v4, 8080 + 255);
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, to);
 	int fd = mesh_connect(&m->pods[0], AF_INET, to);
@@ -231,7 +209,7 @@ static void test_policy_too_many_rows_last_good_stays(void **state)
 
 	(void)state;
 	m->pods[1].policy = policy_with_rows(1);
-	apply();
+	mesh_must_apply(m);
 	policy_unref(m->pods[1].policy);
 	m->pods[1].policy = policy_with_rows(257);
 	assert_int_equal(mesh_apply(m, &err), -E2BIG);
@@ -307,10 +285,8 @@ static void syn_forge(const struct mesh_pod *from, const struct mesh_pod *as, co
 static void test_forged_syn_refused(void **state)
 {
 	(void)state;
-	m->pods[1].policy = policy_new();
-	m->pods[1].policy->id = 77;
-	m->pods[1].policy->mtls = MTLS_STRICT;
-	apply();
+	m->pods[1].policy = mesh_policy_strict();
+	mesh_must_apply(m);
 	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
 	int fd = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:8080"));
 
@@ -324,15 +300,13 @@ static void test_forged_syn_refused(void **state)
 	close(listener);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_verdict_random_policies_equal_model),
-		T(test_policy_256_rows_last_matches),
-		T(test_policy_too_many_rows_last_good_stays),
-		T(test_forged_syn_refused),
+		MESH_TEST(test_verdict_random_policies_equal_model),
+		MESH_TEST(test_policy_256_rows_last_matches),
+		MESH_TEST(test_policy_too_many_rows_last_good_stays),
+		MESH_TEST(test_forged_syn_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,8 +2,6 @@
 /* Open connections under a changed policy: what it forbids ends, and nothing else does. */
 #include "tests/bpf/mesh.h"
 
-#include "agent/base/err.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,21 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static struct mesh mesh, *m = &mesh;
-
-static int on_setup(void **state)
-{
-	(void)state;
-	mesh_up(m);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
-	return 0;
-}
+static struct mesh *const m = &mesh_shared;
 
 struct pair {
 	int listener, client, server;
@@ -259,19 +243,12 @@ static void test_recheck_connection_older_than_enrolment_lives(void **state)
  * calls. */
 static void test_recheck_helpers_and_callers_sockets_live(void **state)
 {
-	struct err err = ERR_INIT;
 	struct pair local = { .listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080")) };
 	struct pair tunnel = { .listener = -1 };
-	struct addr_port peer;
-	struct sockaddr_in6 sa;
 
 	(void)state;
 	mesh_must_apply(m);
-	local.client = kernel_pod_socket(m->kernel, m->pods[1].pod, POD_CONNECT_LOCAL, &err);
-	assert_int_equal(addr_port_parse("10.77.3.4:5555", &peer), 0);
-	addr_to_sockaddr6(&peer, &sa);
-	assert_int_equal(bind(local.client, (struct sockaddr *)&sa, sizeof(sa)), 0);
-	assert_int_equal(mesh_connect_fd(local.client, AF_INET6, mesh_text(m, "$b4:8080")), 0);
+	local.client = mesh_connect_local(m, &m->pods[1], "10.77.3.4:5555", mesh_text(m, "$b4:8080"));
 	local.server = mesh_accept(local.listener, NULL);
 	tunnel.client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:15008"));
 	assert_true(tunnel.client >= 0);
@@ -321,6 +298,32 @@ static void test_recheck_full_table_cuts_all(void **state)
 		close(clients[i]);
 		close(servers[i]);
 	}
+	close(listener);
+}
+
+/* More than one message of the kernel's list, and ends of sockets while it is read. */
+static void test_recheck_many_connections_of_two_callers(void **state)
+{
+	enum { EACH = 150 };
+	int fds[4 * EACH];
+	size_t n = 0;
+
+	(void)state;
+	mesh_must_apply(m);
+	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
+
+	for (int i = 0; i < 2 * EACH; i++) {
+		fds[n++] = mesh_connect(&m->pods[i % 2 ? 2 : 0], AF_INET, mesh_text(m, "$b4:8080"));
+		fds[n++] = mesh_accept(listener, NULL);
+		assert_true(fds[n - 2] >= 0 && fds[n - 1] >= 0);
+	}
+	policy_set(&m->pods[1], mesh_policy_of(POLICY_DENY, "a"));
+	mesh_must_apply(m);
+	wait_for_cuts(DROP_POLICY_DENY, EACH);
+	wait_for_looks();
+	assert_int_equal(cut(DROP_POLICY_DENY), EACH);
+	while (n > 0)
+		close(fds[--n]);
 	close(listener);
 }
 
@@ -384,22 +387,21 @@ static void test_recheck_change_taken_back_cuts_nothing(void **state)
 	pair_close(&p);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_recheck_denied_caller_is_cut_others_live),
-		T(test_recheck_cut_is_reported),
-		T(test_recheck_strict_cuts_anonymous),
-		T(test_recheck_caller_that_no_rule_allows_is_cut),
-		T(test_recheck_port_gets_http_rules),
-		T(test_recheck_connection_older_than_enrolment_lives),
-		T(test_recheck_helpers_and_callers_sockets_live),
-		T(test_recheck_full_table_cuts_all),
-		T(test_recheck_changed_while_no_agent_was_there),
-		T(test_recheck_handshake_under_way_is_cut_later),
-		T(test_recheck_change_taken_back_cuts_nothing),
+		MESH_TEST(test_recheck_denied_caller_is_cut_others_live),
+		MESH_TEST(test_recheck_cut_is_reported),
+		MESH_TEST(test_recheck_strict_cuts_anonymous),
+		MESH_TEST(test_recheck_caller_that_no_rule_allows_is_cut),
+		MESH_TEST(test_recheck_port_gets_http_rules),
+		MESH_TEST(test_recheck_connection_older_than_enrolment_lives),
+		MESH_TEST(test_recheck_helpers_and_callers_sockets_live),
+		MESH_TEST(test_recheck_full_table_cuts_all),
+		MESH_TEST(test_recheck_many_connections_of_two_callers),
+		MESH_TEST(test_recheck_changed_while_no_agent_was_there),
+		MESH_TEST(test_recheck_handshake_under_way_is_cut_later),
+		MESH_TEST(test_recheck_change_taken_back_cuts_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

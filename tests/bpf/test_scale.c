@@ -18,21 +18,7 @@
 
 enum { SERVICES = 10000, ENDPOINTS = 5 };
 
-static struct mesh mesh, *m = &mesh;
-
-static int on_setup(void **state)
-{
-	(void)state;
-	mesh_up(m);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
-	return 0;
-}
+static struct mesh *const m = &mesh_shared;
 
 static struct service *service_make(uint32_t i, uint8_t last)
 {
@@ -162,13 +148,11 @@ static void test_restart_many_services_swept(void **state)
 	free(services);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, on_setup, on_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_many_services_one_change_is_cheap),
-		T(test_restart_many_services_swept),
+		MESH_TEST(test_many_services_one_change_is_cheap),
+		MESH_TEST(test_restart_many_services_swept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

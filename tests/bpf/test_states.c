@@ -2,8 +2,6 @@
 /* What is known of a TCP connection is kept while it lives, and no longer; a full table costs time, not answers. */
 #include "tests/bpf/mesh.h"
 
-#include "agent/base/err.h"
-
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,17 +16,12 @@
 
 enum { TABLE = 8, CONNECTIONS = 12 };
 
-static struct mesh mesh, *m = &mesh;
+static struct mesh *const m = &mesh_shared;
 
 static void apply(void)
 {
-	struct err err = ERR_INIT;
-
 	mesh_service(m, "s", "10.99.0.1", 80, IPPROTO_TCP, "$b4:8080", LB_LEAST_REQUEST);
-	if (mesh_apply(m, &err) < 0)
-		fail_msg("%s", err.text);
-	if (m->failed)
-		fail_msg("%s", m->failure);
+	mesh_must_apply(m);
 }
 
 static int on_setup(void **state)
@@ -48,13 +41,6 @@ static int on_setup_small(void **state)
 	m->options.map_connections = TABLE;
 	mesh_open(m);
 	apply();
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	mesh_down(m);
 	return 0;
 }
 
@@ -147,7 +133,7 @@ static void test_states_full_connections_still_known(void **state)
 	assert_int_equal(closed, 2 * CONNECTIONS);
 }
 
-#define T(f, setup) cmocka_unit_test_setup_teardown(f, setup, on_teardown)
+#define T(f, setup) cmocka_unit_test_setup_teardown(f, setup, mesh_teardown)
 
 int main(void)
 {
