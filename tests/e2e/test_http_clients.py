@@ -137,6 +137,21 @@ def test_a_large_file_of_nginx_is_whole(town, place, port):
     assert town.frontend.run("bash", "-c", command, timeout=70).stdout.split()[0] == town.digests[place]
 
 
+@pytest.mark.parametrize("place", [NEAR, FAR])
+def test_a_reloaded_nginx_fails_no_request(town, place):
+    """It closes connections that lie idle in the mesh's pools; whoever's request meets that must not notice."""
+    process = web.load_begin(town.frontend, place, seconds=60, connections=8, path="/whoami")
+    name = "catalog-1" if place == NEAR else "payments"
+    for _ in range(3):
+        before = town.net.pods[name].run("pgrep", "-P", town.nginx[name].pid).stdout
+        town.nginx[name].signal(1)
+        wait_for("nginx's new worker", lambda b=before: town.net.pods[name].run(
+            "pgrep", "-P", town.nginx[name].pid, check=False).stdout not in ("", b))
+    process.signal(15)
+    seen = web.load_end(process)
+    assert seen["failed"] == 0 and set(seen["status"]) == {"200"} and seen["status"]["200"] > 100, seen
+
+
 # --- fortio ---
 
 @pytest.mark.parametrize("place", PLACES)

@@ -161,10 +161,24 @@ static void on_capacity(struct http_conn *http, void *arg)
 	conn_update(arg);
 }
 
+/* A server that closes a connection under a request has closed those that lie idle, or is about to. */
+static void drain_idle(struct pool *p)
+{
+	struct conn *c, *next;
+	for (c = TAILQ_FIRST(&p->ready); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (!c->up_count)
+			conn_drain(c);
+	}
+}
+
 static void on_closed(struct http_conn *http, void *arg)
 {
-	(void)http;
-	conn_gone(arg);
+	struct conn *c = arg;
+	struct pool *p = c->pool;
+	conn_gone(c);
+	if (http->stale)
+		drain_idle(p);
 }
 
 static const struct http_conn_events conn_events = { .on_capacity = on_capacity, .on_closed = on_closed };

@@ -32,6 +32,7 @@ void http1_close(struct http1 *c, bool abort, enum http_reset why)
 	if (c->closed)
 		return;
 	c->closed = true;
+	c->base.stale = why == HTTP_RESET_STALE;
 	transport_close(c->base.transport, abort);
 	tick_done(&c->tick);
 	if (c->live) {
@@ -336,11 +337,18 @@ static void on_end(struct transport *t, void *arg)
 		c->side->peer_ended(c);
 }
 
+enum http_reset http1_gone(const struct http1 *c)
+{
+	bool unanswered = !c->side->server && c->in_state == IN_HEAD && !c->head_begun && !c->interim;
+	return unanswered && c->base.requests > 1 ? HTTP_RESET_STALE : HTTP_RESET_CLOSED;
+}
+
 static void on_broken(struct transport *t, int error, void *arg)
 {
+	struct http1 *c = arg;
 	(void)t;
 	(void)error;
-	http1_close(arg, true, HTTP_RESET_CLOSED);
+	http1_close(c, true, http1_gone(c));
 }
 
 static void resume_now(void *arg)

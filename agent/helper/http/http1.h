@@ -87,6 +87,8 @@ int http1_new(struct loop *loop, struct transport *t, const struct http_limits *
 	      const struct http_stream_ops *stream_ops, const struct http1_side *side, struct http1 **out);
 /* From inside events of transport, timer or user: the stream, if it is live, is reset with `why`; then on_closed. */
 void http1_close(struct http1 *c, bool abort, enum http_reset why);
+/* Why a live stream ends with its connection, which the peer has ended. */
+enum http_reset http1_gone(const struct http1 *c);
 /* From inside the user's calls: the same at the end of the tick, without on_reset. */
 void http1_end_soon(struct http1 *c, bool abort);
 /* After a direction ended: when both have, the stream is gone and the side says what next. */

@@ -92,7 +92,7 @@ static void head_came(struct http1 *c, struct http_head *head)
 static void peer_ended(struct http1 *c)
 {
 	if (c->in_state != IN_STREAM || !c->live) {
-		http1_close(c, c->live, HTTP_RESET_CLOSED);
+		http1_close(c, c->live, http1_gone(c));
 		return;
 	}
 	c->stream.events->on_body(&c->stream, NULL, 0, true);

@@ -30,6 +30,7 @@ enum http_reset {
 	HTTP_RESET_CLOSED,    /* the connection ended in the middle */
 	HTTP_RESET_TOO_LARGE, /* the peer's head or trailers exceed the limits */
 	HTTP_RESET_TIMEOUT,   /* a head or body that does not come */
+	HTTP_RESET_STALE, /* HTTP/1: closed before a byte of the answer came, on a connection that was used before */
 };
 
 struct http_stream_events { /* the user's */
@@ -147,6 +148,7 @@ struct http_conn { /* embedded first in each codec's */
 	struct transport *transport;
 	enum http_protocol protocol;
 	uint64_t requests; /* begun on it */
+	bool stale;	   /* closed: HTTP_RESET_STALE */
 };
 
 /* Takes the transport. 0 or -ENOMEM (the transport is closed then). */

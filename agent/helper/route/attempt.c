@@ -327,6 +327,14 @@ static void on_reset(struct http_stream *s, enum http_reset why)
 	if (complete && (why == HTTP_RESET_NO_ERROR || e->state == EX_HELD))
 		return;
 	switch (why) {
+	case HTTP_RESET_STALE:
+		if (e->state == EX_UPSTREAM && retry_is_safe(e)) {
+			e->stale_tries++;
+			retry_again(e);
+			break;
+		}
+		attempt_failed(e, ATTEMPT_TERMINATED);
+		break;
 	case HTTP_RESET_CLOSED:
 		attempt_failed(e, ATTEMPT_TERMINATED);
 		break;

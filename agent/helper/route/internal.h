@@ -117,6 +117,7 @@ struct exchange_private {
 	uint16_t response_outcome; /* what the response says of the endpoint */
 	bool target_known, cors_preflight;
 	bool registry_only;    /* the host is not known, and that is an error */
+	uint8_t stale_tries;   /* whose reused connection was closed */
 	uint16_t retry_status; /* of the response that was thrown away for a retry; 0: none */
 	struct addr_port avoid[UPSTREAM_AVOID_MAX];
 	uint8_t avoid_count;
@@ -217,9 +218,13 @@ bool retry_on_reset(const struct http_retry *retry, enum attempt_reset why, bool
 /* Before the attempt'th further try, from 1. */
 uint32_t retry_backoff_ms(const struct http_retry *retry, uint32_t attempt, uint64_t random);
 /* Ends this attempt and waits for the next one, if it is wanted and allowed; the flag URX when none is left. */
-/* The same for a reason that needs no leave: the connection turned out to be closed and nothing was sent. */
-void retry_again(struct exchange_private *e);
 bool retry_try(struct exchange_private *e, bool wanted, enum upstream_outcome outcome, uint16_t status);
+/* The same for a reason that needs no route's leave and says nothing of the endpoint: the connection turned out to be
+ * closed, and nothing was sent, or what retry_is_safe() allows. */
+void retry_again(struct exchange_private *e);
+/* A connection that we had kept for reuse ended as the request went out. Whose connection it would have been without us
+ * would send an idempotent request once more (RFC 9110 9.2.2); so do we, a few times, if all of it is still here. */
+bool retry_is_safe(const struct exchange_private *e);
 
 /* --- attempt.c: one try at an endpoint, and those after */
 extern const struct http_stream_events upstream_events;

@@ -6,7 +6,7 @@
 #include "agent/helper/worker.h"
 #include "agent/model/cluster.h"
 
-enum { BACKOFF_MS = 25, BACKOFF_MAX_MS = 250 };
+enum { BACKOFF_MS = 25, BACKOFF_MAX_MS = 250, STALE_TRIES = 3 };
 
 #define RESET_KIND(text, details, flag_bit, code)                                                                      \
 	{                                                                                                              \
@@ -140,10 +140,25 @@ bool retry_try(struct exchange_private *e, bool wanted, enum upstream_outcome ou
 	return true;
 }
 
+static bool is_idempotent(struct http_string method)
+{
+	static const char *const methods[] = { "GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE" };
+	for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++)
+		if (http_is(method, methods[i]))
+			return true;
+	return false;
+}
+
+bool retry_is_safe(const struct exchange_private *e)
+{
+	bool whole = e->body_kept || (e->request_ended && !e->x.record.request_bytes);
+	return whole && !e->head_sent && e->stale_tries < STALE_TRIES && is_idempotent(e->x.head->method);
+}
+
 void retry_again(struct exchange_private *e)
 {
 	e->retried = true;
-	attempt_end(e, OUTCOME_RESET, 0);
+	attempt_end(e, OUTCOME_CANCELLED, 0);
 	attempt_settle(e);
 	exchange_state(e, EX_BACKOFF);
 	deadline_set(&e->x.proxy->deadlines, &e->alarm, 0, on_backoff_over);

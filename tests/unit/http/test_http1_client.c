@@ -309,6 +309,33 @@ static void test_idle_connection_ended_by_the_peer(void **state)
 	fixture_done(&f);
 }
 
+/* It was closed while it lay idle, as the next request went out; or in the answer, which is another matter. */
+static void test_used_connection_ended_by_the_peer(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *came, *log;
+	} cases[] = {
+		{ "", "200 cl=0 end\nreset=8\nclosed\n" },
+		{ "H", "200 cl=0 end\nreset=5\nclosed\n" },
+		{ "HTTP/1.1 103 Early Hints\r\n\r\n", "200 cl=0 end\n103\nreset=5\nclosed\n" },
+	};
+	for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++) {
+		struct fixture f;
+		fixture_client(&f);
+		ask(&f, "GET / a", -1, true);
+		fake_push_text(f.t, OK0);
+		assert_int_equal(ask(&f, "GET / a", -1, true), 0);
+		fake_push_text(f.t, cases[i / 2].came);
+		if (i % 2)
+			fake_push_end(f.t);
+		else
+			fake_break(f.t, -ECONNRESET);
+		assert_string_equal(f.log.p, cases[i / 2].log);
+		fixture_done(&f);
+	}
+}
+
 static void test_idle_timeout_and_drain(void **state)
 {
 	(void)state;
@@ -623,6 +650,7 @@ int main(void)
 		cmocka_unit_test(test_continue_is_passed_on_when_expected),
 		cmocka_unit_test(test_bytes_on_an_idle_connection_close_it),
 		cmocka_unit_test(test_idle_connection_ended_by_the_peer),
+		cmocka_unit_test(test_used_connection_ended_by_the_peer),
 		cmocka_unit_test(test_idle_timeout_and_drain),
 		cmocka_unit_test(test_max_requests),
 		cmocka_unit_test(test_answer_before_the_request_ends),

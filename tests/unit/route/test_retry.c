@@ -277,6 +277,58 @@ static void test_reset_that_no_condition_covers(void **state)
 	world_free(w);
 }
 
+/* What a client that keeps connections itself would do: RFC 9110 9.2.2. */
+static void test_reused_connection_that_was_closed(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *request;
+		bool again;
+	} cases[] = {
+		{ "GET / HTTP/1.1\r\nHost: shop\r\n\r\n", true },
+		{ "HEAD / HTTP/1.1\r\nHost: shop\r\n\r\n", true },
+		{ "DELETE / HTTP/1.1\r\nHost: shop\r\n\r\n", true },
+		{ "POST / HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n", false },
+		{ "PATCH / HTTP/1.1\r\nHost: shop\r\nContent-Length: 0\r\n\r\n", false },
+		{ "PUT / HTTP/1.1\r\nHost: shop\r\nContent-Length: 1\r\n\r\nx", false }, /* not kept: no retries */
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct world *w = world_new();
+		world_connect(w);
+		world_send(w, cases[i].request);
+		w->attempts[0].conn->requests = 2;
+		fake_break(w->attempts[0].t, -ECONNRESET);
+		world_tick(w, BACKOFF_OVER_MS);
+		if ((w->attempt_count == 2) != cases[i].again)
+			fail_msg("%s: %zu attempts", cases[i].request, w->attempt_count);
+		if (cases[i].again) {
+			assert_int_equal(w->attempts[0].outcome, OUTCOME_CANCELLED);
+			world_answer(w, 1, "HTTP/1.1 204 Done\r\n\r\n");
+		}
+		assert_received(w, cases[i].again ? "204" : "503");
+		assert_int_equal(w->flags, cases[i].again ? 0 : FLAG(UC));
+		world_free(w);
+	}
+}
+
+static void test_reused_connections_are_not_tried_for_ever(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	world_connect(w);
+	world_send(w, get);
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(w->attempt_count, i + 1);
+		w->attempts[i].conn->requests = 2;
+		fake_break(w->attempts[i].t, -ECONNRESET);
+		world_tick(w, BACKOFF_OVER_MS);
+	}
+	assert_int_equal(w->attempt_count, 4);
+	assert_received(w, "HTTP/1.1 503 ");
+	assert_int_equal(w->flags, FLAG(UC));
+	world_free(w);
+}
+
 static void test_body_beyond_64k_is_not_sent_again(void **state)
 {
 	(void)state;
@@ -478,6 +530,8 @@ int main(void)
 		cmocka_unit_test(test_reset_before_the_head_is_tried_again),
 		cmocka_unit_test(test_reset_after_the_head_is_not),
 		cmocka_unit_test(test_reset_that_no_condition_covers),
+		cmocka_unit_test(test_reused_connection_that_was_closed),
+		cmocka_unit_test(test_reused_connections_are_not_tried_for_ever),
 		cmocka_unit_test(test_body_beyond_64k_is_not_sent_again),
 		cmocka_unit_test(test_retry_while_the_body_still_comes),
 		cmocka_unit_test(test_retry_overflow_keeps_the_status),
