@@ -88,6 +88,12 @@ void http1_conn_dump(const struct http_conn *conn, struct sb *out)
 		(unsigned long long)c->stream.sent);
 }
 
+void http_conn_preserve_case(struct http_conn *conn, bool yes)
+{
+	if (conn->protocol == HTTP_PROTO_1)
+		http1_of(conn)->limits.preserve_case = yes;
+}
+
 /* --- reading */
 
 void http1_check_over(struct http1 *c)

@@ -300,6 +300,21 @@ static int field_trailer(enum http_name id, struct http1_fault *fault)
 	}
 }
 
+/* The names that the codec writes itself when it sends the message on. */
+static void spell(struct http1_parser *p, enum http_name id, const char *as_sent, size_t n)
+{
+	static const uint8_t which[HTTP_NAME_COUNT] = {
+		[HTTP_HOST] = HTTP_SPELT_HOST + 1,
+		[HTTP_CONTENT_LENGTH] = HTTP_SPELT_CONTENT_LENGTH + 1,
+		[HTTP_TRANSFER_ENCODING] = HTTP_SPELT_TRANSFER_ENCODING + 1,
+		[HTTP_EXPECT] = HTTP_SPELT_EXPECT + 1,
+		[HTTP_CONNECTION] = HTTP_SPELT_CONNECTION + 1,
+		[HTTP_UPGRADE] = HTTP_SPELT_UPGRADE + 1,
+	};
+	if (which[id])
+		http_head_spell(p->head, (enum http_spelt)(which[id] - 1), as_sent, n);
+}
+
 static int field_line(struct http1_parser *p, const struct http_limits *limits, const char *line, size_t n,
 		      struct http1_fault *fault)
 {
@@ -328,6 +343,8 @@ static int field_line(struct http1_parser *p, const struct http_limits *limits, 
 	struct http_string name = { room, (uint32_t)i }, value = { room + i, (uint32_t)value_len };
 	memcpy(room + i, v, value_len);
 
+	if (limits->preserve_case)
+		spell(p, id, line, i);
 	int rc = id == HTTP_NAME_OTHER	   ? 0 :
 		 p->kind == HTTP1_TRAILERS ? field_trailer(id, fault) :
 					     field_special(p, id, value, fault);

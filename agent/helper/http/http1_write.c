@@ -99,23 +99,34 @@ static char *put_fields(char *to, const struct http_head *head, bool request, bo
 	return to;
 }
 
+/* One of the names above, as the message's sender wrote it where that is to be kept. */
+static char *put_name(char *to, const struct http_head *head, enum http_spelt which, const char *lower, size_t n)
+{
+	const char *as_sent = head->spelling ? head->spelling->of[which] : NULL;
+	to = put(to, as_sent ? as_sent : lower, n);
+	return PUT(to, ": ");
+}
+#define PUT_NAME(to, head, which, lower) put_name(to, head, which, lower, sizeof(lower) - 1)
+
 static char *put_connection(char *to, const struct http_head *head, const struct http1_framing *f)
 {
 	if (f->length) {
-		to = PUT(to, "content-length: ");
+		to = PUT_NAME(to, head, HTTP_SPELT_CONTENT_LENGTH, "content-length");
 		to = put_number(to, head->content_length > 0 ? (uint64_t)head->content_length : 0);
 		to = PUT(to, "\r\n");
 	} else if (f->chunked) {
-		to = PUT(to, "transfer-encoding: chunked\r\n");
+		to = PUT_NAME(to, head, HTTP_SPELT_TRANSFER_ENCODING, "transfer-encoding");
+		to = PUT(to, "chunked\r\n");
 	}
 	if (f->upgrade) {
-		to = PUT(to, "connection: upgrade\r\nupgrade: ");
+		to = PUT_NAME(to, head, HTTP_SPELT_CONNECTION, "connection");
+		to = PUT(to, "upgrade\r\n");
+		to = PUT_NAME(to, head, HTTP_SPELT_UPGRADE, "upgrade");
 		to = put_string(to, head->protocol.p ? head->protocol : http_get_id(head, HTTP_UPGRADE));
 		to = PUT(to, "\r\n");
-	} else if (f->close) {
-		to = PUT(to, "connection: close\r\n");
-	} else if (f->keep_alive) {
-		to = PUT(to, "connection: keep-alive\r\n");
+	} else if (f->close || f->keep_alive) {
+		to = PUT_NAME(to, head, HTTP_SPELT_CONNECTION, "connection");
+		to = f->close ? PUT(to, "close\r\n") : PUT(to, "keep-alive\r\n");
 	}
 	return PUT(to, "\r\n");
 }
@@ -163,13 +174,16 @@ size_t http1_request_write(char *to, const struct http_head *head, const struct 
 	char *p = put_string(to, f->method);
 	*p++ = ' ';
 	p = put_string(p, target);
-	p = PUT(p, " HTTP/1.1\r\nhost: ");
+	p = PUT(p, " HTTP/1.1\r\n");
+	p = PUT_NAME(p, head, HTTP_SPELT_HOST, "host");
 	p = put_string(p, host);
 	p = PUT(p, "\r\n");
 	bool dated = true;
 	p = put_fields(p, head, true, &dated);
-	if (head->expect_continue)
-		p = PUT(p, "expect: 100-continue\r\n");
+	if (head->expect_continue) {
+		p = PUT_NAME(p, head, HTTP_SPELT_EXPECT, "expect");
+		p = PUT(p, "100-continue\r\n");
+	}
 	if (f->websocket_key) {
 		if (!http_get(head, "sec-websocket-key").p)
 			p = put_websocket_key(p, f->now_ns);

@@ -153,6 +153,33 @@ struct http_string http_head_textf(struct http_head *h, const char *format, ...)
 	return (struct http_string){ to, (uint32_t)n };
 }
 
+/* --- names of fields that became members */
+
+static const uint8_t spelt_len[HTTP_SPELT_COUNT] = {
+	[HTTP_SPELT_HOST] = sizeof("host") - 1,
+	[HTTP_SPELT_CONTENT_LENGTH] = sizeof("content-length") - 1,
+	[HTTP_SPELT_TRANSFER_ENCODING] = sizeof("transfer-encoding") - 1,
+	[HTTP_SPELT_EXPECT] = sizeof("expect") - 1,
+	[HTTP_SPELT_CONNECTION] = sizeof("connection") - 1,
+	[HTTP_SPELT_UPGRADE] = sizeof("upgrade") - 1,
+};
+
+void http_head_spell(struct http_head *h, enum http_spelt which, const char *as_sent, size_t n)
+{
+	if (n != spelt_len[which])
+		return;
+	if (!h->spelling) {
+		/* The text of a head has no alignment of its own. */
+		char *p = http_head_room(h, sizeof(*h->spelling) + _Alignof(struct http_spelling));
+		if (!p)
+			return;
+		p += -(uintptr_t)p & (_Alignof(struct http_spelling) - 1);
+		h->spelling = (struct http_spelling *)(void *)p;
+		*h->spelling = (struct http_spelling){ 0 };
+	}
+	h->spelling->of[which] = http_head_text(h, as_sent, n).p;
+}
+
 /* --- copies */
 
 static bool text_copy(struct http_head *h, struct http_string *to, struct http_string from)
@@ -195,6 +222,9 @@ struct http_head *http_head_copy(const struct http_head *from)
 		http_head_free(h);
 		return NULL;
 	}
+	for (int i = 0; from->spelling && i < HTTP_SPELT_COUNT; i++)
+		if (from->spelling->of[i])
+			http_head_spell(h, (enum http_spelt)i, from->spelling->of[i], spelt_len[i]);
 	h->text_bytes = from->text_bytes;
 	return h;
 }

@@ -75,6 +75,20 @@ struct http_field {
 
 enum http_version { HTTP_1_0, HTTP_1_1, HTTP_2 };
 
+/* Names that HTTP/1's codec writes itself, as their sender wrote them: same letters, perhaps of another case. NULL: lower. */
+enum http_spelt {
+	HTTP_SPELT_HOST,
+	HTTP_SPELT_CONTENT_LENGTH,
+	HTTP_SPELT_TRANSFER_ENCODING,
+	HTTP_SPELT_EXPECT,
+	HTTP_SPELT_CONNECTION,
+	HTTP_SPELT_UPGRADE,
+	HTTP_SPELT_COUNT
+};
+struct http_spelling {
+	const char *of[HTTP_SPELT_COUNT];
+};
+
 struct http_head {
 	enum http_version version; /* that it arrived in */
 	/* request */
@@ -90,7 +104,8 @@ struct http_head {
 	int64_t content_length; /* -1: none said. The codec frames by this: it is not among the fields */
 	bool upgrade;		/* request: asks for `protocol`; response: 101. Then bodies are raw bytes both ways */
 	bool expect_continue;
-	size_t text_bytes; /* of all names and values, for limits */
+	size_t text_bytes;		/* of all names and values, for limits */
+	struct http_spelling *spelling; /* in the head; NULL: all lower case */
 	/* private: the text, and what http_get_joined() made */
 	struct http_block *blocks;
 	struct http_joined *joined;
@@ -106,6 +121,8 @@ struct http_string http_head_text(struct http_head *h, const char *p, size_t n);
 struct http_string http_head_textf(struct http_head *h, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Room for n bytes that the caller fills. */
 char *http_head_room(struct http_head *h, size_t n);
+/* Remembers how n bytes of a name were written; what there is no memory for is lower case. */
+void http_head_spell(struct http_head *h, enum http_spelt which, const char *as_sent, size_t n);
 
 enum http_name http_name_id(const char *lower, size_t n);
 struct http_string http_name_text(enum http_name id);

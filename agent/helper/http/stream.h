@@ -161,6 +161,9 @@ int http1_client_new(struct loop *loop, struct transport *t, const struct http_l
 int http2_client_new(struct loop *loop, struct transport *t, const struct http_limits *limits,
 		     const struct http_conn_events *events, void *arg, struct http_conn **out);
 
+/* Of the next heads that come: limits.preserve_case may change while a connection lives. HTTP/2 has lower case only. */
+void http_conn_preserve_case(struct http_conn *c, bool yes);
+
 /* Client: a new stream. -EAGAIN: no capacity now. */
 static inline int http_client_open(struct http_conn *c, const struct http_stream_events *events, void *user,
 				   struct http_stream **out)
