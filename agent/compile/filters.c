@@ -12,12 +12,13 @@ static const struct {
 	{ request_authn_add, NULL },
 	{ ext_authz_add, NULL },
 	{ envoy_filter_inbound, envoy_filter_outbound },
+	{ proxy_config_add, proxy_config_outbound },
 };
 
 static bool is_empty(const struct http_filters *f)
 {
 	return !f->jwt_count && !f->limit_count && !f->script_count && !f->ext_authz_count &&
-	       f->normalization == PATH_BASE;
+	       f->normalization == PATH_BASE && proxy_settings_default(&f->proxy);
 }
 
 static void finish(struct http_filters *f, struct http_filters **out)

@@ -30,6 +30,11 @@ int ext_authz_add(const struct filters_of *of, struct http_filters *inbound);	  
 int envoy_filter_inbound(const struct filters_of *of, struct http_filters *inbound); /* EnvoyFilters, the annotation */
 int envoy_filter_outbound(const struct filters_of *of, struct http_filters *outbound);
 
+/* proxy_config.c: ProxyConfig's headers, the same for both directions; notes are made of the inbound one. */
+int proxy_config_add(const struct filters_of *of, struct http_filters *inbound);
+int proxy_config_outbound(const struct filters_of *of, struct http_filters *outbound);
+int proxy_config_look(const struct resource *r, struct notes *notes); /* of the MeshConfig; 0 or -ENOMEM */
+
 /* Notes about a CUSTOM policy whose provider can't be asked. */
 void ext_authz_look(const struct compiler *c, const struct resource *r, struct notes *notes);
 

@@ -452,6 +452,9 @@ static int look(struct compiler *c, struct notes *notes)
 	each_look(c, KIND_SERVICE, notes, unused_service_look);
 	each_look(c, KIND_SERVICE_ENTRY, notes, unused_service_entry_look);
 	each_look(c, KIND_MESH_CONFIG, notes, unused_mesh_look);
+	for (size_t i = 0; i < c->inventory[KIND_MESH_CONFIG].n; i++)
+		if (proxy_config_look(c->inventory[KIND_MESH_CONFIG].v[i], notes) < 0)
+			return -ENOMEM;
 	for (size_t i = 0; i < c->inventory[KIND_DESTINATION_RULE].n; i++) {
 		rule_look(c, c->inventory[KIND_DESTINATION_RULE].v[i], notes);
 		http_tls_look(c, c->inventory[KIND_DESTINATION_RULE].v[i], notes);

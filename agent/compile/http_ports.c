@@ -146,8 +146,13 @@ bool workload_needs_l7(const struct workload *w)
 {
 	const struct http_filters *f = w->inbound;
 
-	return (w->policy && policy_needs_http(w->policy)) ||
-	       (f && (f->jwt_count || f->limit_count || f->script_count || f->ext_authz_count));
+	if (w->policy && policy_needs_http(w->policy))
+		return true;
+	if (!f)
+		return false;
+	/* With proxies that are trusted, whose address the client's is stands in its request. */
+	return f->jwt_count || f->limit_count || f->script_count || f->ext_authz_count || f->proxy.client_cert_asked ||
+	       (f->proxy.trusted_proxies && policy_names_remote_ip(w->policy));
 }
 
 bool http_locals_care(const struct compiler *c)

@@ -91,13 +91,24 @@ static bool kernel_refuses(struct request *rq, const struct http_inbound *in, en
 	return !live.to_helper && live.reason != DROP_NONE;
 }
 
+/* As the helper has it: what trusted proxies told, else the source. false: they told something that is no address. */
+static bool remote_of(const struct http_inbound *in, struct addr *out)
+{
+	const struct http_filters *f = in->workload->inbound;
+	struct http_view told = in->request->header(in->request, "x-forwarded-for");
+
+	return proxy_remote_addr(f ? f->proxy.trusted_proxies : 0, told.p, told.n, &in->source_addr, out) == 0;
+}
+
 static enum http_inbound_verdict judge(struct request *rq, const struct http_inbound *in, const struct policy *p,
 				       json_t *o)
 {
+	struct addr remote;
+	bool remote_known = remote_of(in, &remote);
 	const struct policy_http_input input = {
 		.peer = in->peer,
 		.source = in->source_addr,
-		.remote = in->source_addr,
+		.remote = remote,
 		.destination = in->at.addr,
 		.port = in->at.port,
 		.request = in->request,
@@ -106,6 +117,8 @@ static enum http_inbound_verdict judge(struct request *rq, const struct http_inb
 	bool matters = false;
 
 	policy_eval_http(p, &input, &v);
+	if (!remote_known && policy_names_remote_ip(p) && v.reason == DROP_NONE)
+		v.reason = DROP_POLICY_DENY;
 	json_t *rules = rules_json(p, &input, &matters);
 	enum drop_reason live = DROP_NONE;
 	if (kernel_refuses(rq, in, &live) && v.reason == DROP_NONE && !policy_needs_http(p))

@@ -168,6 +168,19 @@ static const struct shape_field ext_authz_fields[] = {
 };
 static const struct shape shape_ext_authz = { SHAPE_OF(ext_authz) };
 
+static const struct shape_field proxy_settings_fields[] = {
+	SHAPE_BOOL(proxy_settings, preserve_case),
+	SHAPE_BOOL(proxy_settings, no_attempt_count),
+	SHAPE_BOOL(proxy_settings, no_request_id),
+	SHAPE_BOOL(proxy_settings, no_envoy_headers),
+	SHAPE_BOOL(proxy_settings, client_cert_asked),
+	SHAPE_BOOL(proxy_settings, no_cert_uri),
+	SHAPE_TEXT(proxy_settings, server),
+	SHAPE_NUMBER(proxy_settings, client_cert, PROXY_CERT_ALWAYS_FORWARD),
+	SHAPE_U32(proxy_settings, trusted_proxies),
+};
+static const struct shape shape_proxy_settings = { SHAPE_OF(proxy_settings) };
+
 static const struct shape_field http_filters_fields[] = {
 	SHAPE_LIST(http_filters, jwt, jwt_count, &shape_jwt_rule),
 	SHAPE_LIST(http_filters, limits, limit_count, &shape_rate_limit),
@@ -175,6 +188,7 @@ static const struct shape_field http_filters_fields[] = {
 	SHAPE_LIST(http_filters, ext_authz, ext_authz_count, &shape_ext_authz),
 	SHAPE_NUMBER(http_filters, normalization, PATH_DECODE_AND_MERGE_SLASHES),
 	SHAPE_LIST(http_filters, lua_routes, lua_route_count, &shape_lua_route),
+	SHAPE_STRUCT(http_filters, proxy, &shape_proxy_settings),
 };
 const struct shape shape_http_filters = { SHAPE_OF(http_filters) };
 

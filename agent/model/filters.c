@@ -170,6 +170,7 @@ void http_filters_unref(struct http_filters *f)
 	free(f->scripts);
 	free(f->lua_routes);
 	free(f->ext_authz);
+	proxy_settings_done(&f->proxy);
 	free(f);
 }
 
@@ -354,7 +355,7 @@ void http_filters_seal(struct http_filters *f)
 			for (size_t a = 0; a < f->limits[l].actions[i].n; a++)
 				action_compile(&f->limits[l].actions[i].v[a]);
 
-	uint64_t id = digest_number(HASH64_INIT, f->normalization);
+	uint64_t id = proxy_settings_digest(digest_number(HASH64_INIT, f->normalization), &f->proxy);
 	id = digest_number(id, f->jwt_count);
 	for (size_t i = 0; i < f->jwt_count; i++)
 		id = jwt_digest(id, &f->jwt[i]);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent/model/http.h"
+#include "agent/model/proxy.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -175,6 +176,7 @@ struct http_filters {
 	struct ext_authz *ext_authz; /* the providers that CUSTOM rules of the workload's policy name */
 	size_t ext_authz_count;
 	enum path_normalization normalization; /* BASE unless the mesh says else */
+	struct proxy_settings proxy;	       /* of headers */
 };
 
 struct http_filters *http_filters_new(void);

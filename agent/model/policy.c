@@ -145,3 +145,12 @@ bool policy_needs_http(const struct policy *p)
 	}
 	return false;
 }
+
+bool policy_names_remote_ip(const struct policy *p)
+{
+	for (size_t i = 0; p && i < p->rule_count; i++)
+		for (size_t k = 0; k < p->rules[i].match_count; k++)
+			if (p->rules[i].matches[k].remote_ip_blocks.n || p->rules[i].matches[k].not_remote_ip_blocks.n)
+				return true;
+	return false;
+}

@@ -137,6 +137,7 @@ void policy_match_done(struct policy_match *m);	 /* the same, and zeroes it */
 void policy_condition_done(struct policy_condition *c);
 /* Some rule says something of requests, or server names: inbound connections must be seen by the helper. */
 bool policy_needs_http(const struct policy *p);
+bool policy_names_remote_ip(const struct policy *p); /* a rule has remote_ip_blocks */
 /* Some rule asks for the TLS server name of connections to the port. */
 bool policy_needs_sni(const struct policy *p, uint16_t port);
 /* The rule says something of requests besides the server name. matches[i], and `when`. */

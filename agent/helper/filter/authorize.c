@@ -13,7 +13,7 @@ void authorize_eval(struct exchange *x, struct policy_http_verdict *out)
 	const struct policy_http_input in = {
 		.peer = x->peer,
 		.source = x->source.addr,
-		.remote = x->source.addr, /* no proxy before us is trusted: Istio's numTrustedProxies 0 */
+		.remote = x->remote,
 		.destination = x->destination.addr,
 		.port = x->destination.port,
 		.request = &view,
@@ -70,6 +70,8 @@ enum stage_result stage_authorize(struct exchange *x)
 		return STAGE_CONTINUE;
 	if (!x->policy) /* a pod whose policy is not known yet takes nothing */
 		return authorize_deny(x, DROP_NOT_READY, NULL);
+	if (x->remote_unknown && policy_names_remote_ip(x->policy)) /* for both DENY and ALLOW */
+		return authorize_deny(x, DROP_POLICY_DENY, NULL);
 	authorize_eval(x, &v);
 	return v.custom_count ? ext_authz_ask(x, v.custom, v.custom_count) : verdict_apply(x, &v);
 }

@@ -58,7 +58,7 @@ static struct http_string remote_address(struct exchange *x)
 {
 	char buf[ADDR_TEXT_MAX];
 
-	addr_text(&x->source.addr, buf);
+	addr_text(&x->remote, buf);
 	return http_head_text(x->head, buf, strlen(buf));
 }
 

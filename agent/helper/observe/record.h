@@ -84,6 +84,7 @@ struct request_record {
 	/* Span */
 	uint8_t trace_id[16], span_id[8], parent_id[8];
 	bool has_parent, sampled;
+	bool keep_request_id; /* set before trace_begin(): none is made */
 };
 
 int observe_new(struct worker *w, struct observe **out);

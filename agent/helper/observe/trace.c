@@ -42,7 +42,7 @@ void trace_begin(struct observe *o, struct request_record *r, struct http_head *
 	struct trace_context from;
 	char id[UUID_LEN + 1];
 
-	if (!http_get_id(head, HTTP_X_REQUEST_ID).n) {
+	if (!r->keep_request_id && !http_get_id(head, HTTP_X_REQUEST_ID).n) {
 		request_id_make(o, id);
 		http_set_id(head, HTTP_X_REQUEST_ID, id, UUID_LEN);
 	}

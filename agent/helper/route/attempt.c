@@ -134,6 +134,7 @@ static void on_upstream(struct upstream *up, enum upstream_failure why, const st
 	r->upstream_local = &e->upstream_local;
 	r->upstream_tls = up->conn->transport->tls;
 	r->mutual = up->conn->transport->peer != NULL;
+	http_conn_preserve_case(up->conn, preserves_case(e->x.pod, SIDE_CLIENT));
 	attempt_got_stream(e, up->stream);
 }
 
@@ -156,7 +157,7 @@ void attempt_start(struct exchange_private *e)
 		.cluster = e->destination->cluster,
 		.host = request_host(e),
 		.original = e->target,
-		.source = x->source,
+		.source = { x->remote, x->source.port },
 		.head = x->head,
 		.downstream_h2 = e->conn->conn->protocol == HTTP_PROTO_2 || x->record.grpc,
 		.upgrade = x->head->upgrade,
@@ -210,7 +211,8 @@ static void respond_reset(struct exchange_private *e, enum attempt_reset why)
 	char body[160];
 	snprintf(body, sizeof(body), "upstream connect error or disconnect/reset before headers. %sreset reason: %s",
 		 e->retried ? "retried and the latest " : "", kind->reason);
-	if (why == ATTEMPT_OVERFLOW && (extra = http_head_new()))
+	bool told = why == ATTEMPT_OVERFLOW && !exchange_settings(&e->x)->no_envoy_headers;
+	if (told && (extra = http_head_new()))
 		http_add(extra, "x-envoy-overloaded", "true");
 	exchange_respond(&e->x, kind->status, kind->flag, kind->before_head, body, extra);
 	http_head_free(extra);

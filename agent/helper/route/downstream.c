@@ -31,6 +31,7 @@ static void on_head(struct http_stream *s, struct http_head *head, bool end)
 	r->original_authority = head->authority;
 	r->request_header_bytes = head->text_bytes;
 	r->grpc = grpc_is(head);
+	r->keep_request_id = exchange_settings(x)->no_request_id;
 	trace_begin(worker_observe(x->w), r, head, x->pod->telemetry);
 	if (end)
 		request_ended(e);

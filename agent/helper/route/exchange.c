@@ -44,6 +44,12 @@ static bool stage_wanted(const struct stage *s, const struct exchange *x)
 	return !(s->when & WITH_FILTERS) || x->filters;
 }
 
+const struct proxy_settings *exchange_settings(const struct exchange *x)
+{
+	static const struct proxy_settings defaults;
+	return x->filters ? &x->filters->proxy : &defaults;
+}
+
 void exchange_run(struct exchange_private *e)
 {
 	while (e->state == EX_STAGES && e->stage < ARRAY_SIZE(stages)) {
@@ -136,6 +142,7 @@ struct exchange_private *exchange_new(struct downstream *d, struct http_stream *
 	x->w = p->w;
 	x->pod = worker_pod_ref(d->pod);
 	x->source = d->source;
+	x->remote = d->source.addr;
 	x->destination = d->destination;
 	x->private = e;
 	e->conn = d;
@@ -313,6 +320,12 @@ static struct http_head *local_head(struct exchange_private *e, uint16_t status,
 void exchange_respond(struct exchange *x, uint16_t status, uint32_t flags, const char *details, const char *body,
 		      const struct http_head *extra)
 {
+	exchange_respond_bytes(x, status, flags, details, body, body ? strlen(body) : 0, extra);
+}
+
+void exchange_respond_bytes(struct exchange *x, uint16_t status, uint32_t flags, const char *details, const void *body,
+			    size_t len, const struct http_head *extra)
+{
 	struct exchange_private *e = exchange_of(x);
 	assert(x->magic == EXCHANGE_MAGIC);
 	if (e->state == EX_DONE || e->state == EX_LOCAL)
@@ -321,7 +334,6 @@ void exchange_respond(struct exchange *x, uint16_t status, uint32_t flags, const
 		exchange_abort(e, flags, details, HTTP_RESET_INTERNAL);
 		return;
 	}
-	size_t len = body ? strlen(body) : 0;
 	struct http_head *head = local_head(e, status, flags, body, len, extra);
 	x->record.flags |= flags;
 	x->record.details = details;

@@ -44,7 +44,9 @@ struct exchange {
 	const struct identity *peer; /* server side: who calls; NULL: anonymous */
 	bool peer_attested;
 	struct addr_port source, destination; /* downstream; destination: original */
-	struct http_head *head;		      /* the request, changed by stages; never NULL after it came */
+	struct addr remote;	/* the client's, as far as proxies before us are trusted to tell it; else source's */
+	bool remote_unknown;	/* they told something that is no address; `remote` is source's */
+	struct http_head *head; /* the request, changed by stages; never NULL after it came */
 	struct http_string path, query;	    /* of head->path: normalised path and what follows '?'; set by normalise */
 	const struct http_filters *filters; /* of the pod for this side; NULL: none. A reference */
 	const struct policy *policy;	    /* server side: a reference */
@@ -69,6 +71,11 @@ typedef enum stage_result (*stage_fn)(struct exchange *x);
  * caller's). */
 void exchange_respond(struct exchange *x, uint16_t status, uint32_t flags, const char *details, const char *body,
 		      const struct http_head *extra);
+/* The same with a body of len bytes, any. */
+void exchange_respond_bytes(struct exchange *x, uint16_t status, uint32_t flags, const char *details, const void *body,
+			    size_t len, const struct http_head *extra);
+/* What the pod's proxy would write into headers; never NULL. */
+const struct proxy_settings *exchange_settings(const struct exchange *x);
 /* After STAGE_WAIT. Never call it from inside the stage. */
 void exchange_continue(struct exchange *x);
 /* The request's body for a stage that needs it: fn is called once, perhaps at once, with all of it (whole), or with its

@@ -110,6 +110,7 @@ static bool is_steering(struct http_string name)
 		"internal",
 		"hedge-on-per-try-timeout",
 		"original-path",
+		"decorator-operation",
 	};
 	static const char prefix[] = "x-envoy-";
 	size_t n = sizeof(prefix) - 1;
@@ -134,18 +135,28 @@ static void remove_steering(struct http_head *head)
 	head->field_count = kept;
 }
 
-/* x-forwarded-client-cert: from whom we know, added to what they were told; never from whom we don't. */
+/* x-forwarded-client-cert: from whom we know, added to what they were told; never from whom we don't, unless that is
+ * asked for. As Envoy's forward_client_cert_details. */
 static void client_cert(struct exchange_private *e, struct http_head *head)
 {
 	const struct exchange *x = &e->x;
-	if (x->side == SIDE_CLIENT || !x->peer) {
+	const struct proxy_settings *settings = exchange_settings(x);
+	enum proxy_client_cert mode = settings->client_cert;
+	if (x->side == SIDE_SERVER && mode == PROXY_CERT_ALWAYS_FORWARD)
+		return;
+	if (x->side == SIDE_CLIENT || !x->peer || mode == PROXY_CERT_SANITIZE) {
 		http_remove_id(head, HTTP_X_FORWARDED_CLIENT_CERT);
 		return;
 	}
-	struct http_string before = http_get_joined(head, "x-forwarded-client-cert");
+	if (mode == PROXY_CERT_FORWARD)
+		return;
+	struct http_string before = { 0 };
+	if (mode == PROXY_CERT_APPEND)
+		before = http_get_joined(head, "x-forwarded-client-cert");
 	const char *by = x->pod->identity ? x->pod->identity->uri : "";
-	struct http_string value = http_head_textf(head, "%.*s%sBy=%s;URI=%s", (int)before.n, before.p ? before.p : "",
-						   before.n ? "," : "", by, x->peer->uri);
+	const char *uri = settings->no_cert_uri ? "" : x->peer->uri;
+	struct http_string value = http_head_textf(head, "%.*s%sBy=%s%s%s", (int)before.n, before.p ? before.p : "",
+						   before.n ? "," : "", by, *uri ? ";URI=" : "", uri);
 	if (value.p)
 		http_set_id(head, HTTP_X_FORWARDED_CLIENT_CERT, value.p, value.n);
 }
@@ -167,6 +178,8 @@ static int rewrite_path(struct exchange_private *e, struct http_head *head)
 		return -ENOMEM;
 	struct http_string before = head->path;
 	head->path = text;
+	if (exchange_settings(x)->no_envoy_headers)
+		return 0;
 	http_remove(head, "x-envoy-original-path");
 	return http_add_ref(head, (struct http_string){ "x-envoy-original-path", 21 }, before);
 }
@@ -190,7 +203,7 @@ static int routed(struct exchange_private *e, struct http_head *head)
 {
 	const struct http_route *route = e->x.route;
 	const struct request_record *r = &e->x.record;
-	if (e->timeout_ms) {
+	if (e->timeout_ms && !exchange_settings(&e->x)->no_envoy_headers) {
 		static const struct http_string name = { "x-envoy-expected-rq-timeout-ms", 30 };
 		char text[20];
 		struct http_string value = http_head_text(head, text, number_text(text, e->timeout_ms));
@@ -205,10 +218,21 @@ static int routed(struct exchange_private *e, struct http_head *head)
 	return rc;
 }
 
+/* Before anything looks at it: what a filter changes later is not what the proxies before us told. */
+static void remote_find(struct exchange *x)
+{
+	uint32_t trusted = exchange_settings(x)->trusted_proxies;
+	if (!trusted)
+		return;
+	struct http_string told = http_get_joined(x->head, "x-forwarded-for");
+	x->remote_unknown = proxy_remote_addr(trusted, told.p, told.n, &x->source.addr, &x->remote) < 0;
+}
+
 int request_receive(struct exchange_private *e)
 {
 	struct http_head *head = e->x.head;
 	http_remove_hop_by_hop(head);
+	remote_find(&e->x);
 	remove_steering(head);
 	client_cert(e, head);
 	if (http_get_id(head, HTTP_X_FORWARDED_PROTO).p)
@@ -228,7 +252,7 @@ int request_prepare(struct exchange_private *e)
 
 void request_attempt_count(struct exchange_private *e, struct http_head *head)
 {
-	if (!e->x.vhost || !e->x.vhost->include_attempt_count)
+	if (!e->x.vhost || !e->x.vhost->include_attempt_count || exchange_settings(&e->x)->no_attempt_count)
 		return;
 	char text[20];
 	http_set_id(head, HTTP_X_ENVOY_ATTEMPT_COUNT, text, number_text(text, e->x.record.attempts));

@@ -163,6 +163,7 @@ static inline struct exchange_private *exchange_of(struct exchange *x)
 }
 
 /* --- proxy.c */
+bool preserves_case(const struct worker_pod *pod, enum exchange_side side); /* of names in HTTP/1 */
 uint64_t proxy_random(struct http_proxy *p);
 /* Whether a share of a million is hit. */
 bool proxy_chance(struct http_proxy *p, struct http_fraction share);

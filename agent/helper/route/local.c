@@ -42,6 +42,7 @@ static void fail_waiters(struct local_upstream *l, enum upstream_failure why)
 static void give_stream(struct local_upstream *l, struct exchange_private *e)
 {
 	struct http_stream *s;
+	http_conn_preserve_case(l->conn, preserves_case(e->x.pod, SIDE_SERVER));
 	if (http_client_open(l->conn, &upstream_events, e, &s) < 0) {
 		attempt_no_stream(e, UPSTREAM_CONNECT, NULL);
 		return;

@@ -184,6 +184,12 @@ static struct downstream *downstream_new(struct http_proxy *p, struct worker_pod
 	return d;
 }
 
+bool preserves_case(const struct worker_pod *pod, enum exchange_side side)
+{
+	const struct http_filters *filters = side == SIDE_CLIENT ? pod->outbound : pod->inbound;
+	return filters && filters->proxy.preserve_case;
+}
+
 /* Takes the transport. */
 static void downstream_start(struct http_proxy *p, struct worker_pod *pod, struct transport *t,
 			     enum http_protocol protocol, enum exchange_side side, const struct addr_port *original,
@@ -206,9 +212,10 @@ static void downstream_start(struct http_proxy *p, struct worker_pod *pod, struc
 	TAILQ_INSERT_TAIL(&p->conns, d, link);
 	p->conn_count++;
 	worker_metrics(p->w)->http_connections++;
-	int rc = protocol == HTTP_PROTO_2 ?
-			 http2_server_new(p->loop, t, &http_limits_default, &conn_events, d, &d->conn) :
-			 http1_server_new(p->loop, t, &http_limits_default, &conn_events, d, &d->conn);
+	struct http_limits limits = http_limits_default;
+	limits.preserve_case = preserves_case(pod, side);
+	int rc = protocol == HTTP_PROTO_2 ? http2_server_new(p->loop, t, &limits, &conn_events, d, &d->conn) :
+					    http1_server_new(p->loop, t, &limits, &conn_events, d, &d->conn);
 	if (rc < 0)
 		on_closed(NULL, d);
 }
@@ -291,6 +298,12 @@ void http_proxy_pod_changed(struct http_proxy *p, struct worker_pod *pod)
 {
 	/* Each request takes what is in force when it begins; but connections to the pod may go around it. */
 	upstreams_pod_changed(p->upstreams, pod);
+	struct downstream *d;
+	TAILQ_FOREACH(d, &p->conns, link)
+	{
+		if (d->pod == pod && d->conn)
+			http_conn_preserve_case(d->conn, preserves_case(pod, d->side));
+	}
 }
 
 void http_proxy_pod_removed(struct http_proxy *p, struct worker_pod *pod)

@@ -3,6 +3,7 @@
 #include "agent/helper/route/internal.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "agent/base/loop.h"
 #include "agent/helper/worker.h"
@@ -26,6 +27,8 @@ static void service_time(struct exchange_private *e, struct http_head *head)
 {
 	static const struct http_string name = { "x-envoy-upstream-service-time", 29 };
 	char text[20];
+	if (exchange_settings(&e->x)->no_envoy_headers)
+		return;
 	uint64_t ms = (e->x.record.response_begin_ns - e->x.record.upstream_ns) / 1000000;
 	struct http_string value = http_head_text(head, text, number_text(text, ms));
 	http_remove(head, name.p);
@@ -62,6 +65,8 @@ void response_from_upstream(struct exchange_private *e, struct http_head *head, 
 		deadline_clear(&x->proxy->deadlines, &e->total);
 	}
 	http_remove_hop_by_hop(head);
+	if (x->side == SIDE_CLIENT)
+		http_remove(head, "x-envoy-decorator-operation"); /* a sidecar's word to the caller's */
 	service_time(e, head);
 	if (e->destination)
 		header_ops_apply(&e->destination->response, head, r);
@@ -178,6 +183,9 @@ bool response_finish(struct exchange_private *e)
 	if (e->upstream && e->upstream->cookie[0])
 		http_add(head, "set-cookie", e->upstream->cookie);
 	affinity_cookie(e, head);
+	const char *server = exchange_settings(&e->x)->server;
+	if (server)
+		http_set_id(head, HTTP_SERVER, server, strlen(server));
 	if (!e->x.filters || !e->x.filters->script_count)
 		return true;
 	enum exchange_state state = e->state;

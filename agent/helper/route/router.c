@@ -144,10 +144,10 @@ static char *redirect_location(struct exchange_private *e, const struct http_red
 }
 
 /* Our answer instead of an endpoint's: the route's header operations hold for it. */
-static void answer(struct exchange_private *e, uint16_t status, const char *body, struct http_head *extra)
+static void answer(struct exchange_private *e, uint16_t status, const char *body, size_t len, struct http_head *extra)
 {
 	header_ops_apply(&e->x.route->response, extra, &e->x.record);
-	exchange_respond(&e->x, status, 0, "direct_response", body, extra);
+	exchange_respond_bytes(&e->x, status, 0, "direct_response", body, len, extra);
 }
 
 static enum stage_result redirect(struct exchange_private *e, const struct http_redirect *to)
@@ -157,7 +157,7 @@ static enum stage_result redirect(struct exchange_private *e, const struct http_
 	if (!extra || http_add_id(extra, HTTP_LOCATION, location, strlen(location)) < 0)
 		exchange_respond(&e->x, 503, FLAG(LR), "out_of_memory", NULL, NULL);
 	else
-		answer(e, (uint16_t)(to->status ? to->status : 301), NULL, extra);
+		answer(e, (uint16_t)(to->status ? to->status : 301), NULL, 0, extra);
 	http_head_free(extra);
 	return STAGE_ANSWERED;
 }
@@ -171,7 +171,7 @@ static enum stage_result direct(struct exchange_private *e, const struct http_di
 	}
 	if (response->content_type)
 		http_add_id(extra, HTTP_CONTENT_TYPE, response->content_type, strlen(response->content_type));
-	answer(e, (uint16_t)response->status, response->body, extra);
+	answer(e, (uint16_t)response->status, response->body, response->body_len, extra);
 	http_head_free(extra);
 	return STAGE_ANSWERED;
 }

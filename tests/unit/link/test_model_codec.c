@@ -597,6 +597,15 @@ static void walk_filters(struct walk *w, void *object)
 		LIST(f, ext_authz, ext_authz_count)
 	walk_ext_authz(w, &f->ext_authz[i]);
 	NUMBER(f, normalization, PATH_DECODE_AND_MERGE_SLASHES);
+	BOOL(&f->proxy, preserve_case);
+	BOOL(&f->proxy, no_attempt_count);
+	BOOL(&f->proxy, no_request_id);
+	BOOL(&f->proxy, no_envoy_headers);
+	BOOL(&f->proxy, client_cert_asked);
+	BOOL(&f->proxy, no_cert_uri);
+	TEXT(&f->proxy, server);
+	NUMBER(&f->proxy, client_cert, PROXY_CERT_ALWAYS_FORWARD);
+	U32(&f->proxy, trusted_proxies);
 }
 
 /* --- telemetry.h --- */

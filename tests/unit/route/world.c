@@ -21,9 +21,9 @@
 #include "agent/model/telemetry.h"
 
 struct worker {
+	struct link_shard metrics;
 	struct world *world;
 	struct loop *loop;
-	struct link_shard metrics;
 	struct worker_pod pod;
 	struct http_proxy *proxy;
 	struct http_cluster *cluster;
@@ -158,9 +158,8 @@ void record_finish(struct observe *o, const struct request_record *r)
 void trace_begin(struct observe *o, struct request_record *r, struct http_head *head, const struct telemetry *t)
 {
 	(void)o;
-	(void)r;
 	(void)t;
-	if (!http_get_id(head, HTTP_X_REQUEST_ID).p)
+	if (!r->keep_request_id && !http_get_id(head, HTTP_X_REQUEST_ID).p)
 		http_add_id(head, HTTP_X_REQUEST_ID, "new-id", 6);
 }
 
