@@ -25,12 +25,10 @@ int message_send(struct channel *channel, const ProtobufCMessage *message, const
 void message_addr_port_set(Weft__Link__AddrPort *to, const struct addr_port *from);
 int message_addr_port_get(const Weft__Link__AddrPort *from, struct addr_port *to); /* 0 or -EINVAL; NULL is invalid */
 
-/* NULL: no memory. Freed with weft__link__policy__free_unpacked(). */
-Weft__Link__Policy *message_policy_encode(const struct policy *policy);
-int message_policy_decode(const Weft__Link__Policy *from, struct policy **out); /* 0, -EINVAL or -ENOMEM */
-
-/* The objects of the HTTP model, both ways 0, -EINVAL or -ENOMEM: encoded ones are freed with
- * weft__link__*__free_unpacked(), decoded ones are sealed and so have the id that they had. */
+/* The objects of the model, both ways 0, -EINVAL or -ENOMEM: encoded ones are freed with
+ * weft__link__*__free_unpacked(), decoded ones of HTTP are sealed and so have the id that they had. */
+int message_policy_encode(const struct policy *policy, Weft__Link__Policy **out);
+int message_policy_decode(const Weft__Link__Policy *from, struct policy **out);
 int message_target_encode(const struct l7_target *target, Weft__Link__L7Target **out);
 int message_target_decode(const Weft__Link__L7Target *from, struct l7_target **out);
 int message_vhost_decode(const Weft__Link__HttpVhost *from, struct http_vhost **out);

@@ -33,9 +33,9 @@ static void pod_borrow(Weft__Link__PodSet *m, const struct supervised_pod *pod)
 static int pod_encode(Weft__Link__PodSet *m, const struct workload *w)
 {
 	int rc = 0;
-	if (w->policy && !(m->policy = message_policy_encode(w->policy)))
-		return -ENOMEM;
-	if (w->inbound)
+	if (w->policy)
+		rc = message_policy_encode(w->policy, &m->policy);
+	if (rc == 0 && w->inbound)
 		rc = message_filters_encode(w->inbound, &m->inbound);
 	if (rc == 0 && w->outbound)
 		rc = message_filters_encode(w->outbound, &m->outbound);
@@ -101,7 +101,7 @@ bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with
 			"use fewer or shorter rules",
 			w->uid, CHANNEL_MESSAGE_MAX >> 10);
 	else if (rc == -EINVAL)
-		err_set(err, rc, "pod %s: its filters or telemetry have a value that the helper would not take",
+		err_set(err, rc, "pod %s: its policy, filters or telemetry have a value that the helper would not take",
 			w->uid);
 	else if (rc < 0)
 		err_sys(err, rc, "pod %s: hand it to the helper", w->uid);

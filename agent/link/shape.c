@@ -61,6 +61,11 @@ static void number_set(const struct shape_field *f, void *model, uint64_t v)
 	}
 }
 
+static bool is_u64(const ProtobufCFieldDescriptor *w)
+{
+	return w->type == PROTOBUF_C_TYPE_UINT64 || w->type == PROTOBUF_C_TYPE_FIXED64;
+}
+
 /* --- encoding --- */
 
 static void encode_present(const ProtobufCFieldDescriptor *w, void *message)
@@ -81,7 +86,7 @@ static int encode_number(const struct shape_field *f, const ProtobufCFieldDescri
 	encode_present(w, message);
 	if (w->type == PROTOBUF_C_TYPE_BOOL)
 		*(protobuf_c_boolean *)to = 1;
-	else if (w->type == PROTOBUF_C_TYPE_UINT64)
+	else if (is_u64(w))
 		*(uint64_t *)to = v;
 	else
 		*(uint32_t *)to = (uint32_t)v;
@@ -266,7 +271,7 @@ static int decode_number(const struct shape_field *f, const ProtobufCFieldDescri
 	uint64_t v;
 	if (w->type == PROTOBUF_C_TYPE_BOOL)
 		v = *(const protobuf_c_boolean *)from != 0;
-	else if (w->type == PROTOBUF_C_TYPE_UINT64)
+	else if (is_u64(w))
 		v = *(const uint64_t *)from;
 	else
 		v = *(const uint32_t *)from;

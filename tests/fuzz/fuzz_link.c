@@ -189,9 +189,10 @@ static void policy(const uint8_t *data, size_t size)
 	if (!m)
 		return;
 	if (message_policy_decode(m, &p) == 0) {
-		Weft__Link__Policy *encoded = message_policy_encode(p);
-		assert(encoded);
-		int rc = message_policy_decode(encoded, &again);
+		Weft__Link__Policy *encoded = NULL;
+		int rc = message_policy_encode(p, &encoded);
+		assert(rc == 0);
+		rc = message_policy_decode(encoded, &again);
 		assert(rc == 0 && again->rule_count == p->rule_count && again->port_mtls_count == p->port_mtls_count);
 		weft__link__policy__free_unpacked(encoded, NULL);
 		policy_unref(again);
