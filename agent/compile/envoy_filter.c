@@ -1,60 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* EnvoyFilters of a workload -> its limits and scripts: those of the root namespace, then of its own, by name, each with its
- * patches in order. What a patch means was found out when the document was read (config/envoy_patch.h), so nothing here is
- * refused. Actions of a route go to all limits that bring none, once all limits are known. And the limit that an annotation
- * of the workload asks for without any EnvoyFilter. */
+/* EnvoyFilters of a workload -> its limits and scripts: those of the root namespace, then of its own, by priority, then by
+ * name, each with its patches in order. What a patch means was found out when the document was read (config/envoy_patch.h),
+ * so nothing here is refused. Actions of a route go to all limits that bring none, once all limits are known. And the limit
+ * that an annotation of the workload asks for without any EnvoyFilter. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/mem.h"
-#include "agent/base/str.h"
-#include "agent/compile/filters.h"
-#include "agent/compile/inventory.h"
-#include "agent/config/envoy_patch.h"
-#include "agent/config/kinds_http.h"
-#include "agent/config/node.h"
-
-enum { ALL_PPM = 1000000, GLOBAL_TIMEOUT_MS = 20, TOO_MANY_REQUESTS = 429 };
+#include "agent/compile/envoy_filter.h"
 
 static const char annotation[] = "weft.dev/local-rate-limit";
 
-struct limit_source {
-	const struct resource *r;
-	size_t index;
-	bool own_actions;
-};
-
-struct taking {
-	const struct filters_of *of;
-	struct http_filters *f;
-	unsigned int side;
-	const struct resource *r;
-	size_t index;		      /* of the patch */
-	struct limit_source *sources; /* by limit */
-	bool limits_known;	      /* all were added: actions of routes may follow */
-	bool failed;
-};
-
-#define FIRST(list) ((list) && (list)->type == NODE_LIST ? (list)->first : NULL)
-
-static char *text(struct taking *t, const char *from)
+char *taking_text(struct taking *t, const char *from)
 {
 	char *copy = from ? strdup(from) : NULL;
 	t->failed |= from && !copy;
 	return copy;
 }
 
-static char *lower(struct taking *t, const char *from)
+char *taking_lower(struct taking *t, const char *from)
 {
-	char *copy = text(t, from);
+	char *copy = taking_text(t, from);
 	for (char *p = copy; p && *p; p++)
 		*p = (char)tolower((unsigned char)*p);
 	return copy;
 }
 
-static void *room(struct taking *t, const struct node *list, size_t size)
+void *taking_room(struct taking *t, const struct node *list, size_t size)
 {
 	size_t n = list && list->type == NODE_LIST ? list->count : 0;
 	void *p = n ? calloc(n, size) : NULL;
@@ -62,264 +36,26 @@ static void *room(struct taking *t, const struct node *list, size_t size)
 	return p;
 }
 
-static bool flag_of(const struct node *map, const char *name, bool otherwise)
+char *taking_vhost(struct taking *t, const struct envoy_patch *p)
 {
-	const struct node *n = envoy_get(map, name);
-	return n && n->type == NODE_BOOL ? n->b : otherwise;
-}
-
-static const char *text_of(const struct node *map, const char *name)
-{
-	const struct node *n = envoy_get(map, name);
-	return n && n->type == NODE_STRING ? n->text : NULL;
-}
-
-/* --- what makes descriptors */
-
-static void matcher_copy(struct taking *t, const struct node *from, struct http_field_match *to)
-{
-	static const struct {
-		const char *old, *now;
-		enum http_text_kind kind;
-	} kinds[] = { { "exact_match", "exact", HTTP_TEXT_EXACT },
-		      { "prefix_match", "prefix", HTTP_TEXT_PREFIX },
-		      { "suffix_match", "suffix", HTTP_TEXT_SUFFIX } };
-	const struct node *string = envoy_get(from, "string_match");
-	const struct node *regex = string ? envoy_get(string, "safe_regex") : envoy_get(from, "safe_regex_match");
-
-	to->name = lower(t, text_of(from, "name"));
-	to->invert = flag_of(from, "invert_match", false);
-	to->value.kind = HTTP_TEXT_PRESENT;
-	to->value.ignore_case = flag_of(string, "ignore_case", false);
-	if (regex) {
-		to->value.kind = HTTP_TEXT_REGEX;
-		to->value.text = text(t, text_of(regex, "regex"));
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(kinds) && !regex; i++) {
-		const char *value = string ? text_of(string, kinds[i].now) : text_of(from, kinds[i].old);
-		if (!value)
-			continue;
-		to->value.kind = kinds[i].kind;
-		to->value.text = text(t, value);
-		break;
-	}
-}
-
-static bool is_kind(const struct node *action, const char *kind)
-{
-	return envoy_get(action, kind) != NULL;
-}
-
-static void action_copy(struct taking *t, const struct node *from, struct limit_action *to)
-{
-	const struct node *what = from->first, *headers = node_get(what, "headers");
-	const char *key = text_of(what, "descriptor_key");
-
-	*to = (struct limit_action){ .expect_match = true };
-	to->kind = is_kind(from, "request_headers")	? LIMIT_REQUEST_HEADER :
-		   is_kind(from, "remote_address")	? LIMIT_REMOTE_ADDRESS :
-		   is_kind(from, "generic_key")		? LIMIT_GENERIC_KEY :
-		   is_kind(from, "header_value_match")	? LIMIT_HEADER_VALUE_MATCH :
-		   is_kind(from, "destination_cluster") ? LIMIT_DESTINATION_CLUSTER :
-							  LIMIT_SOURCE_CLUSTER;
-	static const char *const keys[] = { [LIMIT_REQUEST_HEADER] = "",
-					    [LIMIT_REMOTE_ADDRESS] = "remote_address",
-					    [LIMIT_GENERIC_KEY] = "generic_key",
-					    [LIMIT_HEADER_VALUE_MATCH] = "header_match",
-					    [LIMIT_DESTINATION_CLUSTER] = "destination_cluster",
-					    [LIMIT_SOURCE_CLUSTER] = "source_cluster" };
-	to->key = text(t, key && *key ? key : keys[to->kind]);
-	to->value = text(t, text_of(what, "descriptor_value"));
-	to->header = lower(t, text_of(what, "header_name"));
-	to->skip_if_absent = flag_of(what, "skip_if_absent", false);
-	to->expect_match = flag_of(what, "expect_match", true);
-	to->matches = room(t, headers, sizeof(*to->matches));
-	for (const struct node *h = to->matches ? FIRST(headers) : NULL; h; h = h->next)
-		matcher_copy(t, h, &to->matches[to->match_count++]);
-}
-
-/* route, port: whose requests they are for. */
-static void actions_append(struct taking *t, const struct node *list, const char *route, uint16_t port,
-			   struct rate_limit *l)
-{
-	for (const struct node *one = FIRST(list); one && !t->failed; one = one->next) {
-		const struct node *actions = node_get(one, "actions");
-		struct limit_actions *grown = reallocarray(l->actions, l->action_count + 1, sizeof(*grown));
-		t->failed |= !grown;
-		if (!grown)
-			return;
-		l->actions = grown;
-		struct limit_actions *to = &grown[l->action_count++];
-		*to = (struct limit_actions){ .route = text(t, route), .port = port };
-		to->v = room(t, actions, sizeof(*to->v));
-		for (const struct node *a = to->v ? FIRST(actions) : NULL; a; a = a->next)
-			action_copy(t, a, &to->v[to->n++]);
-	}
-}
-
-/* --- limits */
-
-static struct rate_limit *limit_add(struct taking *t)
-{
-	struct rate_limit *grown = reallocarray(t->f->limits, t->f->limit_count + 1, sizeof(*grown));
-	if (grown)
-		t->f->limits = grown;
-	struct limit_source *sources = reallocarray(t->sources, t->f->limit_count + 1, sizeof(*sources));
-	if (sources)
-		t->sources = sources;
-	t->failed |= !grown || !sources;
-	if (t->failed)
-		return NULL;
-	sources[t->f->limit_count] = (struct limit_source){ .r = t->r, .index = t->index };
-	struct rate_limit *l = &grown[t->f->limit_count++];
-	*l = (struct rate_limit){ .status = TOO_MANY_REQUESTS,
-				  .enabled = { ALL_PPM },
-				  .enforced = { ALL_PPM },
-				  .name = str_format("%s[%zu]", t->r->key, t->index),
-				  .origin = text(t, t->r->origin) };
-	t->failed |= !l->name;
-	return l;
-}
-
-static bool bucket_copy(const struct node *from, struct token_bucket *to)
-{
-	uint64_t max = 0, fill = 1;
-
-	if (!from)
-		return false;
-	envoy_number(envoy_get(from, "max_tokens"), &max);
-	if (envoy_get(from, "tokens_per_fill"))
-		envoy_number(envoy_get(from, "tokens_per_fill"), &fill);
-	envoy_duration_ms(envoy_get(from, "fill_interval"), &to->fill_interval_ms);
-	to->max_tokens = (uint32_t)max;
-	to->tokens_per_fill = (uint32_t)fill;
-	return true;
-}
-
-static void descriptors_copy(struct taking *t, const struct node *list, struct rate_limit *l)
-{
-	l->descriptors = room(t, list, sizeof(*l->descriptors));
-	for (const struct node *from = l->descriptors ? FIRST(list) : NULL; from; from = from->next) {
-		struct limit_descriptor *to = &l->descriptors[l->descriptor_count++];
-		const struct node *entries = node_get(from, "entries");
-		bucket_copy(envoy_get(from, "token_bucket"), &to->bucket);
-		to->entries = room(t, entries, sizeof(*to->entries));
-		for (const struct node *e = to->entries ? FIRST(entries) : NULL; e; e = e->next) {
-			struct limit_entry *entry = &to->entries[to->entry_count++];
-			const char *value = text_of(e, "value");
-			entry->key = text(t, text_of(e, "key"));
-			entry->value = text(t, value && *value ? value : NULL);
-		}
-	}
-}
-
-/* {default_value: {numerator, denominator}}; absent is nothing at all, which surprises people. */
-static struct http_fraction share_of(struct taking *t, const struct node *config, const char *name)
-{
-	const struct node *share = envoy_get(config, name), *value = envoy_get(share, "default_value");
-	const char *of = text_of(value, "denominator");
-	uint64_t numerator = 0;
-
-	if (!share)
-		NOTE(t->of->notes, FINDING_WARNING, t->r,
-		     "configPatches[%zu]: %s is not set, which is 0 %%, as in Envoy: %s", t->index, name,
-		     strstr(name, "enabled") ? "no request is counted" : "nothing is refused");
-	envoy_number(node_get(value, "numerator"), &numerator);
-	uint64_t each = str_eq(of, "MILLION") ? 1 : str_eq(of, "TEN_THOUSAND") ? 100 : 10000;
-	return (struct http_fraction){ numerator > ALL_PPM / each ? ALL_PPM : (uint32_t)(numerator * each) };
-}
-
-static void response_copy(struct taking *t, const struct node *list, struct http_header_ops *ops)
-{
-	ops->set = room(t, list, sizeof(*ops->set));
-	ops->add = room(t, list, sizeof(*ops->add));
-	for (const struct node *n = ops->set && ops->add ? FIRST(list) : NULL; n; n = n->next) {
-		const char *action = text_of(n, "append_action");
-		bool set = !flag_of(n, "append", true) || str_eq(action, "OVERWRITE_IF_EXISTS_OR_ADD");
-		struct http_header_value *to = set ? &ops->set[ops->set_count++] : &ops->add[ops->add_count++];
-		to->name = lower(t, text_of(node_get(n, "header"), "key"));
-		to->value = text(t, text_of(node_get(n, "header"), "value"));
-	}
-}
-
-static void local_add(struct taking *t, const struct envoy_patch *p)
-{
-	struct rate_limit *l = limit_add(t);
-	if (!l)
-		return;
-	uint32_t status = envoy_status(node_get(node_get(p->config, "status"), "code"));
-
-	l->route = text(t, p->route);
-	l->port = p->port;
-	l->per_route = p->per_route;
-	l->has_bucket = bucket_copy(envoy_get(p->config, "token_bucket"), &l->bucket);
-	l->spare_bucket = !flag_of(p->config, "always_consume_default_token_bucket", true);
-	descriptors_copy(t, node_get(p->config, "descriptors"), l);
-	/* A filter that only makes room for what routes say has neither. */
-	if (l->has_bucket || l->descriptor_count) {
-		l->enabled = share_of(t, p->config, "filter_enabled");
-		l->enforced = share_of(t, p->config, "filter_enforced");
-	}
-	l->status = status >= 400 ? status : TOO_MANY_REQUESTS;
-	l->grpc_exhausted = flag_of(p->config, "rate_limited_as_resource_exhausted", false);
-	l->x_ratelimit_headers = str_eq(text_of(p->config, "enable_x_ratelimit_headers"), "DRAFT_VERSION_03");
-	response_copy(t, envoy_get(p->config, "response_headers_to_add"), &l->response);
-	actions_append(t, envoy_get(p->config, "rate_limits"), NULL, 0, l);
-}
-
-static void global_add(struct taking *t, const struct envoy_patch *p)
-{
-	const struct node *grpc = envoy_get(envoy_get(p->config, "rate_limit_service"), "grpc_service");
-	struct rate_limit *l = limit_add(t);
-	uint64_t timeout = GLOBAL_TIMEOUT_MS;
-	if (!l)
-		return;
-	if (envoy_get(p->config, "timeout"))
-		envoy_duration_ms(envoy_get(p->config, "timeout"), &timeout);
-	l->global = true;
-	l->port = p->port;
-	l->timeout_ms = timeout < 1 ? 1 : timeout > UINT32_MAX ? UINT32_MAX : (uint32_t)timeout;
-	l->domain = text(t, text_of(p->config, "domain"));
-	l->cluster = text(t, text_of(envoy_get(grpc, "envoy_grpc"), "cluster_name"));
-	l->failure_deny = flag_of(p->config, "failure_mode_deny", false);
-	l->grpc_exhausted = flag_of(p->config, "rate_limited_as_resource_exhausted", false);
-	l->x_ratelimit_headers = str_eq(text_of(p->config, "enable_x_ratelimit_headers"), "DRAFT_VERSION_03");
-}
-
-static void script_add(struct taking *t, const struct envoy_patch *p)
-{
-	struct lua_script *grown = reallocarray(t->f->scripts, t->f->script_count + 1, sizeof(*grown));
-	t->failed |= !grown;
-	if (!grown)
-		return;
-	t->f->scripts = grown;
-	grown[t->f->script_count++] = (struct lua_script){ .name = str_format("%s[%zu]", t->r->key, t->index),
-							   .origin = text(t, t->r->origin),
-							   .code = text(t, p->code),
-							   .port = p->port };
-	t->failed |= !grown[t->f->script_count - 1].name;
+	return t->side == ENVOY_OUTBOUND ? taking_text(t, p->vhost) : NULL;
 }
 
 /* --- documents */
 
 static void patch_take(struct taking *t, const struct envoy_patch *p)
 {
-	if (!t->limits_known) {
-		if (p->kind == ENVOY_LUA)
-			script_add(t, p);
-		else if (p->kind == ENVOY_LOCAL_LIMIT)
-			local_add(t, p);
-		else if (p->kind == ENVOY_GLOBAL_LIMIT)
-			global_add(t, p);
+	if (t->limits_known) {
+		taking_route_actions(t, p);
 		return;
 	}
-	if (p->kind != ENVOY_ROUTE_ACTIONS && !p->per_route)
-		return;
-	for (size_t i = 0; i < t->f->limit_count && t->sources; i++) {
-		struct rate_limit *l = &t->f->limits[i];
-		if (!t->sources[i].own_actions && (l->global || l->descriptor_count))
-			actions_append(t, p->rate_limits, p->route, p->port, l);
-	}
+	if (p->kind == ENVOY_LUA)
+		taking_script(t, p);
+	else if (p->kind == ENVOY_LOCAL_LIMIT)
+		taking_local_limit(t, p);
+	else if (p->kind == ENVOY_GLOBAL_LIMIT)
+		taking_global_limit(t, p);
+	taking_lua_routes(t, p);
 }
 
 static bool selects(const struct taking *t)
@@ -334,39 +70,57 @@ static bool selects(const struct taking *t)
 	return !labels || !labels->n || labels_selected(labels, t->of->labels, t->of->label_count);
 }
 
-static void documents_take(struct taking *t)
+static int64_t priority_of(const struct resource *r)
 {
-	const char *root = t->of->c->mesh.root_namespace;
-	const char *places[] = { root, t->of->ns };
+	const struct node *priority = r->spec.envoy_filter->priority;
+	return priority ? priority->i : 0;
+}
 
-	for (size_t k = str_eq(root, t->of->ns) ? 1 : 0; k < ARRAY_SIZE(places); k++) {
-		struct resource_range range = inventory_range(t->of->c, KIND_ENVOY_FILTER, places[k]);
-		for (size_t i = 0; i < range.n && !t->failed; i++) {
-			t->r = range.v[i];
-			t->index = 0;
-			const struct node *n = selects(t) ? FIRST(t->r->spec.envoy_filter->config_patches) : NULL;
-			for (; n && !t->failed; n = n->next, t->index++) {
-				struct envoy_patch patch;
-				char why[200];
-				if (envoy_patch_read(n, &patch, why, sizeof(why)) == 0 && (patch.sides & t->side))
-					patch_take(t, &patch);
-			}
-		}
+/* By name where priorities are the same: files have no age. */
+static int by_priority(const void *left, const void *right)
+{
+	const struct resource *a = *(struct resource *const *)left, *b = *(struct resource *const *)right;
+	int64_t first = priority_of(a), second = priority_of(b);
+	return first != second ? (first < second ? -1 : 1) : strcmp(a->key, b->key);
+}
+
+static void document_take(struct taking *t)
+{
+	const struct node *n = selects(t) ? FIRST(t->r->spec.envoy_filter->config_patches) : NULL;
+
+	for (t->index = 0; n && !t->failed; n = n->next, t->index++) {
+		struct envoy_patch patch;
+		char why[200];
+		if (envoy_patch_read(n, &patch, why, sizeof(why)) == 0 && (patch.sides & t->side))
+			patch_take(t, &patch);
 	}
 }
 
-static void actions_look(const struct taking *t)
+static void namespace_take(struct taking *t, const char *ns)
 {
-	for (size_t i = 0; i < t->f->limit_count && t->sources; i++) {
-		const struct rate_limit *l = &t->f->limits[i];
-		if ((l->global || l->descriptor_count) && !l->action_count)
-			NOTE(t->of->notes, FINDING_WARNING, t->sources[i].r,
-			     "configPatches[%zu]: nothing makes descriptors of requests (rate_limits of the filter, or "
-			     "of a "
-			     "route by HTTP_ROUTE or VIRTUAL_HOST): %s",
-			     t->sources[i].index,
-			     l->global ? "the service is never asked" : "its descriptors match nothing");
+	struct resource_range range = inventory_range(t->of->c, KIND_ENVOY_FILTER, ns);
+	const struct resource **sorted = range.n ? calloc(range.n, sizeof(struct resource *)) : NULL;
+
+	t->failed |= range.n && !sorted;
+	if (!sorted)
+		return;
+	for (size_t i = 0; i < range.n; i++)
+		sorted[i] = range.v[i];
+	qsort(sorted, range.n, sizeof(struct resource *), by_priority);
+	for (size_t i = 0; i < range.n && !t->failed; i++) {
+		t->r = sorted[i];
+		document_take(t);
 	}
+	free(sorted);
+}
+
+static void documents_take(struct taking *t)
+{
+	const char *root = t->of->c->mesh.root_namespace;
+
+	if (!str_eq(root, t->of->ns))
+		namespace_take(t, root);
+	namespace_take(t, t->of->ns);
 }
 
 static int envoy_filters_take(const struct filters_of *of, struct http_filters *f, unsigned int side)
@@ -379,9 +133,12 @@ static int envoy_filters_take(const struct filters_of *of, struct http_filters *
 	t.limits_known = true;
 	if (f->limit_count && !t.failed)
 		documents_take(&t);
-	if (!t.failed)
-		actions_look(&t);
+	if (!t.failed) {
+		taking_limits_look(&t);
+		taking_lua_look(&t);
+	}
 	free(t.sources);
+	free(t.lua_sources);
 	return t.failed ? -ENOMEM : 0;
 }
 
@@ -421,7 +178,7 @@ static int annotation_take(const struct filters_of *of, struct http_filters *f)
 {
 	const char *value = string_map_get(&of->r->annotations, annotation);
 	struct taking t = { .of = of, .f = f, .r = of->r };
-	struct rate_limit *l = value ? limit_add(&t) : NULL;
+	struct rate_limit *l = value ? taking_limit_add(&t) : NULL;
 	free(t.sources);
 	if (!l)
 		return t.failed ? -ENOMEM : 0;

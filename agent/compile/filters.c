@@ -17,7 +17,7 @@ static const struct {
 
 static bool is_empty(const struct http_filters *f)
 {
-	return !f->jwt_count && !f->limit_count && !f->script_count && !f->ext_authz_count &&
+	return !f->jwt_count && !f->limit_count && !f->script_count && !f->lua_route_count && !f->ext_authz_count &&
 	       f->normalization == PATH_BASE && proxy_settings_default(&f->proxy);
 }
 

@@ -239,8 +239,11 @@ static void envoy_filter_validate(struct decode *d, const struct path *path, con
 {
 	const struct path list = { .parent = path, .name = "configPatches" };
 	const struct node *patches = node_get(node, "configPatches");
+	const struct envoy_filter_spec *spec = object;
+	const struct node *priority = spec->priority;
 	size_t index = 0;
-	(void)object;
+	if (priority && (priority->i < INT32_MIN || priority->i > INT32_MAX))
+		decode_error(d, path, "priority", priority, "is not a number of 32 bits");
 	for (const struct node *p = patches && patches->type == NODE_LIST ? patches->first : NULL; p;
 	     p = p->next, index++) {
 		const struct path at = { .parent = &list, .index = index };
@@ -258,7 +261,8 @@ static const struct field envoy_filter_fields[] = {
 	      .doc = "Gateways or services instead."),
 	FIELD(envoy_filter_spec, config_patches, "configPatches", ANY, .any = NODE_LIST,
 	      .doc = "Lua and local rate limits are understood."),
-	FIELD_IGNORED("priority", "Order among EnvoyFilters; not used yet."),
+	FIELD(envoy_filter_spec, priority, "priority", ANY, .any = NODE_INT,
+	      .doc = "Lower ones first; 0 when absent. Those of the root namespace are before the others in any case."),
 };
 const struct schema schema_envoy_filter =
 	SCHEMA(envoy_filter_spec, envoy_filter_fields, .name = "EnvoyFilter", .validate = envoy_filter_validate,

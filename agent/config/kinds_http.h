@@ -267,4 +267,5 @@ struct envoy_filter_spec {
 	struct workload_selector *workload_selector;
 	LIST(struct target_ref) target_refs;
 	const struct node *config_patches; /* a list, or NULL */
+	const struct node *priority;	   /* an integer, or NULL: 0 */
 };

@@ -91,6 +91,7 @@ static const struct shape_field limit_actions_fields[] = {
 	SHAPE_LIST(limit_actions, v, n, &shape_limit_action),
 	SHAPE_TEXT(limit_actions, route),
 	SHAPE_U16(limit_actions, port),
+	SHAPE_TEXT(limit_actions, vhost),
 };
 static const struct shape shape_limit_actions = { SHAPE_OF(limit_actions) };
 
@@ -116,6 +117,7 @@ static const struct shape_field rate_limit_fields[] = {
 	SHAPE_BOOL(rate_limit, per_route),
 	SHAPE_BOOL(rate_limit, grpc_exhausted),
 	SHAPE_BOOL(rate_limit, spare_bucket),
+	SHAPE_TEXT(rate_limit, vhost),
 };
 
 static int limit_check(const void *model)
@@ -138,6 +140,7 @@ static const struct shape_field lua_script_fields[] = {
 	SHAPE_TEXT(lua_script, name),	SHAPE_TEXT(lua_script, origin),
 	SHAPE_TEXT(lua_script, code),	SHAPE_U16(lua_script, port),
 	SHAPE_TEXT(lua_script, filter), SHAPE_LIST(lua_script, sources, source_count, &shape_lua_source),
+	SHAPE_BOOL(lua_script, early),
 };
 static const struct shape shape_lua_script = { SHAPE_OF(lua_script) };
 
@@ -145,7 +148,7 @@ static const struct shape_field lua_route_fields[] = {
 	SHAPE_NEEDED(lua_route, filter), SHAPE_TEXT(lua_route, origin),	  SHAPE_TEXT(lua_route, route),
 	SHAPE_U16(lua_route, port),	 SHAPE_BOOL(lua_route, replaces), SHAPE_BOOL(lua_route, disabled),
 	SHAPE_TEXT(lua_route, source),	 SHAPE_TEXT(lua_route, code),	  SHAPE_TEXT(lua_route, context),
-	SHAPE_TEXT(lua_route, metadata),
+	SHAPE_TEXT(lua_route, metadata), SHAPE_TEXT(lua_route, vhost),
 };
 static const struct shape shape_lua_route = { SHAPE_OF(lua_route) };
 

@@ -93,6 +93,7 @@ static void limit_done(struct rate_limit *l)
 	free(l->name);
 	free(l->origin);
 	free(l->route);
+	free(l->vhost);
 	for (size_t i = 0; i < l->descriptor_count; i++) {
 		struct limit_descriptor *d = &l->descriptors[i];
 		for (size_t e = 0; e < d->entry_count; e++) {
@@ -110,6 +111,7 @@ static void limit_done(struct rate_limit *l)
 			action_done(&l->actions[i].v[a]);
 		free(l->actions[i].v);
 		free(l->actions[i].route);
+		free(l->actions[i].vhost);
 	}
 	free(l->actions);
 }
@@ -132,6 +134,7 @@ static void lua_route_done(struct lua_route *r)
 	free(r->filter);
 	free(r->origin);
 	free(r->route);
+	free(r->vhost);
 	free(r->source);
 	free(r->code);
 	free(r->context);
@@ -265,6 +268,7 @@ static uint64_t limit_digest(uint64_t id, const struct rate_limit *l)
 {
 	id = digest_text(id, l->name);
 	id = digest_text(id, l->route);
+	id = digest_text(id, l->vhost);
 	id = digest_number(id, l->port);
 	id = digest_number(id, l->per_route);
 	id = digest_number(id, l->global);
@@ -288,6 +292,7 @@ static uint64_t limit_digest(uint64_t id, const struct rate_limit *l)
 	for (size_t i = 0; i < l->action_count; i++) {
 		id = digest_number(id, l->actions[i].n);
 		id = digest_text(id, l->actions[i].route);
+		id = digest_text(id, l->actions[i].vhost);
 		id = digest_number(id, l->actions[i].port);
 		for (size_t a = 0; a < l->actions[i].n; a++)
 			id = action_digest(id, &l->actions[i].v[a]);
@@ -301,6 +306,7 @@ static uint64_t script_digest(uint64_t id, const struct lua_script *s)
 	id = digest_text(id, s->origin);
 	id = digest_text(id, s->code);
 	id = digest_text(id, s->filter);
+	id = digest_number(id, s->early);
 	id = digest_number(id, s->port);
 	id = digest_number(id, s->source_count);
 	for (size_t i = 0; i < s->source_count; i++) {
@@ -315,6 +321,7 @@ static uint64_t lua_route_digest(uint64_t id, const struct lua_route *r)
 	id = digest_texts(id, (char *[]){ r->filter, r->origin, r->route, r->source, r->code, r->context, r->metadata },
 			  7);
 	id = digest_number(id, r->port);
+	id = digest_text(id, r->vhost);
 	id = digest_number(id, r->replaces);
 	return digest_number(id, r->disabled);
 }

@@ -85,6 +85,7 @@ struct limit_actions { /* one descriptor */
 	struct limit_action *v;
 	size_t n;
 	char *route;   /* only of this route's requests; NULL: of all */
+	char *vhost;   /* only of this virtual host's ("host:port"); NULL: of all */
 	uint16_t port; /* 0: all */
 };
 
@@ -92,6 +93,7 @@ struct rate_limit {
 	uint64_t id; /* by http_filters_seal(): of all but the origin, so that buckets outlive edits elsewhere */
 	char *name, *origin;
 	char *route;	/* only on this route's name; NULL: all */
+	char *vhost;	/* only on this virtual host's; NULL: all */
 	uint16_t port;	/* 0: all */
 	bool per_route; /* where it applies, local limits that are not don't */
 	bool global;
@@ -125,6 +127,7 @@ struct lua_script {
 	char *name, *origin;
 	char *code;    /* NULL: nothing but what routes say */
 	char *filter;  /* the name by which routes speak of it; NULL: none */
+	bool early;    /* before tokens are verified and policies asked */
 	uint16_t port; /* 0: all */
 	struct lua_source *sources;
 	size_t source_count;
@@ -134,6 +137,7 @@ struct lua_script {
 struct lua_route {
 	char *filter, *origin;
 	char *route;   /* its name; NULL: all */
+	char *vhost;   /* its virtual host's name; NULL: all */
 	uint16_t port; /* 0: all */
 	bool replaces; /* by LuaPerRoute: what is run, and the context */
 	bool disabled;

@@ -6,21 +6,18 @@ import time
 import pytest
 import yaml
 
-from lib import web
+from lib import judge, web
+from lib.jwt import Issuer
 from lib.mesh import service, workload
 from lib.net import Net
 from lib.shell import ROOT, wait_for
-from lib.traffic import PYTHON
 from lib.web import get, load
 
 CATALOG, PAYMENTS = "http://10.60.0.20", "http://10.60.0.30"
 MESH = "trustDomain: cluster.local\nweft: { helper: { threads: 2 } }\n"
-# ShouldRateLimit in as much of HTTP/2 and protobuf as it takes: tokens by the value of the entry "user".
+# ShouldRateLimit: tokens by the value of the entry "user".
 LIMITER = """
-import socket, struct, threading, time
-def literal(name, value): return b"\\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-def frame(kind, flags, stream, data): return struct.pack(">I", len(data))[1:] + struct.pack(">BBI", kind, flags, stream) + data
-def field(number, data): return bytes([number << 3 | 2]) + bytes([len(data)]) + data
+import threading, time
 left, lock = {b"ann": 3}, threading.Lock()
 def judge(body):
     assert field(1, b"shop-domain") in body, body
@@ -32,27 +29,6 @@ def judge(body):
                 left[name] -= 1
                 if left[name] < 0: return b"\\x08\\x02" + field(3, field(1, b"x-limit") + field(2, b"by-service"))
     return b"\\x08\\x01" + field(4, field(1, b"x-counted") + field(2, b"yes"))
-def serve(conn):
-    file = conn.makefile("rb")
-    file.read(24)
-    conn.sendall(frame(4, 0, 0, b""))
-    bodies = {}
-    while True:
-        head = file.read(9)
-        if len(head) < 9: return
-        kind, flags, stream = struct.unpack(">BBI", head[3:])
-        data = file.read(int.from_bytes(head[:3], "big"))
-        if kind == 4 and not flags & 1: conn.sendall(frame(4, 1, 0, b""))
-        if kind == 6 and not flags & 1: conn.sendall(frame(6, 1, 0, data))
-        if kind == 0: bodies[stream] = bodies.get(stream, b"") + data
-        if kind in (0, 1) and flags & 1:
-            answer = judge(bodies.pop(stream, b""))
-            conn.sendall(frame(1, 4, stream, b"\\x88" + literal(b"content-type", b"application/grpc"))
-                         + frame(0, 0, stream, b"\\0" + struct.pack(">I", len(answer)) + answer)
-                         + frame(1, 5, stream, literal(b"grpc-status", b"0")))
-server = socket.create_server(("0.0.0.0", 9001))
-print("listening", flush=True)
-while True: threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
 """
 
 
@@ -61,10 +37,8 @@ def town(tmp_path_factory):
     with Net(tmp_path_factory.mktemp("filters")) as net:
         made = web.build(net, MESH, service("limits", "shop", [("grpc", 9001, 9001, "TCP")], ["10.60.0.61", "fd60::61"],
                                             app="catalog"))
-        process = made.catalog_1.spawn(PYTHON, "-c", LIMITER, name="limiter")
-        wait_for("the rate limit service", lambda: "listening" in process.output())
-        other = made.catalog_2.spawn(PYTHON, "-c", LIMITER.replace('{b"ann": 3}', "{}"), name="limiter")
-        wait_for("the other one", lambda: "listening" in other.output())
+        judge.start(made.catalog_1, LIMITER)
+        judge.start(made.catalog_2, LIMITER.replace('{b"ann": 3}', "{}"))
         yield made
 
 
@@ -177,6 +151,114 @@ def test_hostile_scripts_refuse_and_the_helper_lives(town):
     assert get(town.frontend, PAYMENTS).status == 200  # as with Envoy
     after = {name: agent.api("/v1/status")["helper"]["pid"] for name, agent in town.mesh.agents.items()}
     assert pids == after
+
+
+def test_response_bodies_are_seen_and_replaced(town):
+    put(town, "body", lua("body", "payments", """
+function envoy_on_response(handle)
+  local body = handle:body()
+  local text = body:getBytes(0, body:length())
+  body:setBytes("<" .. text:gsub('"name"', '"was"') .. ">")
+  handle:headers():add("x-length", body:length())
+end
+"""))
+    for size in (1, 30000):
+        answer = get(town.frontend, f"{PAYMENTS}/?size={size}")
+        assert answer.status == 200 and answer.body[0] == "<" and answer.body[-1] == ">", answer
+        assert answer.header("x-length") == answer.header("content-length") == str(len(answer.body))
+    # More than a script may see; as with Envoy.
+    assert get(town.frontend, PAYMENTS + "/?size=100000").status == 500
+    assert get(town.frontend, PAYMENTS, method="HEAD").status == 200
+
+
+def test_scripts_ask_others_and_wait(town):
+    put(town, "ask", lua("ask", "payments", """
+function envoy_on_request(handle)
+  local headers, body = handle:httpCall("outbound|80||catalog.shop.svc.cluster.local",
+    {[":method"] = "POST", [":path"] = "/check?status=" .. handle:headers():get("x-want"), [":authority"] = "catalog",
+     ["x-who"] = "script"}, "ask", 5000)
+  if headers[":status"] ~= "200" then
+    handle:respond({[":status"] = "403", ["x-was"] = headers[":status"]}, "denied")
+  end
+  handle:headers():add("x-checked", headers["x-server"])
+  handle:headers():add("x-asked", tostring(body:find('"x%-who", "script"') ~= nil))
+end
+function envoy_on_response(handle)
+  local headers = handle:httpCall("outbound|80||nobody.shop.svc.cluster.local",
+    {[":method"] = "GET", [":path"] = "/", [":authority"] = "nobody"}, nil, 2000)
+  handle:headers():add("x-nobody", headers[":status"])
+end
+"""))
+    seen = set()
+    for _ in range(6):
+        answer = get(town.frontend, PAYMENTS, headers={"X-Want": "200"}, method="POST", data="hello")
+        assert answer.status == 200 and answer.json["body"] == 5 and answer.seen("x-asked") == "true", answer
+        assert answer.header("x-nobody") == "503"
+        seen.add(answer.seen("x-checked"))
+    assert seen == {"catalog-1", "catalog-2"}
+    answer = get(town.frontend, PAYMENTS, headers={"X-Want": "401"})
+    assert answer.status == 403 and answer.body == "denied" and answer.header("x-was") == "401", answer
+
+
+def test_globals_of_scripts_live_on(town):
+    put(town, "count", lua("count", "payments", "count = 0\nfunction envoy_on_request(h) count = count + 1 end\n"
+                           "function envoy_on_response(h) h:headers():add('x-count', count) end"))
+    counts = sorted(int(get(town.frontend, PAYMENTS).header("x-count")) for _ in range(20))
+    # Two workers, each with its own.
+    assert counts[-1] >= 10 and all(counts.count(n) <= 2 for n in counts), counts
+
+
+def test_scripts_before_and_after_tokens(town):
+    issuer = Issuer("https://login.example")
+    town.mesh.write("40-jwt.yaml", (
+        "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: jwt, namespace: shop }\n"
+        "spec:\n  selector: { matchLabels: { app: payments } }\n"
+        f"  jwtRules: [ {{ issuer: {issuer.name}, jwks: '{issuer.jwks()}' }} ]\n"
+        "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: jwt, namespace: shop }\n"
+        "spec:\n  selector: { matchLabels: { app: payments } }\n"
+        "  rules: [ { from: [ { source: { requestPrincipals: [ '*' ] } } ] } ]\n"))
+    first = yaml.safe_load(lua("first", "payments", "function envoy_on_request(h) local t = h:headers():get('x-ticket') "
+                               "if t then h:headers():add('authorization', 'Bearer ' .. t) end end"))
+    after = yaml.safe_load(lua("after", "payments", """
+function envoy_on_request(h)
+  local meta = h:streamInfo():dynamicMetadata():get("envoy.filters.http.jwt_authn")
+  h:headers():add("x-team", meta.payload.teams[2] .. meta["https://login.example"].sub)
+end
+"""))
+    chain = after["spec"]["configPatches"][0]["match"]["listener"]["filterChain"]["filter"]
+    chain["subFilter"] = {"name": "envoy.filters.http.router"}
+    put(town, "scripts", yaml.safe_dump(first) + "---\n" + yaml.safe_dump(after))
+    assert get(town.frontend, PAYMENTS).status == 403
+    answer = get(town.frontend, PAYMENTS, headers={"X-Ticket": issuer.token(teams=["a", "b"])})
+    assert answer.status == 200 and answer.seen("x-team") == "bann", answer
+    assert get(town.frontend, PAYMENTS, headers={"X-Ticket": "no.token.this"}).status == 401
+
+
+def test_routes_choose_what_is_run(town):
+    town.mesh.write("40-routes.yaml", (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: catalog, namespace: shop }\n"
+        "spec:\n  hosts: [ catalog ]\n  http:\n"
+        "  - { name: quiet, match: [ { uri: { prefix: /quiet } } ], route: [ { destination: { host: catalog } } ] }\n"
+        "  - { name: own, match: [ { uri: { prefix: /own } } ], route: [ { destination: { host: catalog } } ] }\n"
+        "  - { name: rest, route: [ { destination: { host: catalog } } ] }\n"))
+    document = yaml.safe_load(lua("out", "frontend", "function envoy_on_request(h) h:headers():add('x-lua', "
+                                  "'all' .. tostring(h:metadata():get('tier'))) end", "SIDECAR_OUTBOUND"))
+
+    def route(name, value):
+        where = {"vhost": {"name": "catalog.shop.svc.cluster.local:80", "route": {"name": name}}}
+        document["spec"]["configPatches"].append({"applyTo": "HTTP_ROUTE", "match": {
+            "context": "SIDECAR_OUTBOUND", "routeConfiguration": where}, "patch": {"operation": "MERGE", "value": value}})
+
+    kind = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.LuaPerRoute"
+    route("quiet", {"typed_per_filter_config": {"envoy.filters.http.lua": {"@type": kind, "disabled": True}}})
+    route("own", {"typed_per_filter_config": {"envoy.filters.http.lua": {"@type": kind, "source_code": {
+        "inline_string": "function envoy_on_request(h) h:headers():add('x-lua', h:filterContext().word) end"},
+        "filter_context": {"word": "mine"}}}})
+    route("rest", {"metadata": {"filter_metadata": {"envoy.filters.http.lua": {"tier": "gold"}}}})
+    put(town, "out", yaml.safe_dump(document))
+    assert get(town.frontend, CATALOG).seen("x-lua") == "allgold"
+    assert get(town.frontend, CATALOG + "/quiet").seen("x-lua") is None
+    assert get(town.frontend, CATALOG + "/own").seen("x-lua") == "mine"
 
 
 # --- limits ---

@@ -13,6 +13,7 @@
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/helper/filter/lua_api.h"
+#include "agent/helper/filter/ratelimit_internal.h"
 #include "agent/helper/filter/refuse.h"
 #include "agent/helper/worker.h"
 
@@ -23,6 +24,7 @@ struct exchange_lua {
 	struct lua_vm *vm;
 	int co_ref; /* the coroutine that waits */
 	size_t at;  /* the script */
+	bool early; /* the pass before tokens are verified */
 	bool in_stage, waits, body_whole, answered;
 };
 
@@ -149,10 +151,7 @@ static enum run run_end(struct exchange_lua *l, int rc)
 
 static bool route_applies(const struct lua_route *r, const void *arg)
 {
-	const struct exchange *x = arg;
-	if (r->port && r->port != x->destination.port)
-		return false;
-	return !r->route || (x->route && x->route->name && strcmp(x->route->name, r->route) == 0);
+	return limit_applies(arg, r->route, r->vhost, r->port);
 }
 
 static enum run run_begin(struct exchange_lua *l)
@@ -162,6 +161,8 @@ static enum run run_begin(struct exchange_lua *l)
 	int function;
 
 	if (s->port && s->port != c->x->destination.port)
+		return RUN_DONE;
+	if (!c->response && c->x->side == SIDE_SERVER && s->early != l->early)
 		return RUN_DONE;
 	lua_unit_choose(l->vm, l->at, route_applies, c->x, &c->choice);
 	if (c->choice.disabled)
@@ -273,7 +274,9 @@ static enum stage_result request_done(struct exchange_lua *l)
 
 	if (c->body_changed && exchange_body_replace(c->x, false, c->bytes, c->len) == -ENOMEM)
 		return refuse(c->x, c->name);
-	return c->path_changed ? stage_normalise(c->x) : STAGE_CONTINUE;
+	bool path_changed = c->path_changed;
+	c->body_changed = c->path_changed = false; /* told: there may be another pass */
+	return path_changed ? stage_normalise(c->x) : STAGE_CONTINUE;
 }
 
 /* From what the script l->at did to the end. */
@@ -295,15 +298,29 @@ static enum stage_result request_on(struct exchange_lua *l, enum run run)
 	}
 }
 
-enum stage_result stage_lua(struct exchange *x)
+static enum stage_result pass(struct exchange *x, bool early)
 {
-	if (!x->filters || !x->filters->script_count)
-		return STAGE_CONTINUE;
 	struct exchange_lua *l = lua_get(x);
+
 	if (!l)
 		return refuse(x, NULL);
 	l->call.head = x->head;
+	l->early = early;
+	l->at = 0;
 	return request_on(l, run_begin(l));
+}
+
+enum stage_result stage_lua_early(struct exchange *x)
+{
+	for (size_t i = 0; x->filters && i < x->filters->script_count; i++)
+		if (x->filters->scripts[i].early)
+			return pass(x, true);
+	return STAGE_CONTINUE;
+}
+
+enum stage_result stage_lua(struct exchange *x)
+{
+	return x->filters && x->filters->script_count ? pass(x, false) : STAGE_CONTINUE;
 }
 
 /* --- the response */

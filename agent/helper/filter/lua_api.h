@@ -28,6 +28,7 @@ struct lua_call {
 	struct lua_budget budget;
 	struct lua_choice choice; /* what runs, and what the route says to it */
 	int metadata;		  /* registry reference of dynamicMetadata()'s table; LUA_NOREF: none yet */
+	bool claims_known;	  /* they are in that table */
 	bool path_changed;
 	enum lua_wants wants;
 	bool wrap; /* an object also for no body */

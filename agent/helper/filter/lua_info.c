@@ -161,14 +161,12 @@ static int on_dynamic_metadata(lua_State *L)
 	return lua_sub_object(L, "weft.streamInfo", "weft.dynamicMetadata");
 }
 
-/* What jwt_authn leaves there in Istio's sidecars: the token's claims, under "payload" (under the issuer in older ones). */
-static void claims_put(lua_State *L, const struct exchange *x)
+/* What jwt_authn leaves there in Istio's sidecars: the token's claims, under "payload" (under the issuer in older ones). The
+ * table that they go to is at the top. */
+static void claims_put(lua_State *L, const json_t *claims)
 {
-	const json_t *claims = x->claims ? jwt_claims_json(x->claims) : NULL;
 	const char *issuer = json_string_value(json_object_get(claims, "iss"));
 
-	if (!claims)
-		return;
 	lua_createtable(L, 0, 2);
 	lua_json_push(L, claims, 0);
 	if (issuer) {
@@ -184,10 +182,13 @@ static void metadata_push(lua_State *L, struct lua_call *c)
 {
 	if (c->metadata == LUA_NOREF) {
 		lua_newtable(L);
-		claims_put(L, c->x);
 		c->metadata = luaL_ref(L, LUA_REGISTRYINDEX);
 	}
 	lua_rawgeti(L, LUA_REGISTRYINDEX, c->metadata);
+	if (c->claims_known || !c->x->claims)
+		return;
+	c->claims_known = true;
+	claims_put(L, jwt_claims_json(c->x->claims));
 }
 
 static int on_dynamic_get(lua_State *L)

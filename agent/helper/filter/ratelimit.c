@@ -214,10 +214,12 @@ static bool locals_check(struct exchange *x)
 	bool own = false;
 
 	for (size_t i = 0; i < f->limit_count && !own; i++)
-		own = f->limits[i].per_route && limit_applies(x, f->limits[i].route, f->limits[i].port);
+		own = f->limits[i].per_route &&
+		      limit_applies(x, f->limits[i].route, f->limits[i].vhost, f->limits[i].port);
 	for (size_t i = 0; i < f->limit_count; i++) {
 		const struct rate_limit *l = &f->limits[i];
-		if (!l->global && l->per_route == own && limit_applies(x, l->route, l->port) && !local_check(x, l))
+		if (!l->global && l->per_route == own && limit_applies(x, l->route, l->vhost, l->port) &&
+		    !local_check(x, l))
 			return false;
 	}
 	return true;
@@ -282,7 +284,7 @@ static enum stage_result services_ask(struct limit_call *c)
 
 	for (; c->at < f->limit_count && result == STAGE_CONTINUE; c->at += result == STAGE_CONTINUE) {
 		const struct rate_limit *l = &f->limits[c->at];
-		if (l->global && limit_applies(c->x, l->route, l->port))
+		if (l->global && limit_applies(c->x, l->route, l->vhost, l->port))
 			result = service_ask(c, l);
 	}
 	if (result != STAGE_WAIT)

@@ -6,9 +6,11 @@
 #include "agent/helper/filter/ratelimit_internal.h"
 #include "agent/helper/worker.h"
 
-bool limit_applies(const struct exchange *x, const char *route, uint16_t port)
+bool limit_applies(const struct exchange *x, const char *route, const char *vhost, uint16_t port)
 {
 	if (port && port != x->destination.port)
+		return false;
+	if (vhost && !(x->vhost && str_eq(x->vhost->name, vhost)))
 		return false;
 	return !route || (x->route && str_eq(x->route->name, route));
 }
@@ -112,7 +114,7 @@ size_t descriptors_make(struct exchange *x, const struct rate_limit *l, struct d
 
 	for (size_t i = 0; i < l->action_count && n < DESCRIPTORS_MAX; i++) {
 		const struct limit_actions *a = &l->actions[i];
-		if (limit_applies(x, a->route, a->port) && descriptor_make(x, a, &out[n]))
+		if (limit_applies(x, a->route, a->vhost, a->port) && descriptor_make(x, a, &out[n]))
 			n++;
 	}
 	return n;

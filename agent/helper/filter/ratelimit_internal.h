@@ -17,7 +17,7 @@ struct descriptor {
 };
 
 /* Whether it is about requests of this port and route. */
-bool limit_applies(const struct exchange *x, const char *route, uint16_t port);
+bool limit_applies(const struct exchange *x, const char *route, const char *vhost, uint16_t port);
 /* The descriptors that a limit's actions make of the request; at most DESCRIPTORS_MAX. Texts lie in the request's head and in
  * the limit. */
 size_t descriptors_make(struct exchange *x, const struct rate_limit *l, struct descriptor *out);

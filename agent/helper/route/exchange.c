@@ -27,6 +27,7 @@ static const struct stage {
 } stages[] = {
 	{ "normalise", stage_normalise, FOR_CLIENT | FOR_SERVER },
 	{ "route", stage_route, FOR_CLIENT },
+	{ "early lua", stage_lua_early, FOR_SERVER | WITH_FILTERS },
 	{ "jwt", stage_jwt, FOR_SERVER | WITH_FILTERS },
 	{ "authorize", stage_authorize, FOR_SERVER },
 	{ "rate limit", stage_rate_limit, FOR_CLIENT | FOR_SERVER | WITH_FILTERS },

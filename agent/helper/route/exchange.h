@@ -110,7 +110,9 @@ enum stage_result stage_normalise(struct exchange *x);	/* filter/path.c: 400 for
 enum stage_result stage_jwt(struct exchange *x);	/* filter/jwt.c */
 enum stage_result stage_authorize(struct exchange *x);	/* filter/authorize.c: CUSTOM, DENY, ALLOW */
 enum stage_result stage_rate_limit(struct exchange *x); /* filter/ratelimit.c: local, then global */
-enum stage_result stage_lua(struct exchange *x);	/* filter/lua.c: envoy_on_request */
+enum stage_result
+stage_lua_early(struct exchange *x);		 /* filter/lua.c: scripts that are put before tokens; server side */
+enum stage_result stage_lua(struct exchange *x); /* filter/lua.c: envoy_on_request */
 /* envoy_on_response. STAGE_WAIT: it is kept until exchange_response_continue() or exchange_respond(). */
 enum stage_result stage_lua_response(struct exchange *x, struct http_head *response);
 void exchange_claims_free(struct exchange_claims *claims);

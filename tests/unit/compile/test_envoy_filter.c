@@ -110,8 +110,8 @@ static void test_sides_namespaces_and_selectors(void **state)
 	assert_int_equal(inbound()->script_count, 1);
 	assert_string_equal(inbound()->scripts[0].code, "both");
 	assert_int_equal(outbound()->script_count, 2);
-	assert_string_equal(outbound()->scripts[0].code, "out");
-	assert_string_equal(outbound()->scripts[1].code, "both");
+	assert_string_equal(outbound()->scripts[0].code, "both"); /* put before what the root namespace has put there */
+	assert_string_equal(outbound()->scripts[1].code, "out");
 	assert_true(world_finds(&w, "EnvoyFilter/shop/e", "targetRefs"));
 	world_delete(&w, "EnvoyFilter/shop/b");
 	world_compile(&w);
@@ -323,6 +323,101 @@ static void test_annotation(void **state)
 	}
 }
 
+#define LUA_AT(operation, chain, code)                                                                                 \
+	"{ applyTo: HTTP_FILTER, match: { context: SIDECAR_INBOUND" chain " }, patch: { operation: " operation         \
+	", value: { name: my-lua, typed_config: { \"@type\": type.googleapis.com/envoy.x.v3.Lua, inlineCode: \"" code  \
+	"\" } } } }"
+#define BEFORE_ROUTER                                                                                                  \
+	", listener: { filterChain: { filter: { name: envoy.filters.network.http_connection_manager, subFilter: { "    \
+	"name: envoy.filters.http.router } } } }"
+
+static const char *order(void)
+{
+	static char text[64];
+	text[0] = '\0';
+	for (size_t i = 0; i < inbound()->script_count; i++)
+		strcat(text, inbound()->scripts[i].code);
+	return text;
+}
+
+static void test_scripts_are_in_order_of_priority(void **state)
+{
+	(void)state;
+	world_set(&w, base);
+	world_with(&w, FILTER("a", "shop",
+			      "priority: 5, configPatches: [ " LUA_AT("INSERT_BEFORE", BEFORE_ROUTER, "1") ", " LUA_AT(
+				      "INSERT_BEFORE", BEFORE_ROUTER, "2") " ]")
+			       FILTER("b", "shop", "configPatches: [ " LUA_AT("INSERT_BEFORE", BEFORE_ROUTER, "3") " ]")
+				       FILTER("c", "shop",
+					      "priority: -7, configPatches: [ " LUA_AT("INSERT_BEFORE", BEFORE_ROUTER,
+										       "4") " ]")
+					       FILTER("d", "istio-system",
+						      "priority: 9, configPatches: [ " LUA_AT("INSERT_BEFORE",
+											      BEFORE_ROUTER, "5") " ]")
+						       FILTER("e", "shop",
+							      "priority: 10, configPatches: [ " LUA_AT(
+								      "INSERT_FIRST", BEFORE_ROUTER, "6") " ]"));
+	assert_string_equal(order(), "654312");
+	assert_true(inbound()->scripts[0].early);
+	assert_false(inbound()->scripts[1].early);
+	assert_string_equal(inbound()->scripts[1].filter, "my-lua");
+}
+
+#define ROUTE_PATCH(context, vhost, route, value)                                                                      \
+	"{ applyTo: HTTP_ROUTE, match: { context: " context ", routeConfiguration: { vhost: { name: \"" vhost          \
+	"\", route: { name: " route " } } } }, patch: { operation: MERGE, value: { " value " } } }"
+
+static void test_what_routes_say_to_scripts(void **state)
+{
+	(void)state;
+	world_set(&w, base);
+	world_with(
+		&w,
+		FILTER("a", "shop",
+		       "configPatches: [ { applyTo: HTTP_FILTER, match: { context: SIDECAR_OUTBOUND }, patch: { "
+		       "operation: "
+		       "INSERT_FIRST, value: { name: my-lua, typed_config: { \"@type\": a.Lua, sourceCodes: { a.lua: { "
+		       "inlineString: src } } } } } }, " ROUTE_PATCH(
+			       "SIDECAR_OUTBOUND", "b.shop.svc.cluster.local:80", "r",
+			       "metadata: { filter_metadata: { my-lua: { k: [ 1, true ] } } }, "
+			       "typed_per_filter_config: { "
+			       "my-lua: { \"@type\": a.LuaPerRoute, name: a.lua } }") ", " ROUTE_PATCH("SIDECAR_"
+												       "INBOUND",
+												       "inbound|http|"
+												       "8080",
+												       "default",
+												       "typed_per_"
+												       "filter_config: "
+												       "{ "
+												       "else: { "
+												       "\"@type\": "
+												       "a.LuaPerRoute, "
+												       "disabled: true "
+												       "} }") " ]"));
+	const struct http_filters *f = outbound();
+	assert_int_equal(f->script_count, 1);
+	assert_null(f->scripts[0].code);
+	assert_int_equal(f->scripts[0].source_count, 1);
+	assert_string_equal(f->scripts[0].sources[0].name, "a.lua");
+	assert_string_equal(f->scripts[0].sources[0].code, "src");
+	assert_int_equal(f->lua_route_count, 2);
+	const struct lua_route *r = f->lua_routes;
+	assert_string_equal(r[0].filter, "my-lua");
+	assert_string_equal(r[0].route, "r");
+	assert_string_equal(r[0].vhost, "b.shop.svc.cluster.local:80");
+	assert_int_equal(r[0].port, 80);
+	assert_true(r[0].replaces && !r[0].disabled);
+	assert_string_equal(r[0].source, "a.lua");
+	assert_false(r[1].replaces);
+	assert_string_equal(r[1].metadata, "{\"k\":[1,true]}");
+	assert_int_equal(inbound()->lua_route_count, 1);
+	assert_true(inbound()->lua_routes[0].disabled);
+	assert_null(inbound()->lua_routes[0].vhost);
+	assert_int_equal(inbound()->lua_routes[0].port, 8080);
+	assert_true(world_finds(&w, "EnvoyFilter/shop/a", "\"else\" has no effect"));
+	assert_false(world_finds(&w, "EnvoyFilter/shop/a", "\"my-lua\" has no effect"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -333,6 +428,8 @@ int main(void)
 		CASE(test_a_limit_of_one_route),
 		CASE(test_a_limit_keeps_its_id_when_the_file_moves),
 		CASE(test_annotation),
+		CASE(test_scripts_are_in_order_of_priority),
+		CASE(test_what_routes_say_to_scripts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

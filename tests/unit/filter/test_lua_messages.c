@@ -150,6 +150,40 @@ static void test_trailers(void **state)
 	fake_exchange_free(x);
 }
 
+/* Before tokens are verified, then the others after; one body. */
+static void test_early_scripts_have_a_pass_of_their_own(void **state)
+{
+	(void)state;
+	struct http_head *r;
+	fake_body = "b";
+	scripts_add("function envoy_on_request(h) h:headers():add('x', 'late' .. h:body():getBytes(0, 4)) end "
+		    "function envoy_on_response(h) h:headers():add('x', 'late') end");
+	scripts_add("function envoy_on_request(h) h:headers():add('x', 'early') h:body():setBytes('made') end "
+		    "function envoy_on_response(h) h:headers():add('x', 'early') end")
+		->early = true;
+	http_filters_seal(scripts);
+	struct exchange *x = fake_exchange("POST /");
+	x->filters = scripts;
+	assert_int_equal(stage_lua_early(x), STAGE_CONTINUE);
+	assert_string_equal(fake_fields(x->head), "x: early\n");
+	assert_string_equal(answer.replacement, "made");
+	answer.replaced = false;
+	assert_int_equal(stage_lua(x), STAGE_CONTINUE);
+	assert_string_equal(fake_fields(x->head), "x: early\nx: latemade\n");
+	assert_false(answer.replaced);
+	assert_int_equal(scripts_respond(x, "", &r), STAGE_CONTINUE);
+	assert_string_equal(fake_fields(r), "x: early\nx: late\n"); /* backwards */
+	fake_exchange_free(x);
+	http_head_free(r);
+
+	scripts_only("function envoy_on_request(h) h:headers():add('x', '1') end");
+	x = fake_exchange("GET /");
+	x->filters = scripts;
+	assert_int_equal(stage_lua_early(x), STAGE_CONTINUE);
+	assert_string_equal(fake_fields(x->head), "");
+	fake_exchange_free(x);
+}
+
 /* The request's and the response's callbacks, and all scripts, have one. */
 static void test_dynamic_metadata_is_shared(void **state)
 {
@@ -227,6 +261,7 @@ int main(void)
 		SCRIPT_CASE(test_too_large_response_body_is_an_error),
 		SCRIPT_CASE(test_chunks_are_the_body_once),
 		SCRIPT_CASE(test_trailers),
+		SCRIPT_CASE(test_early_scripts_have_a_pass_of_their_own),
 		SCRIPT_CASE(test_dynamic_metadata_is_shared),
 		SCRIPT_CASE(test_wrong_uses_are_errors_of_the_script),
 		SCRIPT_CASE(test_waiting_scripts_are_forgotten),

@@ -497,6 +497,7 @@ static void walk_limit(struct walk *w, struct rate_limit *l)
 	BOOL(l, global);
 	BOOL(l, grpc_exhausted);
 	BOOL(l, spare_bucket);
+	TEXT(l, vhost);
 	walk_bucket(w, &l->bucket);
 	BOOL(l, has_bucket);
 	for
@@ -527,6 +528,7 @@ static void walk_limit(struct walk *w, struct rate_limit *l)
 				walk_action(w, &l->actions[i].v[a]);
 			TEXT(&l->actions[i], route);
 			NUMBER(&l->actions[i], port, 65535);
+			TEXT(&l->actions[i], vhost);
 		}
 }
 
@@ -556,6 +558,7 @@ static void walk_lua_script(struct walk *w, struct lua_script *s)
 	TEXT(s, code);
 	NUMBER(s, port, 65535);
 	TEXT(s, filter);
+	BOOL(s, early);
 	for
 		LIST(s, sources, source_count)
 		{
@@ -576,6 +579,7 @@ static void walk_lua_route(struct walk *w, struct lua_route *r)
 	TEXT(r, code);
 	TEXT(r, context);
 	TEXT(r, metadata);
+	TEXT(r, vhost);
 }
 
 static void walk_filters(struct walk *w, void *object)
