@@ -7,8 +7,8 @@
 #include "agent/base/err.h"
 #include "agent/base/log.h"
 #include "agent/helper/helper_internal.h"
-#include "agent/helper/observe/expression.h"
 #include "agent/helper/observe/log_writer.h"
+#include "agent/model/cel.h"
 
 void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m)
 {
@@ -84,7 +84,7 @@ static bool tap_refused(struct helper *h, uint32_t id, const char *filter)
 	struct err err = ERR_INIT;
 	char json[ERR_TEXT_MAX + 32];
 
-	if (!*filter || expression_check(filter, &err) == 0)
+	if (!*filter || cel_check(filter, true, &err) == 0)
 		return false;
 	snprintf(json, sizeof(json), "{\"error\":\"%s\"}", err.text);
 	m.id = id;

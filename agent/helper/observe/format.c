@@ -40,8 +40,8 @@ const char access_log_json[] =
 struct piece {
 	const char *text;
 	size_t len;
-	struct operator_call call; /* name NULL: none */
-	bool whole;		   /* JSON: it is a string of its own, whose quotes are not in the text */
+	struct access_operator call; /* name NULL: none */
+	bool whole;		     /* JSON: it is a string of its own, whose quotes are not in the text */
 };
 
 struct log_format {
@@ -60,11 +60,11 @@ static const char *piece_read(const char *p, bool json, struct piece *out)
 	p += len;
 	if (!*p)
 		return p;
-	size_t n = operator_find(p, &out->call);
+	size_t n = access_operator_read(p, &out->call);
 	/* One that has no end in its own string must not reach into the next. */
 	if (n && (!json || !memchr(p, '"', n)))
 		return p + n;
-	out->call = (struct operator_call){ 0 };
+	out->call = (struct access_operator){ 0 };
 	out->len++; /* a lone percent sign is itself, and two are one */
 	return p + (p[1] == '%' ? 2 : 1);
 }
@@ -132,7 +132,7 @@ void log_format_write(const struct log_format *f, const struct request_record *r
 		sb_add_bytes(out, p->text, p->len);
 		if (!p->call.name)
 			continue;
-		bool quotes = p->whole && !operator_is_number(&p->call);
+		bool quotes = p->whole && p->call.value != ACCESS_NUMBER;
 		size_t before = out->len;
 		if (quotes)
 			sb_add_bytes(out, "\"", 1);

@@ -6,6 +6,8 @@
 #include "agent/base/addr.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/helper/observe/expression.h"
+#include "agent/helper/observe/log_time.h"
 #include "agent/helper/worker.h"
 #include "agent/model/cluster.h"
 #include "agent/model/http.h"
@@ -13,9 +15,8 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
-enum { FIELD_NAME_MAX = 128 };
+enum { FIELD_NAME_MAX = 128, EXPRESSION_MAX = 1024 };
 
 struct operator_text {
 	const char *p;
@@ -77,82 +78,9 @@ static bool put_span_ms(struct sb *out, uint64_t from_ns, uint64_t to_ns)
 
 /* --- the request */
 
-/* The seconds' part changes once a second: kept as text. "2026-11-21T16:00:00" */
-static const char *seconds_text(time_t s)
-{
-	static _Thread_local time_t of = -1;
-	static _Thread_local char text[32];
-	struct tm tm;
-	if (s == of)
-		return text;
-	if (!gmtime_r(&s, &tm) || !strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm))
-		return NULL;
-	of = s;
-	return text;
-}
-
-/* Envoy's additions to strftime: %3f (digits of the second's fraction; %f: nine), %E3S (seconds with them), and %s, which is
- * the zone's in the C library. Returns how many bytes of the format it was; 0: none of those. */
-static size_t fraction(const char *p, size_t n, uint64_t ns, char *out, size_t size)
-{
-	char digits[10];
-	snprintf(digits, sizeof(digits), "%09u", (unsigned int)(ns % 1000000000));
-	if (n >= 2 && p[1] == 's')
-		return snprintf(out, size, "%llu", (unsigned long long)(ns / 1000000000)) > 0 ? 2 : 0;
-	if (n >= 2 && p[1] == 'f')
-		return snprintf(out, size, "%s", digits) > 0 ? 2 : 0;
-	if (n >= 3 && p[1] >= '1' && p[1] <= '9' && p[2] == 'f')
-		return snprintf(out, size, "%.*s", p[1] - '0', digits) > 0 ? 3 : 0;
-	if (n >= 4 && p[1] == 'E' && p[2] >= '1' && p[2] <= '9' && p[3] == 'S')
-		return snprintf(out, size, "%%S.%.*s", p[2] - '0', digits) > 0 ? 4 : 0;
-	return 0;
-}
-
-static bool put_time(struct sb *out, uint64_t ns, struct operator_text f)
-{
-	time_t s = (time_t)(ns / 1000000000);
-	char format[128], text[256];
-	size_t len = 0;
-	struct tm tm;
-
-	for (size_t i = 0; i < f.n;) {
-		char part[24] = { f.p[i], 0 };
-		size_t n = 1;
-		if (f.p[i] == '%') {
-			n = fraction(f.p + i, f.n - i, ns, part, sizeof(part));
-			if (!n && i + 1 < f.n) {
-				part[1] = f.p[i + 1];
-				n = 2;
-			} else if (!n) {
-				return false; /* ends in the middle */
-			}
-		}
-		if (!str_copy(format + len, sizeof(format) - len, part))
-			return false;
-		len += strlen(part);
-		i += n;
-	}
-	if (!gmtime_r(&s, &tm))
-		return false;
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* the configuration's own */
-	size_t n = strftime(text, sizeof(text), format, &tm);
-#pragma GCC diagnostic pop
-	sb_add_bytes(out, text, n);
-	return n > 0;
-}
-
 static bool op_start_time(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
-	unsigned int ms = (unsigned int)(r->start_ns / 1000000 % 1000);
-	const char tail[] = { '.', (char)('0' + ms / 100), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z' };
-
-	if (argument.n)
-		return put_time(out, r->start_ns, argument);
-	if (!put(out, seconds_text((time_t)(r->start_ns / 1000000000))))
-		return false;
-	sb_add_bytes(out, tail, sizeof(tail));
-	return true;
+	return argument.n ? log_time_format(out, r->start_ns, argument.p, argument.n) : log_time_add(out, r->start_ns);
 }
 
 /* A pseudo-header or field of a head, lower case. */
@@ -212,6 +140,20 @@ static bool op_req(const struct request_record *r, struct operator_text argument
 	return put_field(r, r->request, argument, out);
 }
 
+/* The query may hold what should not be written down. */
+static bool op_req_bare(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	size_t before = out->len;
+	if (!put_field(r, r->request, argument, out))
+		return false;
+	const char *mark = out->failed ? NULL : memchr(out->p + before, '?', out->len - before);
+	if (mark) {
+		out->len = (size_t)(mark - out->p);
+		out->p[out->len] = 0;
+	}
+	return true;
+}
+
 static bool op_resp(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	char name[FIELD_NAME_MAX];
@@ -258,6 +200,24 @@ static bool op_flags(const struct request_record *r, struct operator_text argume
 	(void)argument;
 	response_flags_text(r->flags, buf, sizeof(buf));
 	return put(out, buf);
+}
+
+static bool op_flags_long(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	static const char *const names[RESPONSE_FLAG_COUNT] = {
+#define LONG_NAME(symbol, short_name, long_name, meaning) [FLAG_INDEX_##symbol] = long_name,
+		RESPONSE_FLAGS(LONG_NAME)
+#undef LONG_NAME
+	};
+	bool any = false;
+	(void)argument;
+	for (size_t i = 0; i < RESPONSE_FLAG_COUNT; i++) {
+		if (!(r->flags & (1u << i)))
+			continue;
+		sb_addf(out, "%s%s", any ? "," : "", names[i]);
+		any = true;
+	}
+	return any;
 }
 
 static bool op_grpc(const struct request_record *r, struct operator_text argument, struct sb *out)
@@ -433,15 +393,26 @@ static bool op_hostname(const struct request_record *r, struct operator_text arg
 	return r->pod && put(out, r->pod->name);
 }
 
-static bool op_trace_id(const struct request_record *r, struct operator_text argument, struct sb *out)
+static bool put_id(struct sb *out, const uint8_t *id, size_t n)
 {
 	static const uint8_t none[16];
-	(void)argument;
-	if (!memcmp(r->trace_id, none, sizeof(none)))
+	if (!memcmp(id, none, n))
 		return false;
-	for (size_t i = 0; i < sizeof(r->trace_id); i++)
-		sb_addf(out, "%02x", r->trace_id[i]);
+	for (size_t i = 0; i < n; i++)
+		sb_addf(out, "%02x", id[i]);
 	return true;
+}
+
+static bool op_trace_id(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return put_id(out, r->trace_id, sizeof(r->trace_id));
+}
+
+static bool op_span_id(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return put_id(out, r->span_id, sizeof(r->span_id));
 }
 
 static bool op_principal(const struct request_record *r, struct operator_text argument, struct sb *out)
@@ -450,106 +421,112 @@ static bool op_principal(const struct request_record *r, struct operator_text ar
 	return put(out, r->request_principal);
 }
 
-struct operator
+static bool op_local_uri(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
-	const char *name;
-	operator_fn write;
-	bool number;
+	(void)argument;
+	return r->mutual && r->pod && r->pod->identity && put(out, r->pod->identity->uri);
+}
+
+static bool op_upstream_local_bare(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return put_addr(out, r->upstream_local, false);
+}
+
+static bool op_upstream_local_port(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return r->upstream_local && r->upstream_local->port && put_u64(out, r->upstream_local->port);
+}
+
+static bool op_stream_id(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	struct http_string id = r->request ? http_get_id(r->request, HTTP_X_REQUEST_ID) : (struct http_string){ 0 };
+	(void)argument;
+	sb_add_bytes(out, id.p, id.n);
+	return id.n > 0;
+}
+
+static bool op_type(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)r;
+	(void)argument;
+	return put(out, "DownstreamEnd"); /* there are no lines of requests that are under way */
+}
+
+static bool op_cel(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	char text[EXPRESSION_MAX];
+	if (argument.n >= sizeof(text))
+		return false;
+	memcpy(text, argument.p, argument.n);
+	text[argument.n] = 0;
+	return expression_value(r, text, out);
+}
+
+static const operator_fn writers[ACCESS_OPERATOR_COUNT] = {
+	[ACCESS_REQ] = op_req,
+	[ACCESS_RESP] = op_resp,
+	[ACCESS_START_TIME] = op_start_time,
+	[ACCESS_PROTOCOL] = op_protocol,
+	[ACCESS_RESPONSE_CODE] = op_code,
+	[ACCESS_RESPONSE_FLAGS] = op_flags,
+	[ACCESS_RESPONSE_CODE_DETAILS] = op_details,
+	[ACCESS_UPSTREAM_TRANSPORT_FAILURE_REASON] = op_transport_failure,
+	[ACCESS_BYTES_RECEIVED] = op_bytes_received,
+	[ACCESS_BYTES_SENT] = op_bytes_sent,
+	[ACCESS_REQUEST_HEADERS_BYTES] = op_request_header_bytes,
+	[ACCESS_RESPONSE_HEADERS_BYTES] = op_response_header_bytes,
+	[ACCESS_DURATION] = op_duration,
+	[ACCESS_REQUEST_DURATION] = op_request_duration,
+	[ACCESS_RESPONSE_DURATION] = op_response_duration,
+	[ACCESS_RESPONSE_TX_DURATION] = op_response_tx,
+	[ACCESS_UPSTREAM_HOST] = op_upstream_host,
+	[ACCESS_UPSTREAM_REMOTE_ADDRESS] = op_upstream_host,
+	[ACCESS_UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT] = op_upstream_host_bare,
+	[ACCESS_UPSTREAM_REMOTE_PORT] = op_upstream_port,
+	[ACCESS_UPSTREAM_CLUSTER] = op_upstream_cluster,
+	[ACCESS_UPSTREAM_CLUSTER_RAW] = op_upstream_cluster,
+	[ACCESS_UPSTREAM_LOCAL_ADDRESS] = op_upstream_local,
+	[ACCESS_UPSTREAM_REQUEST_ATTEMPT_COUNT] = op_attempts,
+	[ACCESS_DOWNSTREAM_LOCAL_ADDRESS] = op_local,
+	[ACCESS_DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT] = op_local_bare,
+	[ACCESS_DOWNSTREAM_LOCAL_PORT] = op_local_port,
+	[ACCESS_DOWNSTREAM_REMOTE_ADDRESS] = op_remote,
+	[ACCESS_DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT] = op_remote_bare,
+	[ACCESS_DOWNSTREAM_DIRECT_REMOTE_ADDRESS] = op_remote,
+	[ACCESS_DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT] = op_remote_bare,
+	[ACCESS_DOWNSTREAM_REMOTE_PORT] = op_remote_port,
+	[ACCESS_DOWNSTREAM_PEER_URI_SAN] = op_peer,
+	[ACCESS_ROUTE_NAME] = op_route,
+	[ACCESS_VIRTUAL_HOST_NAME] = op_vhost,
+	[ACCESS_HOSTNAME] = op_hostname,
+	[ACCESS_GRPC_STATUS] = op_grpc,
+	[ACCESS_GRPC_STATUS_NUMBER] = op_grpc_number,
+	[ACCESS_TRAILER] = op_trailer,
+	[ACCESS_TRACE_ID] = op_trace_id,
+	[ACCESS_REQUEST_PRINCIPAL] = op_principal,
+	[ACCESS_REQ_WITHOUT_QUERY] = op_req_bare,
+	[ACCESS_CEL] = op_cel,
+	[ACCESS_RESPONSE_FLAGS_LONG] = op_flags_long,
+	[ACCESS_UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT] = op_upstream_local_bare,
+	[ACCESS_UPSTREAM_LOCAL_PORT] = op_upstream_local_port,
+	[ACCESS_DOWNSTREAM_DIRECT_REMOTE_PORT] = op_remote_port,
+	[ACCESS_DOWNSTREAM_LOCAL_URI_SAN] = op_local_uri,
+	[ACCESS_STREAM_ID] = op_stream_id,
+	[ACCESS_SPAN_ID] = op_span_id,
+	[ACCESS_ACCESS_LOG_TYPE] = op_type,
 };
 
-static const struct operator operators[] = {
-	{ "REQ", op_req, false },
-	{ "RESP", op_resp, false },
-	{ "START_TIME", op_start_time, false },
-	{ "PROTOCOL", op_protocol, false },
-	{ "RESPONSE_CODE", op_code, true },
-	{ "RESPONSE_FLAGS", op_flags, false },
-	{ "RESPONSE_CODE_DETAILS", op_details, false },
-	{ "UPSTREAM_TRANSPORT_FAILURE_REASON", op_transport_failure, false },
-	{ "BYTES_RECEIVED", op_bytes_received, true },
-	{ "BYTES_SENT", op_bytes_sent, true },
-	{ "REQUEST_HEADERS_BYTES", op_request_header_bytes, true },
-	{ "RESPONSE_HEADERS_BYTES", op_response_header_bytes, true },
-	{ "DURATION", op_duration, true },
-	{ "REQUEST_DURATION", op_request_duration, true },
-	{ "RESPONSE_DURATION", op_response_duration, true },
-	{ "RESPONSE_TX_DURATION", op_response_tx, true },
-	{ "UPSTREAM_HOST", op_upstream_host, false },
-	{ "UPSTREAM_REMOTE_ADDRESS", op_upstream_host, false },
-	{ "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", op_upstream_host_bare, false },
-	{ "UPSTREAM_REMOTE_PORT", op_upstream_port, true },
-	{ "UPSTREAM_CLUSTER", op_upstream_cluster, false },
-	{ "UPSTREAM_CLUSTER_RAW", op_upstream_cluster, false },
-	{ "UPSTREAM_LOCAL_ADDRESS", op_upstream_local, false },
-	{ "UPSTREAM_REQUEST_ATTEMPT_COUNT", op_attempts, true },
-	{ "DOWNSTREAM_LOCAL_ADDRESS", op_local, false },
-	{ "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", op_local_bare, false },
-	{ "DOWNSTREAM_LOCAL_PORT", op_local_port, true },
-	{ "DOWNSTREAM_REMOTE_ADDRESS", op_remote, false },
-	{ "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", op_remote_bare, false },
-	{ "DOWNSTREAM_DIRECT_REMOTE_ADDRESS", op_remote, false },
-	{ "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", op_remote_bare, false },
-	{ "DOWNSTREAM_REMOTE_PORT", op_remote_port, true },
-	{ "DOWNSTREAM_PEER_URI_SAN", op_peer, false },
-	{ "ROUTE_NAME", op_route, false },
-	{ "VIRTUAL_HOST_NAME", op_vhost, false },
-	{ "HOSTNAME", op_hostname, false },
-	{ "GRPC_STATUS", op_grpc, false },
-	{ "GRPC_STATUS_NUMBER", op_grpc_number, true },
-	{ "TRAILER", op_trailer, false },
-	{ "TRACE_ID", op_trace_id, false },
-	{ "REQUEST_PRINCIPAL", op_principal, false }, /* Weft's own */
-};
-
-static bool is_name(char c)
-{
-	return (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
-}
-
-size_t operator_find(const char *p, struct operator_call *out)
-{
-	const char *at = p + 1;
-	*out = (struct operator_call){ .argument = "", .max = UINT32_MAX };
-	while (is_name(*at) && at - p < FIELD_NAME_MAX)
-		at++;
-	size_t name_len = (size_t)(at - p - 1);
-	if (!name_len)
-		return 0;
-	if (*at == '(') { /* which may hold percent signs, as START_TIME's does */
-		size_t n = strcspn(++at, ")");
-		if (!at[n] || n > UINT16_MAX)
-			return 0;
-		out->argument = at;
-		out->argument_len = (uint32_t)n;
-		at += n + 1;
-	}
-	if (*at == ':' && at[1] >= '0' && at[1] <= '9') {
-		out->max = 0;
-		for (at++; *at >= '0' && *at <= '9'; at++)
-			out->max = out->max > UINT16_MAX ? out->max : out->max * 10 + (uint32_t)(*at - '0');
-	}
-	if (*at != '%')
-		return 0;
-	out->name = p + 1;
-	for (size_t i = 0; i < ARRAY_SIZE(operators) && !out->op; i++)
-		if (strlen(operators[i].name) == name_len && !memcmp(operators[i].name, out->name, name_len))
-			out->op = &operators[i];
-	return (size_t)(at - p) + 1;
-}
-
-bool operator_is_number(const struct operator_call *call)
-{
-	return call->op && call->op->number;
-}
-
-bool operator_write(const struct request_record *r, const struct operator_call *call, struct sb *out)
+bool operator_write(const struct request_record *r, const struct access_operator *op, struct sb *out)
 {
 	size_t before = out->len;
-	if (!call->op || !call->op->write(r, (struct operator_text){ call->argument, call->argument_len }, out))
+	if (op->id < 0 || !writers[op->id] ||
+	    !writers[op->id](r, (struct operator_text){ op->argument, op->argument_len }, out))
 		return false;
 	/* "%REQ(X):10%": at most ten bytes, and no half characters. */
-	if (!call->op->number && out->len - before > call->max && !out->failed) {
-		size_t end = before + call->max;
+	if (op->value == ACCESS_TEXT && out->len - before > op->max && !out->failed) {
+		size_t end = before + op->max;
 		while (end > before && ((unsigned char)out->p[end] & 0xc0) == 0x80)
 			end--;
 		out->len = end;

@@ -60,10 +60,23 @@ static void test_operators_of_a_whole_request(void **state)
 	f->r.peer = &peer;
 	f->r.request_principal = "issuer/subject";
 	memset(f->r.trace_id, 0xab, 16);
+	memset(f->r.span_id, 0xcd, 8);
 	static const char *const cases[][2] = {
 		{ "%REQ(:METHOD)%", "GET" },
 		{ "%REQ(:AUTHORITY)%", "shop.example" },
 		{ "%REQ(:SCHEME)%", "http" },
+		{ "%REQ_WITHOUT_QUERY(:PATH)%", "/a" },
+		{ "%REQ_WITHOUT_QUERY(X-NONE?USER-AGENT)%", "curl/8" },
+		{ "%CEL(request.headers['user-agent'].startsWith('curl') ? response.code : 'none')%", "200" },
+		{ "%CEL(request.headers['none'])%", "-" },
+		{ "%RESPONSE_FLAGS_LONG%", "UpstreamConnectionFailure,UpstreamRetryLimitExceeded" },
+		{ "%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %UPSTREAM_LOCAL_PORT%", "10.0.0.1 4001" },
+		{ "%DOWNSTREAM_DIRECT_REMOTE_PORT% %DOWNSTREAM_LOCAL_URI_SAN%",
+		  "4000 spiffe://cluster.local/ns/shop/sa/web" },
+		{ "%SPAN_ID% %STREAM_ID%", "cdcdcdcdcdcdcdcd -" },
+		{ "%ACCESS_LOG_TYPE%", "DownstreamEnd" },
+		{ "%REQUESTED_SERVER_NAME% %CONNECTION_TERMINATION_DETAILS% %DYNAMIC_METADATA(a:b)%", "- - -" },
+		{ "%FILTER_STATE(wasm.x:PLAIN)% %UPSTREAM_TRANSPORT_FAILURE_REASON%", "- -" },
 		{ "%REQ(:PATH)%", "/a?b=1" },
 		{ "%REQ(X-NONE?User-Agent)%", "curl/8" },
 		{ "%REQ(USER-AGENT):4%", "curl" },
