@@ -106,8 +106,9 @@ struct workload_value {
 enum pod_flags {
 	POD_SAME_NODE_MTLS = 1, /* no attestation: encrypt on the node too */
 	POD_REGISTRY_ONLY = 2,
-	POD_HOST_NETWORK = 4, /* a control group in the host's namespace */
-	POD_L7_OTHER = 8,     /* so are inbound ports that pod_value.l7 does not name */
+	POD_HOST_NETWORK = 4,  /* a control group in the host's namespace */
+	POD_L7_OTHER = 8,      /* so are inbound ports that pod_value.l7 does not name */
+	POD_EGRESS_PROXY = 32, /* TCP to what is not known is the helper's */
 };
 
 enum { POD_PORTS = POD_DNS_TCP + 1 };

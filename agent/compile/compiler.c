@@ -195,7 +195,7 @@ static int resources_sync(struct compiler *c, const struct compile_source *sourc
 		{ KIND_TELEMETRY, on_peer_change },
 		{ KIND_ENVOY_FILTER, on_peer_change },
 		{ KIND_VIRTUAL_SERVICE, http_on_virtual_service },
-		{ KIND_SIDECAR, http_on_scope_change },
+		{ KIND_SIDECAR, http_on_sidecar },
 		{ KIND_K8S_HTTP_ROUTE, http_on_route },
 		{ KIND_K8S_GRPC_ROUTE, http_on_route },
 		{ KIND_K8S_TLS_ROUTE, http_on_route },

@@ -14,6 +14,7 @@ void http_done(struct compiler *c);
 int http_on_virtual_service(struct compiler *c, const struct resource *old, const struct resource *new);
 int http_on_route(struct compiler *c, const struct resource *old, const struct resource *new);
 int http_on_scope_change(struct compiler *c, const struct resource *old, const struct resource *new);
+int http_on_sidecar(struct compiler *c, const struct resource *old, const struct resource *new);
 int http_index_all(struct compiler *c, bool add); /* around a change of the cluster's domain. 0 or -ENOMEM */
 /* The two differ in more than endpoints and balancing. Either may be NULL. */
 bool http_shape_differs(const struct service *a, const struct service *b);
@@ -44,6 +45,13 @@ size_t http_routes_of(const struct http_scope *scope, const struct service *s, u
 bool http_route_attached(const struct compiler *c, const struct resource *r, const struct service *s, uint16_t port);
 /* "a.b.c" -> "*.b.c" -> "*.c" -> "*": the next wider wildcard into out; false: no more. */
 bool http_wider_host(const char *host, const char **at, char out[256]);
+
+/* --- sidecar.c: what a Sidecar says besides who sees what */
+
+void sidecar_outbound_set(const struct compiler *c, struct workload *w);
+/* The service that calls to what is not known go to; NULL: none. */
+const struct destination *sidecar_egress_proxy(const struct http_scope *scope);
+void sidecar_look(const struct compiler *c, const struct resource *r, struct notes *notes);
 
 /* --- http_ports.c */
 

@@ -138,8 +138,11 @@ int http_look(struct compiler *c, struct notes *notes)
 {
 	static const enum resource_kind kinds[] = { KIND_K8S_HTTP_ROUTE, KIND_K8S_GRPC_ROUTE, KIND_K8S_TLS_ROUTE,
 						    KIND_K8S_TCP_ROUTE };
-	const struct inventory *inv = &c->inventory[KIND_VIRTUAL_SERVICE];
+	const struct inventory *inv = &c->inventory[KIND_SIDECAR];
 
+	for (size_t i = 0; i < inv->n; i++)
+		sidecar_look(c, inv->v[i], notes);
+	inv = &c->inventory[KIND_VIRTUAL_SERVICE];
 	for (size_t i = 0; i < inv->n; i++)
 		if (virtual_service_look(c, inv->v[i], notes) < 0)
 			return -1;

@@ -150,6 +150,15 @@ int http_on_scope_change(struct compiler *c, const struct resource *old, const s
 	return 0;
 }
 
+/* What its workloads may call, and take, is theirs. */
+int http_on_sidecar(struct compiler *c, const struct resource *old, const struct resource *new)
+{
+	const char *ns = new ? new->ns : old->ns;
+
+	c->http.generation++;
+	return dirty_locals(c, str_eq(ns, c->mesh.root_namespace) ? NULL : ns);
+}
+
 int http_index_all(struct compiler *c, bool add)
 {
 	static const enum resource_kind kinds[] = { KIND_K8S_HTTP_ROUTE, KIND_K8S_GRPC_ROUTE, KIND_K8S_TLS_ROUTE,

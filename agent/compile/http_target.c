@@ -206,7 +206,13 @@ static int other_target(struct http_routing *to, const char *host, struct l7_tar
 
 	t->registry_only = to->scope->registry_only;
 	t->mode = L7_SNIFF;
-	if (!t->registry_only && !(t->default_cluster = strdup(HTTP_PASSTHROUGH)))
+	const struct destination *proxy = sidecar_egress_proxy(to->scope);
+	if (proxy)
+		t->default_cluster = http_destination_name(to, to->scope->sidecar, proxy->host, proxy->subset,
+							   proxy->port ? proxy->port->number : 0);
+	else if (!t->registry_only)
+		t->default_cluster = strdup(HTTP_PASSTHROUGH);
+	if (!t->registry_only && !t->default_cluster)
 		return -ENOMEM;
 	bool routed = *host && http_virtual_service(to->scope, host, NULL);
 	if ((routed || t->default_cluster) && target_fill(to, t, *host ? host : "allow_any", routed) < 0)

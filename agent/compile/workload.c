@@ -366,6 +366,8 @@ int workload_build(struct compiler *c, const struct resource *r, struct workload
 	if (w->policy && (filters_build(&of, &w->inbound, &w->outbound) < 0 ||
 			  telemetry_build(c, w->ns, w->labels, w->label_count, &w->telemetry, notes) < 0))
 		return -ENOMEM;
+	if (w->policy)
+		sidecar_outbound_set(c, w);
 	if (w->policy && http_workload_ports(c, w, r) < 0)
 		return -ENOMEM;
 	*out = TAKE(w);
@@ -401,6 +403,7 @@ uint64_t workload_content(const struct workload *w)
 				     w->place,
 				     w->l7_other_ports,
 				     w->max_connections,
+				     w->outbound_policy,
 				     w->addr_count,
 				     (uintptr_t)w->inbound,
 				     (uintptr_t)w->outbound,

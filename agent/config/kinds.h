@@ -423,8 +423,11 @@ enum weft_same_node { WEFT_SAME_NODE_ATTEST, WEFT_SAME_NODE_MTLS };
 enum weft_key_type { WEFT_KEY_ECDSA_P256, WEFT_KEY_RSA_2048 };
 enum access_log_encoding { ACCESS_LOG_TEXT, ACCESS_LOG_JSON };
 
+struct destination;
+
 struct outbound_traffic_policy {
 	enum outbound_mode mode;
+	struct destination *egress_proxy; /* of Sidecars; NULL: none */
 };
 
 struct ca_certificate {

@@ -220,7 +220,7 @@ static const struct field pool_fields[] = {
 	FIELD(connection_pool, tcp, "tcp", OBJECT, .of = &schema_pool_tcp, .doc = "Of connections."),
 	FIELD(connection_pool, http, "http", OBJECT, .of = &schema_pool_http, .doc = "Of requests."),
 };
-static const struct schema schema_pool = SCHEMA(connection_pool, pool_fields, .name = "ConnectionPoolSettings");
+const struct schema schema_connection_pool = SCHEMA(connection_pool, pool_fields, .name = "ConnectionPoolSettings");
 
 /* --- the rest of a policy */
 
@@ -290,7 +290,7 @@ static const struct field port_policy_fields[] = {
 	      .doc = "Which port."),
 	FIELD(port_traffic_policy, load_balancer, "loadBalancer", OBJECT, .of = &schema_load_balancer,
 	      .doc = "As in the policy, instead of it."),
-	FIELD(port_traffic_policy, connection_pool, "connectionPool", OBJECT, .of = &schema_pool,
+	FIELD(port_traffic_policy, connection_pool, "connectionPool", OBJECT, .of = &schema_connection_pool,
 	      .doc = "As in the policy."),
 	FIELD(port_traffic_policy, outlier_detection, "outlierDetection", OBJECT, .of = &schema_outlier,
 	      .doc = "As in the policy."),
@@ -326,7 +326,7 @@ static const struct schema schema_retry_budget =
 static const struct field traffic_policy_fields[] = {
 	FIELD(traffic_policy, load_balancer, "loadBalancer", OBJECT, .of = &schema_load_balancer,
 	      .doc = "Which endpoint."),
-	FIELD(traffic_policy, connection_pool, "connectionPool", OBJECT, .of = &schema_pool,
+	FIELD(traffic_policy, connection_pool, "connectionPool", OBJECT, .of = &schema_connection_pool,
 	      .doc = "Limits and timeouts."),
 	FIELD(traffic_policy, outlier_detection, "outlierDetection", OBJECT, .of = &schema_outlier,
 	      .doc = "Endpoints that fail rest for a while."),

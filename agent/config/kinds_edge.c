@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "agent/base/addr.h"
 #include "agent/base/str.h"
 #include "agent/config/decode.h"
 #include "agent/config/node.h"
@@ -175,13 +176,38 @@ const struct schema schema_gateway =
 
 static const struct words sidecar_outbound_modes =
 	WORDS({ "ALLOW_ANY", OUTBOUND_MODE_ALLOW_ANY }, { "REGISTRY_ONLY", OUTBOUND_MODE_REGISTRY_ONLY });
+static const struct field egress_port_fields[] = {
+	FIELD(port_selector, number, "number", U16, .flags = FIELD_REQUIRED, .min = 1, .max = 65535,
+	      .doc = "Port of the service."),
+};
+static const struct schema schema_egress_port = SCHEMA(port_selector, egress_port_fields, .name = "PortSelector");
+static const struct field egress_proxy_fields[] = {
+	FIELD(destination, host, "host", STRING, .flags = FIELD_REQUIRED, .check = text_check_fqdn_host,
+	      .doc = "The service."),
+	FIELD(destination, subset, "subset", STRING, .check = text_check_name,
+	      .doc = "A subset of its DestinationRule."),
+	FIELD(destination, port, "port", OBJECT, .of = &schema_egress_port,
+	      .doc = "Its port; needed when it has several."),
+};
+static const struct schema schema_egress_proxy = SCHEMA(destination, egress_proxy_fields, .name = "Destination");
+
 static const struct field sidecar_outbound_fields[] = {
 	FIELD(outbound_traffic_policy, mode, "mode", ENUM, .words = &sidecar_outbound_modes, .def = "ALLOW_ANY",
 	      .doc = "As in the MeshConfig."),
-	FIELD_IGNORED("egressProxy", "Known from Istio; not used."),
+	FIELD(outbound_traffic_policy, egress_proxy, "egressProxy", OBJECT, .of = &schema_egress_proxy,
+	      .doc = "A service that calls to what is not known go to."),
 };
+
+static void sidecar_outbound_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
+{
+	const struct outbound_traffic_policy *o = object;
+	if (o->egress_proxy && o->mode != OUTBOUND_MODE_ALLOW_ANY)
+		decode_error(d, path, "egressProxy", node_get(node, "egressProxy"), "needs mode ALLOW_ANY");
+}
+
 static const struct schema schema_sidecar_outbound =
-	SCHEMA(outbound_traffic_policy, sidecar_outbound_fields, .name = "OutboundTrafficPolicy");
+	SCHEMA(outbound_traffic_policy, sidecar_outbound_fields, .name = "OutboundTrafficPolicy",
+	       .validate = sidecar_outbound_validate);
 
 static const struct field egress_fields[] = {
 	FIELD(sidecar_egress, port, "port", OBJECT, .of = &schema_gateway_port, .doc = "Only this port."),
@@ -197,12 +223,39 @@ static const struct field ingress_fields[] = {
 	      .doc = "Where it listens."),
 	FIELD(sidecar_ingress, bind, "bind", STRING, .doc = "Address."),
 	FIELD(sidecar_ingress, capture_mode, "captureMode", STRING, .doc = "DEFAULT, IPTABLES or NONE."),
-	FIELD(sidecar_ingress, default_endpoint, "defaultEndpoint", STRING, .doc = "Where the application listens."),
+	FIELD(sidecar_ingress, default_endpoint, "defaultEndpoint", STRING,
+	      .doc = "Where the application listens: 127.0.0.1:PORT, or 0.0.0.0:PORT for the pod's own address."),
 	FIELD(sidecar_ingress, tls, "tls", OBJECT, .of = &schema_server_tls,
 	      .doc = "TLS with callers outside of the mesh."),
-	FIELD_IGNORED("connectionPool", "Not used yet."),
+	FIELD(sidecar_ingress, connection_pool, "connectionPool", OBJECT, .of = &schema_connection_pool,
+	      .doc = "Instead of inboundConnectionPool, for this port."),
 };
-static const struct schema schema_ingress = SCHEMA(sidecar_ingress, ingress_fields, .name = "IstioIngressListener");
+
+static void ingress_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
+{
+	const struct sidecar_ingress *i = object;
+	const struct node *at = node_get(node, "defaultEndpoint");
+	struct addr_port to;
+
+	if (i->bind && str_starts(i->bind, "unix:"))
+		decode_error(d, path, "bind", node_get(node, "bind"),
+			     "callers come over the network: give an address, or none");
+	if (!i->default_endpoint)
+		return;
+	if (str_starts(i->default_endpoint, "unix:"))
+		decode_error(d, path, "defaultEndpoint", at,
+			     "a unix socket is in the application's own file system, out of the mesh's reach; let it "
+			     "listen on "
+			     "127.0.0.1:PORT");
+	else if (addr_port_parse(i->default_endpoint, &to) < 0 || !to.port ||
+		 !(addr_is_loopback(&to.addr) || addr_is_zero(&to.addr)))
+		decode_error(d, path, "defaultEndpoint", at,
+			     "\"%.60s\" is none of 127.0.0.1:PORT, [::1]:PORT, 0.0.0.0:PORT, [::]:PORT",
+			     i->default_endpoint);
+}
+
+static const struct schema schema_ingress =
+	SCHEMA(sidecar_ingress, ingress_fields, .name = "IstioIngressListener", .validate = ingress_validate);
 
 static const struct field sidecar_fields[] = {
 	FIELD(sidecar_spec, workload_selector, "workloadSelector", OBJECT, .of = &schema_workload_selector,
@@ -211,7 +264,8 @@ static const struct field sidecar_fields[] = {
 	FIELD(sidecar_spec, egress, "egress", LIST, .of = &schema_egress, .doc = "What is seen."),
 	FIELD(sidecar_spec, outbound_traffic_policy, "outboundTrafficPolicy", OBJECT, .of = &schema_sidecar_outbound,
 	      .doc = "What is not seen."),
-	FIELD_IGNORED("inboundConnectionPool", "Not used yet."),
+	FIELD(sidecar_spec, inbound_connection_pool, "inboundConnectionPool", OBJECT, .of = &schema_connection_pool,
+	      .doc = "What the workloads' applications take at once."),
 };
 const struct schema schema_sidecar = SCHEMA(sidecar_spec, sidecar_fields, .name = "Sidecar",
 					    .doc = "What the workloads of a namespace see and take.");

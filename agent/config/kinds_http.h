@@ -237,7 +237,7 @@ struct gateway_spec {
 
 struct sidecar_egress {
 	struct gateway_port *port;
-	const char *bind, *capture_mode;
+	const char *bind, *capture_mode; /* have no effect: nothing listens, calls are captured where they are made */
 	struct string_list hosts;
 };
 
@@ -245,6 +245,7 @@ struct sidecar_ingress {
 	struct gateway_port *port; /* never NULL */
 	const char *bind, *capture_mode, *default_endpoint;
 	struct server_tls *tls;
+	struct connection_pool *connection_pool; /* instead of the Sidecar's */
 };
 
 struct sidecar_spec {
@@ -252,6 +253,7 @@ struct sidecar_spec {
 	LIST(struct sidecar_ingress) ingress;
 	LIST(struct sidecar_egress) egress;
 	struct outbound_traffic_policy *outbound_traffic_policy;
+	struct connection_pool *inbound_connection_pool;
 };
 
 /* --- Telemetry and EnvoyFilter: the lists are kept as written */

@@ -130,5 +130,5 @@ extern const struct schema schema_service, schema_workload_entry, schema_service
 	schema_http_route, schema_grpc_route, schema_tls_route, schema_tcp_route, schema_reference_grant, schema_secret,
 	schema_config_map;
 /* Shared between kinds. */
-extern const struct schema schema_locality_lb_setting, schema_tcp_keepalive, schema_workload_selector, schema_selector,
-	schema_target_ref, schema_vs_retry;
+extern const struct schema schema_locality_lb_setting, schema_tcp_keepalive, schema_connection_pool,
+	schema_workload_selector, schema_selector, schema_target_ref, schema_vs_retry;

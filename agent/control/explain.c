@@ -106,8 +106,7 @@ static void outbound_from_plan(struct explain *x)
 		x->outbound.chosen = (struct addr_port){ e->addr, e->port };
 	} else {
 		x->outbound.chosen = x->to.asked;
-		if (!x->to.workload && x->plan->mesh.outbound == OUTBOUND_REGISTRY_ONLY && x->source.workload &&
-		    x->source.workload->enrolled) {
+		if (!x->to.workload && x->source.workload && x->source.workload->outbound_policy == OUTBOUND_REGISTRY_ONLY) {
 			x->outbound.path = PATH_DENY;
 			x->outbound.reason = DROP_NOT_IN_REGISTRY;
 		}

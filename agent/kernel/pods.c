@@ -80,8 +80,10 @@ static void value_fill(const struct pod *pod, const struct plan *plan, struct po
 	}
 	if (plan->mesh.same_node == SAME_NODE_MTLS)
 		v->flags |= POD_SAME_NODE_MTLS;
-	if (plan->mesh.outbound == OUTBOUND_REGISTRY_ONLY)
+	if (w->outbound_policy == OUTBOUND_REGISTRY_ONLY)
 		v->flags |= POD_REGISTRY_ONLY;
+	if (w->outbound_policy == OUTBOUND_EGRESS_PROXY)
+		v->flags |= POD_EGRESS_PROXY;
 	if (pod->pub.host_network)
 		v->flags |= POD_HOST_NETWORK;
 	if (w->l7_other_ports)

@@ -15,7 +15,6 @@
 #include <stdint.h>
 
 enum same_node_mode { SAME_NODE_ATTEST, SAME_NODE_MTLS };
-enum outbound_policy { OUTBOUND_ALLOW_ANY, OUTBOUND_REGISTRY_ONLY };
 
 enum trace_kind { TRACE_ZIPKIN, TRACE_OTLP_HTTP, TRACE_OTLP_GRPC };
 

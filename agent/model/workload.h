@@ -31,6 +31,13 @@ enum workload_tunnel {
 	TUNNEL_HBONE, /* HTTP/2 CONNECT over mTLS on port 15008 */
 };
 
+/* What becomes of a pod's connections to what is not known. */
+enum outbound_policy {
+	OUTBOUND_ALLOW_ANY,
+	OUTBOUND_REGISTRY_ONLY,
+	OUTBOUND_EGRESS_PROXY, /* TCP goes to the service that its Sidecar names */
+};
+
 struct workload {
 	unsigned int refs;
 	char *uid; /* "shop/frontend-1": namespace/name, unique in a plan */
@@ -53,6 +60,7 @@ struct workload {
 	struct port_range *ports; /* for WORKLOAD_CGROUP: the ports that are its own on the host */
 	size_t port_count;
 	uint32_t max_connections; /* per pod limit in the helper; 0: default */
+	uint8_t outbound_policy;  /* enum outbound_policy; for enrolled workloads of this node */
 	/* Above L4; for enrolled workloads of this node, else NULL and none. */
 	struct http_filters *inbound, *outbound;
 	struct telemetry *telemetry;

@@ -169,6 +169,13 @@ INLINE __u32 route_path_of(const struct route_query *q, __u16 flags)
 	return flags & EP_ENROLLED ? ROUTE_PLAINTEXT : ROUTE_DIRECT;
 }
 
+INLINE void route_to_engine(const struct route_query *q, struct route *r)
+{
+	r->endpoint = ip_any_like(&q->addr);
+	r->port = 0;
+	r->path = ROUTE_HTTP;
+}
+
 /* *r is zeroed by the caller. */
 INLINE void route_decide(const struct route_query *q, struct route *r)
 {
@@ -178,8 +185,7 @@ INLINE void route_decide(const struct route_query *q, struct route *r)
 		r->service = service->service;
 		r->slots_id = service->slots_id;
 		if (service->flags & SERVICE_L7 && q->proto != ROUTE_IPPROTO_UDP) {
-			r->endpoint = ip_any_like(&q->addr);
-			r->path = ROUTE_HTTP; /* without an endpoint too: a route may not need one */
+			route_to_engine(q, r); /* without an endpoint too: a route may not need one */
 			return;
 		}
 		if (service->algorithm == ABI_LB_PASSTHROUGH) {
@@ -194,6 +200,8 @@ INLINE void route_decide(const struct route_query *q, struct route *r)
 	} else if (!route_as_asked(q, r)) {
 		if (q->pod_flags & POD_REGISTRY_ONLY && !ip_is_group(&q->addr))
 			route_deny(r, DROP_NOT_IN_REGISTRY);
+		else if (q->pod_flags & POD_EGRESS_PROXY && q->proto != ROUTE_IPPROTO_UDP)
+			route_to_engine(q, r);
 		else
 			r->path = ROUTE_PASS;
 		return;

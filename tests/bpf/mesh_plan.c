@@ -140,6 +140,8 @@ struct plan *mesh_plan(struct mesh *m)
 		plan->workloads[i] = workload_build(m, i);
 	if (m->extra.cgroup)
 		plan->workloads[plan->workload_count++] = extra_build(m);
+	for (size_t i = 0; i < plan->workload_count; i++)
+		plan->workloads[i]->outbound_policy = (uint8_t)m->outbound;
 	plan->services = calloc(m->service_count + 1, sizeof(*plan->services));
 	plan->service_count = m->service_count;
 	for (size_t i = 0; i < m->service_count; i++)

@@ -19,6 +19,7 @@ RULES = "30-rules.yaml"
 def made(tmp_path_factory):
     with Net(tmp_path_factory.mktemp("rules")) as net:
         town = web.build(net)
+        web.serve(net.pod("outsider", "node-b", 95))  # an address that the mesh does not know
         town.mesh.write("01-team.yaml", namespace("team") + workload(net.pods["stranger"], "team", "stranger"))
         town.mesh.settle()
         yield town
@@ -123,3 +124,32 @@ def test_retries_go_to_other_localities_when_asked_to(town):
     finally:
         web.serve(place)
     wait_for("catalog-1 to be back", lambda: get(town.frontend, CATALOG + "/").name == "catalog-1", timeout=15)
+
+
+def sidecar(app, spec):
+    return ("apiVersion: networking.istio.io/v1\nkind: Sidecar\n"
+            f"metadata: {{ name: {app}, namespace: shop }}\nspec: {{ workloadSelector: {{ labels: {{ app: {app} }} }}, "
+            f"{spec} }}\n---\n")
+
+
+def test_a_sidecar_forbids_what_is_not_known(town):
+    outsider = f"http://{town.net.pods['outsider'].ip4}:8080/"
+    assert get(town.frontend, outsider).name == "outsider"
+    write(town, sidecar("frontend", "outboundTrafficPolicy: { mode: REGISTRY_ONLY }"))
+    assert get(town.frontend, outsider).status == 0
+    assert get(town.frontend, CATALOG + "/").status == 200
+    assert get(town.payments, outsider).name == "outsider"
+    write(town)
+    assert get(town.frontend, outsider).name == "outsider"
+
+
+def test_what_is_not_known_goes_to_the_egress_proxy(town):
+    pod = town.net.pods["outsider"]
+    write(town, sidecar("frontend", "outboundTrafficPolicy: { egressProxy: { host: payments, port: { number: 80 } } }"))
+    answer = get(town.frontend, f"http://{pod.ip4}:8080/x", host="api.example.com")
+    assert answer.name == "payments" and answer.seen("host") == "api.example.com", answer
+    assert get(town.frontend, f"http://[{pod.ip6}]:8080/").name == "payments"
+    assert get(town.frontend, CATALOG + "/").name.startswith("catalog")
+    assert get(town.payments, f"http://{pod.ip4}:8080/").name == "outsider"
+    write(town)
+    assert get(town.frontend, f"http://{pod.ip4}:8080/").name == "outsider"

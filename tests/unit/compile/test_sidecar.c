@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Sidecars: what workloads may call, where unknown calls go, and what is taken on inbound ports. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/base/mem.h"
+#include "agent/model/workload.h"
+#include "tests/unit/compile/http_world.h"
+
+static struct world w;
+
+#define POD(name, ns, addr, labels)                                                                                    \
+	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: { name: " name ", namespace: " ns          \
+	", annotations: { weft.dev/netns: " name " } }\nspec: { address: " addr ", labels: { " labels " } }\n---\n"
+#define SIDECAR(name, ns, spec)                                                                                        \
+	"apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: { name: " name ", namespace: " ns                \
+	" }\nspec: { " spec " }\n---\n"
+#define FQDN "s.shop.svc.cluster.local"
+
+static const char town[] =
+	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n"
+	"apiVersion: v1\nkind: Service\nmetadata: { name: s, namespace: shop }\nspec: { clusterIPs: [ 10.60.0.1 ], "
+	"selector: { app: s }, ports: [ { name: http, port: 80, targetPort: 8080 }, { name: tcp, port: 81 } ] "
+	"}\n---\n" POD("s1", "shop", "10.0.0.1", "app: s") POD("caller", "shop", "10.0.0.2", "app: caller");
+
+static int on_setup(void **state)
+{
+	(void)state;
+	world_init(&w, "n1");
+	world_with(&w, town);
+	return 0;
+}
+
+static int on_teardown(void **state)
+{
+	(void)state;
+	world_done(&w);
+	return 0;
+}
+
+#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+
+static int policy_of(const char *uid)
+{
+	return world_workload(&w, uid)->outbound_policy;
+}
+
+static void test_outbound_policy_is_the_workloads(void **state)
+{
+	(void)state;
+	assert_int_equal(policy_of("shop/caller"), OUTBOUND_ALLOW_ANY);
+	world_with(&w, SIDECAR("one", "shop",
+			       "workloadSelector: { labels: { app: caller } }, outboundTrafficPolicy: { mode: "
+			       "REGISTRY_ONLY }"));
+	assert_int_equal(policy_of("shop/caller"), OUTBOUND_REGISTRY_ONLY);
+	assert_int_equal(policy_of("shop/s1"), OUTBOUND_ALLOW_ANY);
+	world_with(&w, "outboundTrafficPolicy: { mode: REGISTRY_ONLY }\n");
+	assert_int_equal(policy_of("shop/s1"), OUTBOUND_REGISTRY_ONLY);
+	world_with(&w, SIDECAR("one", "shop",
+			       "workloadSelector: { labels: { app: caller } }, outboundTrafficPolicy: { mode: "
+			       "ALLOW_ANY }"));
+	assert_int_equal(policy_of("shop/caller"), OUTBOUND_ALLOW_ANY);
+	assert_int_equal(policy_of("shop/s1"), OUTBOUND_REGISTRY_ONLY);
+	/* The root namespace's is for all namespaces without one. */
+	world_delete(&w, "Sidecar/shop/one");
+	world_with(&w, SIDECAR("all", "istio-system", "outboundTrafficPolicy: { mode: ALLOW_ANY }"));
+	assert_int_equal(policy_of("shop/caller"), OUTBOUND_ALLOW_ANY);
+	world_delete(&w, "Sidecar/istio-system/all");
+	world_compile(&w);
+	assert_int_equal(policy_of("shop/caller"), OUTBOUND_REGISTRY_ONLY);
+}
+
+static void test_unknown_calls_go_to_the_egress_proxy(void **state)
+{
+	(void)state;
+	struct l7_target *t = http_target(&w, "shop/caller", "192.0.2.1:443", NULL);
+	assert_string_equal(t->default_cluster, "PassthroughCluster");
+	l7_target_unref(t);
+	world_with(&w, SIDECAR("one", "shop",
+			       "workloadSelector: { labels: { app: caller } }, outboundTrafficPolicy: { egressProxy: { "
+			       "host: s, port: { number: 80 } } }"));
+	assert_int_equal(policy_of("shop/caller"), OUTBOUND_EGRESS_PROXY);
+	for (int i = 0; i < 2; i++) {
+		t = http_target(&w, "shop/caller", "192.0.2.1:443", i ? "unknown.example" : NULL);
+		assert_string_equal(t->default_cluster, "outbound|80||" FQDN);
+		assert_int_equal(t->mode, L7_SNIFF);
+		assert_string_equal(http_clusters_of(&t->vhost->routes[0]), "outbound|80||" FQDN " 1");
+		l7_target_unref(t);
+	}
+	t = http_target(&w, "shop/s1", "192.0.2.1:443", NULL);
+	assert_string_equal(t->default_cluster, "PassthroughCluster");
+	l7_target_unref(t);
+	/* What is known goes where it did. */
+	t = http_target(&w, "shop/caller", "10.60.0.1:81", NULL);
+	assert_string_equal(t->default_cluster, "outbound|81||" FQDN);
+	l7_target_unref(t);
+	world_with(&w, SIDECAR("one", "shop", "outboundTrafficPolicy: { egressProxy: { host: s } }"));
+	assert_true(world_finds(&w, "Sidecar/shop/one", "has several ports: give one"));
+	world_with(&w, SIDECAR("one", "shop", "outboundTrafficPolicy: { egressProxy: { host: none } }"));
+	assert_true(world_finds(&w, "Sidecar/shop/one", "there is no such service"));
+}
+
+static void test_what_has_no_effect_is_said(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *yaml, *text;
+	} rows[] = {
+		{ SIDECAR("one", "shop",
+			  "egress: [ { bind: 127.0.0.1, port: { number: 80, protocol: HTTP, name: a }, hosts: "
+			  "[ ./* ] } ]"),
+		  "egress[0].bind 127.0.0.1: nothing listens there" },
+		{ SIDECAR("one", "shop", "egress: [ { bind: \"unix:///x\", hosts: [ ./* ] } ]"),
+		  "there is no unix socket" },
+		{ SIDECAR("one", "shop", "egress: [ { captureMode: NONE, hosts: [ ./* ] } ]"),
+		  "egress[0].captureMode NONE has no effect" },
+		{ SIDECAR("one", "shop",
+			  "ingress: [ { port: { number: 80, protocol: HTTP, name: a }, bind: 10.0.0.1 } ]"),
+		  "ingress[0].bind has no effect" },
+		{ SIDECAR("one", "shop",
+			  "ingress: [ { port: { number: 443, protocol: HTTPS, name: a }, tls: { mode: SIMPLE, "
+			  "serverCertificate: /a, privateKey: /b } } ]"),
+		  "ingress[0].tls is not served" },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		world_with(&w, rows[i].yaml);
+		if (!world_finds(&w, "Sidecar/shop/one", rows[i].text))
+			fail_msg("%s", rows[i].text);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		CASE(test_outbound_policy_is_the_workloads),
+		CASE(test_unknown_calls_go_to_the_egress_proxy),
+		CASE(test_what_has_no_effect_is_said),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
