@@ -108,6 +108,7 @@ enum pod_flags {
 	POD_REGISTRY_ONLY = 2,
 	POD_HOST_NETWORK = 4,  /* a control group in the host's namespace */
 	POD_L7_OTHER = 8,      /* so are inbound ports that pod_value.l7 does not name */
+	POD_RECHECK = 16,      /* the agent's: its open connections are still to be judged by what has changed */
 	POD_EGRESS_PROXY = 32, /* TCP to what is not known is the helper's */
 };
 

@@ -88,6 +88,7 @@ static void value_fill(const struct pod *pod, const struct plan *plan, struct po
 		v->flags |= POD_HOST_NETWORK;
 	if (w->l7_other_ports)
 		v->flags |= POD_L7_OTHER;
+	v->flags |= pod->value.flags & POD_RECHECK;
 	memcpy(v->ports, pod->value.ports, sizeof(v->ports));
 }
 
@@ -108,8 +109,10 @@ static int pod_refresh(struct kernel *k, struct pod *pod, const struct plan *pla
 	value_fill(pod, plan, &v);
 	if (memcmp(&v, &pod->value, sizeof(v)) == 0)
 		return 0;
-	if (recheck_differs(&pod->value, &v))
+	if (recheck_differs(&pod->value, &v)) {
+		v.flags |= POD_RECHECK;
 		recheck_pod(k->recheck, pod);
+	}
 	pod->value = v;
 	return pod_write(k, pod, err);
 }
@@ -311,13 +314,16 @@ static int pod_enrol(struct kernel *k, struct workload *w, const struct plan *pl
 	uint64_t policy = policies_key(k, w->policy);
 	pod->policy = policy ? policy : pod->policy;
 	value_fill(pod, plan, &v); /* keeps the ports that were taken over */
+	/* It changed while no agent was there, or the last one did not come to it. */
+	if (known && (recheck_differs(&was, &v) || was.flags & POD_RECHECK))
+		v.flags |= POD_RECHECK;
 	pod->value = v;
 	rc = pod_put(k, pod, netns_fd, err);
 	if (rc < 0) {
 		pod_drop(k, pod);
 		return rc;
 	}
-	if (known && recheck_differs(&was, &v)) /* it changed while no agent was there */
+	if (v.flags & POD_RECHECK)
 		recheck_pod(k->recheck, pod);
 	if (k->events.on_pod_added)
 		k->events.on_pod_added(&pod->pub, k->events.arg);

@@ -113,10 +113,19 @@ void recheck_pod(struct recheck *r, struct pod *pod)
 	loop_timer_start(r->timer, 0, 0);
 }
 
+/* Until then the pod's entry says that this is owed, to whichever agent comes next. */
+static void settled(struct recheck *r, struct pod *pod)
+{
+	pod->value.flags &= ~(uint32_t)POD_RECHECK;
+	pod_write(r->k, pod, NULL);
+}
+
 static void wait_for_round(struct recheck *r, struct pod *pod)
 {
-	if (pod->round == ROUNDS - 1)
+	if (pod->round == ROUNDS - 1) {
+		settled(r, pod);
 		return;
+	}
 	pod->due_ns = clock_now_ns() + (AGAIN_NS << pod->round);
 	pod->round++;
 	pod->waits = POD_WAITS_LATER;
@@ -271,6 +280,8 @@ static void examination_step(struct recheck *r)
 	examination_end(r);
 	if (!r->cannot && (rc < 0 || pod->round == 0 || r->handshakes))
 		wait_for_round(r, pod);
+	else
+		settled(r, pod);
 }
 
 static struct pod *next_due(struct recheck *r)

@@ -8,10 +8,12 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <linux/capability.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct mesh *const m = &mesh_shared;
@@ -92,6 +94,20 @@ static void policy_set(struct mesh_pod *pod, struct policy *policy)
 {
 	policy_unref(pod->policy);
 	pod->policy = policy;
+}
+
+/* Takes the capability away for a while, from this thread. */
+static void net_admin(bool on)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	assert_int_equal(syscall(SYS_capget, &header, data), 0);
+	if (on)
+		data[0].effective |= 1u << CAP_NET_ADMIN;
+	else
+		data[0].effective &= ~(1u << CAP_NET_ADMIN);
+	assert_int_equal(syscall(SYS_capset, &header, data), 0);
 }
 
 static void test_recheck_denied_caller_is_cut_others_live(void **state)
@@ -346,6 +362,50 @@ static void test_recheck_changed_while_no_agent_was_there(void **state)
 	pair_close(&allowed);
 }
 
+static void test_recheck_that_an_agent_owed_is_done_by_the_next(void **state)
+{
+	(void)state;
+	mesh_must_apply(m);
+	struct pair p = pair_open(&m->pods[0], AF_INET, &m->pods[1], "$b4:8080");
+
+	policy_set(&m->pods[1], mesh_policy_of(POLICY_DENY, "a"));
+	mesh_must_apply(m);
+	kernel_close(m->kernel); /* before its loop has come to it */
+	mesh_open(m);
+	mesh_must_apply(m);
+	wait_for_cuts(DROP_POLICY_DENY, 1);
+	check_cut(&p);
+	pair_close(&p);
+}
+
+/* Without CAP_NET_ADMIN, as where the kernel can't: a connection that can't be ended is counted, and nothing breaks. */
+static void test_recheck_connection_that_cannot_be_ended_is_counted(void **state)
+{
+	struct recheck_counts counts = { 0 };
+
+	(void)state;
+	mesh_must_apply(m);
+	struct pair p = pair_open(&m->pods[0], AF_INET, &m->pods[1], "$b4:8080");
+
+	policy_set(&m->pods[1], mesh_policy_of(POLICY_DENY, "a"));
+	mesh_must_apply(m);
+	net_admin(false);
+	for (int i = 0; i < 40 && !counts.failed; i++) {
+		mesh_poll(m);
+		kernel_rechecks(m->kernel, &counts);
+	}
+	net_admin(true);
+	assert_true(counts.failed > 0);
+	assert_int_equal(counts.cut[DROP_POLICY_DENY], 0);
+	assert_true(is_open(&p));
+	for (int i = 0; i < 40 && !counts.cut[DROP_POLICY_DENY]; i++) { /* now it can */
+		mesh_poll(m);
+		kernel_rechecks(m->kernel, &counts);
+	}
+	check_cut(&p);
+	pair_close(&p);
+}
+
 /* The listener defers accept(): the handshake is complete for the caller, and for the pod when the first byte has come. */
 static void test_recheck_handshake_under_way_is_cut_later(void **state)
 {
@@ -400,6 +460,8 @@ int main(void)
 		MESH_TEST(test_recheck_full_table_cuts_all),
 		MESH_TEST(test_recheck_many_connections_of_two_callers),
 		MESH_TEST(test_recheck_changed_while_no_agent_was_there),
+		MESH_TEST(test_recheck_that_an_agent_owed_is_done_by_the_next),
+		MESH_TEST(test_recheck_connection_that_cannot_be_ended_is_counted),
 		MESH_TEST(test_recheck_handshake_under_way_is_cut_later),
 		MESH_TEST(test_recheck_change_taken_back_cuts_nothing),
 	};
