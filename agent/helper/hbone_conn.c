@@ -89,7 +89,7 @@ static void on_tunnel(struct loop_io *io, int events, void *arg)
 	if (c->state == CONN_CLOSED)
 		return;
 
-	hbone_enter(h);
+	hbone_begin(h);
 	if (c->state == CONN_CONNECTING) {
 		conn_connected(c);
 	} else {
@@ -101,7 +101,7 @@ static void on_tunnel(struct loop_io *io, int events, void *arg)
 			for (int i = 0; i < READS_PER_WAKE && c->state == CONN_OPEN && conn_read(c); i++)
 				;
 	}
-	hbone_leave(h);
+	hbone_later(h);
 }
 
 void conn_tick(struct hbone_conn *c, uint64_t now_ms)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sending: the control frames that have collected and the DATA of one application are sealed in scratch memory and leave
- * in one write. Only what the socket does not take is kept (`out`), and while it is there no application of this
+/* Sending: what applications send comes as little (it goes to the frames that collect, and all of a tick's share records
+ * and a write at its end) or as much: then the frames that have collected and the DATA of one application are sealed in
+ * scratch memory and leave in one write. Only what the socket does not take is kept (`out`), and while it is there no application of this
  * connection is read: that bounds it to one batch and the control frames. */
 #include "agent/helper/hbone_internal.h"
 
@@ -153,35 +154,6 @@ static ssize_t conn_credit(struct hbone_conn *c, struct hbone_stream *s)
 	return credit ? (ssize_t)credit : -ENOBUFS;
 }
 
-ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
-{
-	ssize_t credit = conn_credit(c, s);
-	if (credit < 0)
-		return credit;
-
-	/* What waits goes first, in the same write: the DATA may belong to a stream that it opens. */
-	ssize_t at = seal_output(c, c->h->tx, 1);
-	struct iovec iov[BATCH_RECORDS];
-	int count = at < 0 ? 0 : payload_slots(c->h->tx + at, (size_t)credit, s->eager ? BATCH_RECORDS : 1, iov);
-	size_t room = 0;
-	for (int i = 0; i < count; i++)
-		room += iov[i].iov_len;
-	ssize_t n = at < 0 ? at : readv(s->fd, iov, count);
-	int error = n < 0 ? errno : 0;
-	ssize_t end = at;
-	if (n > 0)
-		end = seal_data(c, s, (size_t)at, (size_t)n, is_last(s, (size_t)n < room));
-	if (end < 0 || (end > 0 && conn_write(c, c->h->tx, (size_t)end) < 0)) {
-		hbone_conn_close(c);
-		return -ECANCELED;
-	}
-	if (n < 0)
-		return -error;
-	s->eager = (size_t)n == room;
-	s->sent += (size_t)n;
-	return n;
-}
-
 /* Copies len bytes from behind `skip` into pieces of the sizes that `to` has. */
 static void gather(const struct iovec *iov, int count, size_t skip, const struct iovec *to, const struct iovec *end,
 		   size_t len)
@@ -212,7 +184,7 @@ static void gather(const struct iovec *iov, int count, size_t skip, const struct
 
 /* One frame in the output: it shares a record and a write with what else the tick brings. */
 static ssize_t push_frame(struct hbone_conn *c, struct hbone_stream *s, const struct iovec *iov, int count, size_t skip,
-			  size_t len)
+			  size_t len, bool last)
 {
 	struct buffer *output = h2_output(c->h2);
 	uint8_t *frame = buffer_reserve(output, H2_FRAME_HEADER + len);
@@ -220,10 +192,55 @@ static ssize_t push_frame(struct hbone_conn *c, struct hbone_stream *s, const st
 		return -ENOBUFS;
 	const struct iovec whole = { frame + H2_FRAME_HEADER, len };
 	gather(iov, count, skip, &whole, &whole + 1, len);
-	h2_data_header(c->h2, &s->h2, len, false, frame);
+	h2_data_header(c->h2, &s->h2, len, last, frame);
 	buffer_added(output, H2_FRAME_HEADER + len);
 	conn_touch(c);
 	return (ssize_t)len;
+}
+
+/* Seals what waits, and behind it the DATA that was read into the slots after the first, and sends both. */
+static int send_pulled(struct hbone_conn *c, struct hbone_stream *s, size_t len, bool last)
+{
+	/* What waits goes first, in the same write: the DATA may belong to a stream that it opens. */
+	uint8_t *tx = c->h->tx;
+	ssize_t before = seal_output(c, tx, 1);
+	ssize_t end = before < 0 ? before : seal_data(c, s, RECORD_SLOT, len, last);
+	if (end < 0)
+		return (int)end;
+	uint8_t *from = tx + RECORD_SLOT - before;
+	if (before)
+		memmove(from, tx, (size_t)before);
+	return conn_write(c, from, (size_t)(tx + end - from));
+}
+
+ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
+{
+	ssize_t credit = conn_credit(c, s);
+	if (credit < 0)
+		return credit;
+
+	struct iovec iov[BATCH_RECORDS];
+	int count = payload_slots(c->h->tx + RECORD_SLOT, (size_t)credit, s->eager ? BATCH_RECORDS : 1, iov);
+	size_t room = 0;
+	for (int i = 0; i < count; i++)
+		room += iov[i].iov_len;
+	ssize_t n = readv(s->fd, iov, count);
+	if (n <= 0)
+		return n < 0 ? -errno : 0;
+
+	bool last = is_last(s, (size_t)n < room);
+	int rc = 0;
+	if (n < PUSH_RECORDS)
+		rc = push_frame(c, s, iov, 1, 0, (size_t)n, last) < 0 ? -ENOMEM : 0;
+	else
+		rc = send_pulled(c, s, (size_t)n, last);
+	if (rc < 0) {
+		hbone_conn_close(c);
+		return -ECANCELED;
+	}
+	s->eager = (size_t)n == room;
+	s->sent += (size_t)n;
+	return n;
 }
 
 static ssize_t push_records(struct hbone_conn *c, struct hbone_stream *s, const struct iovec *iov, int count,
@@ -257,7 +274,7 @@ ssize_t conn_push(struct hbone_conn *c, struct hbone_stream *s, const struct iov
 		return credit;
 	if (len > (size_t)credit)
 		len = (size_t)credit;
-	ssize_t n = len < PUSH_RECORDS ? push_frame(c, s, iov, count, skip, len) :
+	ssize_t n = len < PUSH_RECORDS ? push_frame(c, s, iov, count, skip, len, false) :
 					 push_records(c, s, iov, count, skip, len);
 	if (n > 0)
 		s->sent += (size_t)n;

@@ -137,7 +137,7 @@ static void on_app(struct loop_io *io, int events, void *arg)
 	if (s->state == STREAM_CLOSED)
 		return;
 
-	hbone_enter(h);
+	hbone_begin(h);
 	s->hung_up = events & LOOP_HANGUP;
 	if (events & LOOP_WRITE)
 		relay_drain(s);
@@ -145,7 +145,7 @@ static void on_app(struct loop_io *io, int events, void *arg)
 		relay_pull(s);
 	else if ((events & LOOP_HANGUP) && s->state != STREAM_CLOSED)
 		relay_hangup(s);
-	hbone_leave(h);
+	hbone_later(h);
 }
 
 int relay_start(struct hbone_stream *s)
