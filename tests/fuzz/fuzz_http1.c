@@ -231,7 +231,7 @@ static void on_bad(struct http_conn *c, enum http_bad why, uint16_t status, void
 {
 	(void)c;
 	struct run *r = arg;
-	assert(why < HTTP_BAD_COUNT && *http_reason(status));
+	assert(why < HTTP_BAD_COUNT && (*http_reason(status) || (status == 0 && why == HTTP_BAD_REQUEST_LINE)));
 	sb_addf(&r->log, "bad %d %u\n", why, status);
 }
 

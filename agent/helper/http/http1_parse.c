@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "agent/base/mem.h"
 #include "agent/helper/http/http_chars.h"
 
 /* More names in Connection fields than this are an attack on whoever removes them. */
@@ -146,6 +147,20 @@ static int version_parse(const char *p, size_t n, enum http_version *out, bool *
 	return 0;
 }
 
+/* Who greets in another protocol would take an answer in HTTP/1 for something of his own. A request, however broken,
+ * begins with a method or ends with a version. */
+static bool is_foreign(const char *line, size_t n)
+{
+	static const char *const methods[] = { "GET",	  "HEAD",  "POST",  "PUT",    "DELETE",
+					       "OPTIONS", "PATCH", "TRACE", "CONNECT" };
+	const char *blank = n ? memchr(line, ' ', n) : NULL, *last = n ? memrchr(line, ' ', n) : NULL;
+	struct http_string first = { line, (uint32_t)(blank ? blank - line : (ptrdiff_t)n) };
+	for (size_t i = 0; i < ARRAY_SIZE(methods); i++)
+		if (http_is_nocase(first, methods[i]))
+			return false;
+	return n && !(last && line + n - last > 5 && strncasecmp(last + 1, "HTTP/", 5) == 0);
+}
+
 static int request_line(struct http1_parser *p, const struct http_limits *limits, const char *line, size_t n,
 			struct http1_fault *fault)
 {
@@ -155,6 +170,8 @@ static int request_line(struct http1_parser *p, const struct http_limits *limits
 		return -ENOMEM;
 	const char *end = text.p + text.n;
 	const char *space = memchr(text.p, ' ', text.n);
+	if (is_foreign(text.p, text.n))
+		return fail(fault, HTTP_BAD_REQUEST_LINE, 0);
 	if (!space || !http_name_valid(text.p, (size_t)(space - text.p)) || space + 1 == end)
 		return fail(fault, HTTP_BAD_REQUEST_LINE, 400);
 	h->method = (struct http_string){ text.p, (uint32_t)(space - text.p) };
@@ -415,6 +432,15 @@ static int line_parse(struct http1_parser *p, const struct http_limits *limits, 
 	return p->kind == HTTP1_REQUEST ? request_line(p, limits, line, n, fault) : status_line(p, line, n, fault);
 }
 
+/* An LF that no CR is before; n bytes are. */
+static int line_end_bad(const struct http1_parser *p, const char *line, size_t n, struct http1_fault *fault)
+{
+	if (p->first_line_done)
+		return fail(fault, HTTP_BAD_FIELD, p->kind == HTTP1_RESPONSE ? 502 : 400);
+	bool foreign = p->kind == HTTP1_REQUEST && is_foreign(line, n);
+	return fail(fault, HTTP_BAD_REQUEST_LINE, p->kind == HTTP1_RESPONSE ? 502 : foreign ? 0 : 400);
+}
+
 int http1_parse(struct http1_parser *p, const struct http_limits *limits, const uint8_t *bytes, size_t len,
 		size_t *used, struct http1_fault *fault)
 {
@@ -432,8 +458,7 @@ int http1_parse(struct http1_parser *p, const struct http_limits *limits, const 
 		if (rc < 0 || !lf)
 			return rc;
 		if (lf == at || lf[-1] != '\r')
-			return fail(fault, p->first_line_done ? HTTP_BAD_FIELD : HTTP_BAD_REQUEST_LINE,
-				    p->kind == HTTP1_RESPONSE ? 502 : 400);
+			return line_end_bad(p, at, (size_t)(lf - at), fault);
 		p->bytes += (uint32_t)(lf + 1 - at);
 		*used += (size_t)(lf + 1 - at);
 		rc = line_parse(p, limits, at, (size_t)(lf - 1 - at), fault);

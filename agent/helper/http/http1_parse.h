@@ -14,7 +14,7 @@ enum http1_kind { HTTP1_REQUEST, HTTP1_RESPONSE, HTTP1_TRAILERS };
 
 struct http1_fault {
 	enum http_bad why;
-	uint16_t status; /* that a server answers with */
+	uint16_t status; /* that a server answers with; 0: the line is none of HTTP/1's at all */
 };
 
 struct http1_parser {

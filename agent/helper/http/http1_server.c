@@ -19,12 +19,15 @@ enum { DISCARD_MAX = 64 << 10, DISCARD_MS = 2000, DRAIN_IDLE_MS = 1000, LOOK_MS 
 
 static void refuse(struct http1 *c, const struct http1_fault *fault)
 {
+	uint16_t status = fault->status;
+	if (status == 0 && c->base.requests) /* it has spoken HTTP/1 before */
+		status = 400;
 	bool answer = c->out_state == OUT_HEAD;
-	if (answer) {
+	if (answer && status) {
 		char text[HTTP1_REFUSAL_MAX];
-		http1_put(c, text, http1_refusal_write(text, fault->status, loop_now_ns(c->loop)));
+		http1_put(c, text, http1_refusal_write(text, status, loop_now_ns(c->loop)));
 	}
-	c->base.events->on_bad(&c->base, fault->why, fault->status, c->base.arg);
+	c->base.events->on_bad(&c->base, fault->why, status, c->base.arg);
 	enum http_reset why = fault->why == HTTP_BAD_TIMEOUT   ? HTTP_RESET_TIMEOUT :
 			      fault->why == HTTP_BAD_TOO_LARGE ? HTTP_RESET_TOO_LARGE :
 								 HTTP_RESET_PROTOCOL;

@@ -141,7 +141,12 @@ static const struct bad bads[] = {
 	{ TEXT("GET / HTTP/1\r\nHost: a\r\n\r\n"), HTTP_BAD_REQUEST_LINE, 400 },
 	{ TEXT("GET / HTTP/1.11\r\nHost: a\r\n\r\n"), HTTP_BAD_REQUEST_LINE, 400 },
 	{ TEXT("GET / HTPP/1.1\r\nHost: a\r\n\r\n"), HTTP_BAD_REQUEST_LINE, 400 },
-	{ BYTES("\x16\x03\x01\x02\x00\x01\r\n"), HTTP_BAD_REQUEST_LINE, 400 },
+	/* of other protocols: not answered */
+	{ BYTES("\x16\x03\x01\x02\x00\x01\r\n"), HTTP_BAD_REQUEST_LINE, 0 },
+	{ TEXT("INVALID CONNECTION PREFACE\r\n\r\n"), HTTP_BAD_REQUEST_LINE, 0 },
+	{ TEXT("SSH-2.0-OpenSSH_9\r\n"), HTTP_BAD_REQUEST_LINE, 0 },
+	{ TEXT("PING\n"), HTTP_BAD_REQUEST_LINE, 0 },
+	{ TEXT("EHLO HTTP/\r\n"), HTTP_BAD_REQUEST_LINE, 400 },
 	{ TEXT("GET\r\n"), HTTP_BAD_REQUEST_LINE, 400 },
 	{ TEXT("GET \r\n"), HTTP_BAD_REQUEST_LINE, 400 },
 	/* versions */
@@ -204,16 +209,17 @@ static void test_bad_requests_are_refused(void **state)
 	for (size_t i = 0; i < sizeof(bads) / sizeof(bads[0]); i++) {
 		const struct bad *b = &bads[i];
 		size_t len = b->len ? b->len : strlen(b->request);
-		char want[64], *first = NULL;
-		snprintf(want, sizeof(want), "HTTP/1.1 %u %s\r\ncontent-length: 0\r\nconnection: close\r\n", b->status,
-			 http_reason(b->status));
+		char want[96] = "", *first = NULL;
+		if (b->status)
+			snprintf(want, sizeof(want), "HTTP/1.1 %u %s\r\ncontent-length: 0\r\nconnection: close\r\n",
+				 b->status, http_reason(b->status));
 		for (int how = 0; how < 2 + RANDOM; how++) {
 			struct fixture f;
 			run_server(&f, b->request, len, how);
 			if (f.bad_why != (int)b->why || f.bad_status != b->status || !f.closed)
 				fail_msg("case %zu (%s), split %d: why %d, status %u, closed %d", i, b->request, how,
 					 f.bad_why, f.bad_status, f.closed);
-			assert_true(strncmp(said(&f), want, strlen(want)) == 0);
+			assert_true(strncmp(said(&f), want, strlen(want)) == 0 && (b->status || !*said(&f)));
 			assert_true(f.t->closed && !f.t->aborted);
 			if (!first)
 				first = strdup(f.log.p);
@@ -224,6 +230,17 @@ static void test_bad_requests_are_refused(void **state)
 		}
 		free(first);
 	}
+}
+
+static void test_who_has_spoken_http_is_answered(void **state)
+{
+	(void)state;
+	struct fixture f;
+	run_server(&f, GET "\r\nINVALID CONNECTION PREFACE\r\n", strlen(GET "\r\nINVALID CONNECTION PREFACE\r\n"), 0);
+	assert_int_equal(f.bad_why, HTTP_BAD_REQUEST_LINE);
+	assert_int_equal(f.bad_status, 400);
+	assert_non_null(strstr(said(&f), "HTTP/1.1 400 "));
+	fixture_done(&f);
 }
 
 struct good {
@@ -474,6 +491,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bad_requests_are_refused),
+		cmocka_unit_test(test_who_has_spoken_http_is_answered),
 		cmocka_unit_test(test_good_requests_are_understood),
 		cmocka_unit_test(test_limits_of_heads),
 		cmocka_unit_test(test_http10_not_accepted_is_told_to_upgrade),
