@@ -196,6 +196,33 @@ static void test_connect_data_comes_through_and_back(void **state)
 	close(app);
 }
 
+/* What many applications have sent before the loop turns costs one record and one write. */
+static void test_connect_small_data_of_many_streams_shares_a_record(void **state)
+{
+	enum { N = 8 };
+	struct world *w = *state;
+	int apps[N];
+	unsigned int shared = 0;
+	begin(w);
+	for (uint32_t i = 0; i < N; i++) {
+		raw_request(&peer, 1 + 2 * i, w->authority, 0);
+		apps[i] = tcp_accept(w->loop, w->listener);
+		assert_int_equal(raw_status(&peer, 1 + 2 * i), 200);
+	}
+	for (int i = 0; i < N; i++)
+		assert_int_equal(send(apps[i], "back", 4, MSG_NOSIGNAL), 4);
+	for (int i = 0; i < N; i++) {
+		assert_true(raw_next(&peer, &frame));
+		assert_int_equal(frame.type, DATA);
+		assert_int_equal(frame.len, 4);
+		shared += peer.in_len > 0; /* the next came with it */
+	}
+	assert_in_range(shared, N / 2, N - 1);
+	raw_close(&peer);
+	for (int i = 0; i < N; i++)
+		close(apps[i]);
+}
+
 static void test_connect_reset_of_application_is_rst_stream(void **state)
 {
 	struct world *w = *state;
@@ -411,6 +438,7 @@ int main(void)
 		WORLD_TEST(test_connect_with_upper_case_header_is_400),
 		WORLD_TEST(test_connect_with_forged_baggage_is_judged_by_certificate),
 		WORLD_TEST(test_connect_data_comes_through_and_back),
+		WORLD_TEST(test_connect_small_data_of_many_streams_shares_a_record),
 		WORLD_TEST(test_connect_reset_of_application_is_rst_stream),
 		WORLD_TEST(test_connect_key_updates_both_ways_keep_data_flowing),
 		WORLD_TEST(test_flood_of_ping_ends_connection),
