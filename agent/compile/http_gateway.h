@@ -11,6 +11,6 @@ char *gateway_backend_cluster(struct http_routing *to, const struct resource *r,
 bool gateway_filters_set(struct http_routing *to, struct http_route *route, const struct route_filter *v, size_t n,
 			 const struct resource *r);
 void gateway_backends_set(struct http_routing *to, struct http_route *route, const struct route_backend_ref *v,
-			  size_t n, const struct resource *r);
+			  size_t n, const struct resource *r, bool sessions);
 void gateway_session_set(struct http_routing *to, struct http_route *route, const struct route_session *from);
 void gateway_retry_set(struct http_routing *to, struct http_retry *out, const struct route_retry *from);

@@ -15,6 +15,7 @@
 #include "agent/compile/inventory.h"
 #include "agent/config/node.h"
 #include "agent/model/cluster.h"
+#include "agent/model/digest.h"
 
 /* --- backends */
 
@@ -264,13 +265,14 @@ static bool backend_filters_set(struct http_routing *to, struct http_destination
 	return true;
 }
 
+/* sessions: one that began at a backend goes on there, also when its weight is 0 now. */
 void gateway_backends_set(struct http_routing *to, struct http_route *route, const struct route_backend_ref *v,
-			  size_t n, const struct resource *r)
+			  size_t n, const struct resource *r, bool sessions)
 {
 	route->destinations = http_alloc(to, n, sizeof(*route->destinations));
 	for (size_t i = 0; route->destinations && i < n; i++) {
 		struct http_destination *d = &route->destinations[route->destination_count];
-		if (!v[i].weight)
+		if (!v[i].weight && !sessions)
 			continue;
 		d->cluster = gateway_backend_cluster(to, r, &v[i].backend);
 		d->weight = v[i].weight;
@@ -284,19 +286,37 @@ void gateway_backends_set(struct http_routing *to, struct http_route *route, con
 		route->total_weight += d->weight;
 	}
 	/* Nothing to go to, or weights of zero only: 500. */
-	if (!route->destination_count && !route->invalid_weight && !route->redirect) {
+	if (!route->total_weight && !route->invalid_weight && !route->redirect) {
 		route->invalid_backend = true;
 		route->invalid_weight = 1;
 	}
+}
+
+static uint32_t seconds(const struct opt_ms *ms)
+{
+	return ms->set ? (http_ms(ms) + 999) / 1000 : 0;
+}
+
+/* Each rule has a session of its own: where no name is given, one is made of what the rule is called. */
+static char *session_name(struct http_routing *to, const struct http_route *route, const struct route_session *from)
+{
+	if (from->name)
+		return route->session_header ? http_lower(to, from->name) : http_dup(to, from->name);
+	uint64_t id = digest_end(digest_text(digest_text(HASH64_INIT, route->owner), route->name));
+	char *name = str_format("%s%08x", route->session_header ? "x-weft-session-" : "weft-session-", (uint32_t)id);
+	to->no_memory |= !name;
+	return name;
 }
 
 void gateway_session_set(struct http_routing *to, struct http_route *route, const struct route_session *from)
 {
 	if (!from)
 		return;
-	route->affinity_cookie = http_dup(to, from->name ? from->name : "weft-session");
-	if (from->cookie && from->cookie->lifetime == ROUTE_LIFETIME_PERMANENT)
-		route->affinity_cookie_ttl_s = http_ms(&from->absolute_timeout) / 1000;
+	route->session_header = from->type && str_eq(from->type, "Header");
+	route->session_name = session_name(to, route, from);
+	route->session_absolute_s = seconds(&from->absolute_timeout);
+	route->session_idle_s = seconds(&from->idle_timeout);
+	route->session_max_age = from->cookie && from->cookie->lifetime == ROUTE_LIFETIME_PERMANENT;
 }
 
 void gateway_retry_set(struct http_routing *to, struct http_retry *out, const struct route_retry *from)

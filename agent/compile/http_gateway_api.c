@@ -199,7 +199,7 @@ static void http_candidate_add(struct http_routing *to, const struct candidate *
 	if (route->matches)
 		http_match_set(to, route->matches, &rule->matches.v[c->match]);
 	bool known = gateway_filters_set(to, route, rule->filters.v, rule->filters.n, c->r);
-	gateway_backends_set(to, route, rule->backends.v, rule->backends.n, c->r);
+	gateway_backends_set(to, route, rule->backends.v, rule->backends.n, c->r, rule->session != NULL);
 	if (!known)
 		unsupported_set(route);
 	if (rule->timeouts) {
@@ -221,7 +221,7 @@ static void grpc_candidate_add(struct http_routing *to, const struct candidate *
 	if (route->matches)
 		grpc_match_set(to, route->matches, &rule->matches.v[c->match]);
 	bool known = gateway_filters_set(to, route, rule->filters.v, rule->filters.n, c->r);
-	gateway_backends_set(to, route, rule->backends.v, rule->backends.n, c->r);
+	gateway_backends_set(to, route, rule->backends.v, rule->backends.n, c->r, rule->session != NULL);
 	if (!known)
 		unsupported_set(route);
 	gateway_session_set(to, route, rule->session);

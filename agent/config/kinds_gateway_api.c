@@ -287,19 +287,32 @@ static const struct field cookie_config_fields[] = {
 static const struct schema schema_cookie_config =
 	SCHEMA(route_cookie_config, cookie_config_fields, .name = "CookieConfig");
 
+/* A token, RFC 9110 5.6.2: names of cookies and headers are no more. */
+static const char *check_session_name(const char *text)
+{
+	static const char signs[] = "!#$%&'*+-.^_`|~";
+	size_t n = strlen(text);
+	for (size_t i = 0; i < n; i++) {
+		char c = text[i];
+		bool word = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+		if (!word && !strchr(signs, c))
+			return "has characters that names of cookies and headers have not";
+	}
+	return !n ? "is empty" : n > 128 ? "is longer than 128 characters" : NULL;
+}
+
 static const char *check_session_type(const char *text)
 {
-	return strcmp(text, "Cookie") == 0 ? NULL :
-	       strcmp(text, "Header") == 0 ? "is not supported; Cookie is" :
-					     "is not Cookie";
+	return strcmp(text, "Cookie") && strcmp(text, "Header") ? "is neither Cookie nor Header" : NULL;
 }
 
 static const struct field session_fields[] = {
-	FIELD(route_session, name, "sessionName", STRING, .check = text_check_not_empty, .doc = "The cookie's name."),
-	FIELD(route_session, type, "type", STRING, .check = check_session_type, .def = "Cookie", .doc = "Cookie."),
+	FIELD(route_session, name, "sessionName", STRING, .check = check_session_name,
+	      .doc = "Name of the cookie or header; made of the rule when absent."),
+	FIELD(route_session, type, "type", STRING, .check = check_session_type, .def = "Cookie",
+	      .doc = "Cookie, or Header, which clients send back themselves."),
 	FIELD(route_session, absolute_timeout, "absoluteTimeout", OPT_MS, .min = 1, .doc = "How long a session lasts."),
-	FIELD(route_session, idle_timeout, "idleTimeout", OPT_MS, .flags = FIELD_UNUSED, .min = 1,
-	      .doc = "Without effect."),
+	FIELD(route_session, idle_timeout, "idleTimeout", OPT_MS, .min = 1, .doc = "How long without a request."),
 	FIELD(route_session, cookie, "cookieConfig", OBJECT, .of = &schema_cookie_config, .doc = "The cookie."),
 };
 
@@ -308,6 +321,8 @@ static void session_validate(struct decode *d, const struct path *path, const st
 	const struct route_session *s = object;
 	if (s->cookie && s->cookie->lifetime == ROUTE_LIFETIME_PERMANENT && !s->absolute_timeout.set)
 		decode_error(d, path, "absoluteTimeout", node, "is required when lifetimeType is Permanent");
+	if (s->cookie && s->type && strcmp(s->type, "Header") == 0)
+		decode_error(d, path, "cookieConfig", node_get(node, "cookieConfig"), "is for the type Cookie only");
 }
 
 static const struct schema schema_session =

@@ -199,8 +199,11 @@ static const struct shape_field http_route_fields[] = {
 	SHAPE_POINTER(http_route, cors, &shape_http_cors),
 	SHAPE_STRUCT(http_route, retry, &shape_http_retry),
 	SHAPE_U32(http_route, timeout_ms),
-	SHAPE_TEXT(http_route, affinity_cookie),
-	SHAPE_U32(http_route, affinity_cookie_ttl_s),
+	SHAPE_TEXT(http_route, session_name),
+	SHAPE_BOOL(http_route, session_header),
+	SHAPE_BOOL(http_route, session_max_age),
+	SHAPE_U32(http_route, session_absolute_s),
+	SHAPE_U32(http_route, session_idle_s),
 };
 static const struct shape shape_http_route = { SHAPE_OF(http_route), .check = route_check };
 

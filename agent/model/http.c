@@ -160,7 +160,7 @@ void http_route_done(struct http_route *route)
 	free(route->mirrors);
 	cors_free(route->cors);
 	free(route->retry.statuses);
-	free(route->affinity_cookie);
+	free(route->session_name);
 	*route = (struct http_route){ 0 };
 }
 
@@ -344,7 +344,7 @@ static uint64_t retry_digest(uint64_t id, const struct http_retry *r)
 
 static uint64_t route_digest(uint64_t id, const struct http_route *route)
 {
-	id = digest_texts(id, (char *[]){ route->name, route->origin, route->owner, route->affinity_cookie }, 4);
+	id = digest_texts(id, (char *[]){ route->name, route->origin, route->owner, route->session_name }, 4);
 	id = digest_number(id, route->match_count);
 	for (size_t i = 0; i < route->match_count; i++)
 		id = match_digest(id, &route->matches[i]);
@@ -361,7 +361,9 @@ static uint64_t route_digest(uint64_t id, const struct http_route *route)
 	for (size_t i = 0; i < route->mirror_count; i++)
 		id = digest_number(digest_text(id, route->mirrors[i].cluster), route->mirrors[i].share.ppm);
 	id = retry_digest(cors_digest(id, route->cors), &route->retry);
-	return digest_number(digest_number(id, route->timeout_ms), route->affinity_cookie_ttl_s);
+	id = digest_number(digest_number(id, route->session_header), route->session_max_age);
+	id = digest_number(digest_number(id, route->session_absolute_s), route->session_idle_s);
+	return digest_number(id, route->timeout_ms);
 }
 
 int http_vhost_seal(struct http_vhost *v, struct err *err)

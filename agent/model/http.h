@@ -173,9 +173,11 @@ struct http_route {
 	size_t mirror_count;
 	struct http_cors *cors;
 	struct http_retry retry;
-	uint32_t timeout_ms;   /* 0: none */
-	char *affinity_cookie; /* HTTPRoute sessionPersistence; NULL: none */
-	uint32_t affinity_cookie_ttl_s;
+	uint32_t timeout_ms;  /* 0: none */
+	char *session_name;   /* HTTPRoute sessionPersistence: the cookie's or header's name; NULL: none */
+	bool session_header;  /* a header instead of a cookie */
+	bool session_max_age; /* the cookie is to be kept for what is left of session_absolute_s */
+	uint32_t session_absolute_s, session_idle_s; /* how long it lasts at most, and unused; 0: for ever */
 };
 
 struct http_vhost {

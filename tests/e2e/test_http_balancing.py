@@ -77,6 +77,48 @@ def test_a_cookie_is_issued_and_sticks(town):
     assert seen == {"catalog-1", "catalog-2"}
 
 
+@pytest.fixture
+def session(town):
+    def put(text):
+        town.mesh.write("22-session.yaml", (
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: session, namespace: shop }\n"
+            "spec:\n  parentRefs: [ { group: '', kind: Service, name: catalog } ]\n"
+            f"  rules: [ {{ backendRefs: [ {{ name: catalog, port: 80 }} ], sessionPersistence: {{ {text} }} }} ]\n"))
+        town.mesh.settle()
+        for agent in town.mesh.agents.values():
+            assert agent.api("/v1/status")["config"]["problems"] == []
+
+    policy(town, "{ loadBalancer: { simple: ROUND_ROBIN } }")
+    yield put
+    town.mesh.remove("22-session.yaml")
+    town.mesh.settle()
+
+
+def test_a_session_by_header_sticks_until_it_is_idle(town, session):
+    session("type: Header, sessionName: X-Session, idleTimeout: 2s")
+    seen = set()
+    for _ in range(6):
+        first = get(town.frontend, CATALOG + "/")
+        token = first.header("x-session")
+        assert token, first
+        for _ in range(5):
+            again = get(town.frontend, CATALOG + "/", headers={"X-Session": token})
+            assert again.name == first.name
+            token = again.header("x-session") or token
+        seen.add(first.name)
+    assert seen == {"catalog-1", "catalog-2"}
+    time.sleep(3)  # that nothing happens is what it is about
+    assert len({get(town.frontend, CATALOG + "/", headers={"X-Session": token}).name for _ in range(12)}) == 2
+
+
+def test_a_session_by_cookie_sticks(town, session):
+    session("sessionName: stick, absoluteTimeout: 1h, cookieConfig: { lifetimeType: Permanent }")
+    first = get(town.frontend, CATALOG + "/")
+    cookie = first.header("set-cookie")
+    assert cookie.startswith("stick=") and "; Max-Age=3600; Path=/; HttpOnly" in cookie, first
+    assert servers(town, 12, headers={"Cookie": "other=1; " + cookie.partition(";")[0]}) == {first.name}
+
+
 def test_more_than_the_pool_allows_is_a_503(town):
     policy(town, "{ connectionPool: { tcp: { maxConnections: 1 }, http: { http1MaxPendingRequests: 1 } } }")
     seen = load(town.frontend, "10.60.0.20", requests=64, connections=16, path="/?delay=100")

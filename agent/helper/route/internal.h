@@ -154,7 +154,8 @@ struct exchange_private {
 	TAILQ_ENTRY(exchange_private) local_link; /* waits for a connection to the application */
 	bool local_waits;
 	uint8_t local_tries;
-	struct addr_port pinned; /* by the affinity cookie; port 0: none, the response carries one */
+	struct addr_port pinned;	      /* by the session; port 0: there is none yet */
+	uint32_t session_began, session_used; /* as the request said, seconds */
 };
 
 static inline struct exchange_private *exchange_of(struct exchange *x)
@@ -278,6 +279,10 @@ enum stage_result stage_cors(struct exchange *x);
 enum stage_result stage_fault(struct exchange *x);
 enum stage_result stage_forward(struct exchange *x);
 void cors_response(struct exchange_private *e, struct http_head *head);
+
+/* --- session.c: HTTPRoute's session persistence */
+void session_read(struct exchange_private *e); /* sets the destination, when the session is of this route */
+void session_write(struct exchange_private *e, struct http_head *response);
 
 /* --- mirror.c */
 void mirrors_start(struct exchange_private *e);

@@ -145,24 +145,6 @@ void response_trailers(struct exchange_private *e, struct http_head *trailers)
 		response_done(e);
 }
 
-/* HTTPRoute's session persistence: the endpoint's address, which means nothing to the client. */
-static void affinity_cookie(struct exchange_private *e, struct http_head *head)
-{
-	const struct http_route *route = e->x.route;
-	const struct cluster_endpoint *endpoint = e->x.record.endpoint;
-	if (!route || !route->affinity_cookie || !endpoint || addr_port_eq(&e->pinned, &endpoint->addr))
-		return;
-	char text[2 * sizeof(endpoint->addr.addr.b) + 5], age[32] = "", value[512];
-	for (size_t i = 0; i < sizeof(endpoint->addr.addr.b); i++)
-		snprintf(text + 2 * i, 3, "%02x", endpoint->addr.addr.b[i]);
-	snprintf(text + 32, 5, "%04x", endpoint->addr.port);
-	if (route->affinity_cookie_ttl_s)
-		snprintf(age, sizeof(age), "; Max-Age=%u", route->affinity_cookie_ttl_s);
-	int n = snprintf(value, sizeof(value), "%s=\"%s\"%s; Path=/; HttpOnly", route->affinity_cookie, text, age);
-	if (n > 0 && (size_t)n < sizeof(value))
-		http_add_id(head, HTTP_SET_COOKIE, value, (size_t)n);
-}
-
 static void fields_add(struct http_head *to, const struct http_head *from)
 {
 	for (size_t i = 0; i < from->field_count; i++) {
@@ -182,7 +164,7 @@ bool response_finish(struct exchange_private *e)
 		fields_add(head, e->x.response_extra);
 	if (e->upstream && e->upstream->cookie[0])
 		http_add(head, "set-cookie", e->upstream->cookie);
-	affinity_cookie(e, head);
+	session_write(e, head);
 	const char *server = exchange_settings(&e->x)->server;
 	if (server)
 		http_set_id(head, HTTP_SERVER, server, strlen(server));

@@ -190,46 +190,6 @@ static uint32_t timeout_of(const struct exchange *x)
 	return grpc > UINT32_MAX ? UINT32_MAX : (uint32_t)grpc;
 }
 
-static int hex_digit(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* "name="<16 bytes of address><port>"" in hexadecimal, as response.c makes it. */
-static bool pin_parse(const char *p, const char *end, struct addr_port *out)
-{
-	uint8_t bytes[18];
-	if (p < end && *p == '"')
-		p++;
-	if (end - p < (ptrdiff_t)(2 * sizeof(bytes)))
-		return false;
-	for (size_t i = 0; i < sizeof(bytes); i++) {
-		int high = hex_digit(p[2 * i]), low = hex_digit(p[2 * i + 1]);
-		if (high < 0 || low < 0)
-			return false;
-		bytes[i] = (uint8_t)(high << 4 | low);
-	}
-	memcpy(out->addr.b, bytes, sizeof(out->addr.b));
-	out->port = (uint16_t)(bytes[16] << 8 | bytes[17]);
-	return out->port != 0;
-}
-
-static void pin(struct exchange_private *e)
-{
-	const char *name = e->x.route->affinity_cookie;
-	struct http_string cookies = name ? http_get_joined(e->x.head, "cookie") : (struct http_string){ 0 };
-	size_t n = name ? strlen(name) : 0;
-	const char *end = cookies.p + cookies.n;
-	for (const char *p = cookies.p; p && p < end;) {
-		while (p < end && (*p == ' ' || *p == ';'))
-			p++;
-		if ((size_t)(end - p) > n && !memcmp(p, name, n) && p[n] == '=' &&
-		    pin_parse(p + n + 1, end, &e->pinned))
-			return;
-		p = p < end ? memchr(p, ';', (size_t)(end - p)) : NULL;
-	}
-}
-
 static enum stage_result forward(struct exchange_private *e)
 {
 	struct exchange *x = &e->x;
@@ -259,7 +219,8 @@ enum stage_result stage_forward(struct exchange *x)
 		return STAGE_ANSWERED;
 	}
 	uint32_t total = route->total_weight + route->invalid_weight;
-	if (total)
+	session_read(e);
+	if (!e->destination && total)
 		e->destination = http_route_pick(route, (uint32_t)(proxy_random(x->proxy) % total));
 	if (!e->destination) {
 		exchange_respond(x, 500, 0, "direct_response", NULL, NULL);
@@ -268,6 +229,5 @@ enum stage_result stage_forward(struct exchange *x)
 	e->timeout_ms = timeout_of(x);
 	e->retries_left = route->retry.attempts < ATTEMPTS_MAX ? route->retry.attempts : ATTEMPTS_MAX;
 	e->retries_may = e->retries_left && !x->head->upgrade;
-	pin(e);
 	return forward(e);
 }

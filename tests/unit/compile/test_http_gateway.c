@@ -137,13 +137,41 @@ static void test_filters(void **state)
 	assert_int_equal(r->retry.per_try_timeout_ms, 2000);
 	assert_int_equal(r->retry.attempts, 1);
 	assert_int_equal(r->retry.status_count, 2);
-	assert_string_equal(r->affinity_cookie, "s");
-	assert_int_equal(r->affinity_cookie_ttl_s, 3600);
+	assert_string_equal(r->session_name, "s");
+	assert_int_equal(r->session_absolute_s, 3600);
+	assert_true(r->session_max_age && !r->session_header);
+	assert_int_equal(r->session_idle_s, 0);
 	r = http_route_named(t, "away");
 	assert_int_equal(r->redirect->status, 301);
 	assert_true(r->redirect->default_port);
 	assert_string_equal(r->redirect->path_full, "/q");
 	assert_false(r->invalid_backend);
+	l7_target_unref(t);
+}
+
+static void test_sessions(void **state)
+{
+	(void)state;
+	struct l7_target *t =
+		with("{ name: h, " B ", sessionPersistence: { type: Header, sessionName: X-Who, idleTimeout: 1500ms } "
+		     "}, { name: d, matches: [ { path: { value: /d } } ], sessionPersistence: { absoluteTimeout: "
+		     "1h }, backendRefs: [ { name: b, port: 80 }, { name: a, port: 80, weight: 0 } ] }, { matches: [ { "
+		     "path: { value: /e } } ], " B ", sessionPersistence: { type: Header } }");
+	const struct http_route *r = http_route_named(t, "h");
+	assert_string_equal(r->session_name, "x-who");
+	assert_true(r->session_header && !r->session_max_age);
+	assert_int_equal(r->session_idle_s, 2);
+	assert_int_equal(r->session_absolute_s, 0);
+	r = http_route_named(t, "d");
+	assert_memory_equal(r->session_name, "weft-session-", 13);
+	assert_false(r->session_header || r->session_max_age);
+	assert_int_equal(r->session_absolute_s, 3600);
+	assert_int_equal(r->destination_count, 2); /* sessions may have begun at the other */
+	assert_int_equal(r->destinations[1].weight, 0);
+	assert_int_equal(r->total_weight, 1);
+	const struct http_route *e = http_route_named(t, "shop.r.2");
+	assert_memory_equal(e->session_name, "x-weft-session-", 15);
+	assert_string_not_equal(e->session_name + 15, r->session_name + 13);
 	l7_target_unref(t);
 }
 
@@ -320,6 +348,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_most_specific_match_is_taken),
 		CASE(test_filters),
+		CASE(test_sessions),
 		CASE(test_invalid_backends_answer_500_for_their_share),
 		CASE(test_extension_filter_answers_500),
 		CASE(test_backend_filters),

@@ -86,7 +86,11 @@ static void test_http_route_bad_is_refused(void **state)
 			       "]\n",
 	    "needs replaceFullPath");
 	bad(RULES("HTTPRoute") "{ retry: { codes: [ 200 ] } } ]\n", "codes: holds something else than statuses");
-	bad(RULES("HTTPRoute") "{ sessionPersistence: { type: Header } } ]\n", "is not supported; Cookie is");
+	bad(RULES("HTTPRoute") "{ sessionPersistence: { type: Query } } ]\n", "is neither Cookie nor Header");
+	bad(RULES("HTTPRoute") "{ sessionPersistence: { type: Header, cookieConfig: {} } } ]\n",
+	    "is for the type Cookie only");
+	bad(RULES("HTTPRoute") "{ sessionPersistence: { sessionName: 'a b' } } ]\n",
+	    "characters that names of cookies");
 	bad(RULES("HTTPRoute") "{ sessionPersistence: { cookieConfig: { lifetimeType: Permanent } } } ]\n",
 	    "absoluteTimeout: is required");
 	bad(RULES("HTTPRoute") "{ timeouts: { request: 2x } } ]\n", "\"2x\" is not a duration");

@@ -288,8 +288,11 @@ static void walk_route(struct walk *w, struct http_route *r)
 		walk_cors(w, r->cors);
 	walk_retry(w, &r->retry);
 	U32(r, timeout_ms);
-	TEXT(r, affinity_cookie);
-	U32(r, affinity_cookie_ttl_s);
+	TEXT(r, session_name);
+	BOOL(r, session_header);
+	BOOL(r, session_max_age);
+	U32(r, session_absolute_s);
+	U32(r, session_idle_s);
 }
 
 /* --- l7.h --- */

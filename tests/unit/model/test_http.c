@@ -110,7 +110,7 @@ CHANGE(cors, r->cors->credentials = true)
 CHANGE(retry, r->retry.statuses[0] = 504)
 CHANGE(timeout, r->timeout_ms = 1)
 CHANGE(invalid, r->invalid_weight = 1)
-CHANGE(ttl, r->affinity_cookie_ttl_s = 1)
+CHANGE(ttl, r->session_absolute_s = 1)
 CHANGE(matches, http_match_done(r->matches); r->match_count = 0)
 
 static void test_every_difference_changes_the_id(void **state)

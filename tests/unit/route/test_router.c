@@ -353,33 +353,6 @@ static void test_hash_cookie_is_issued(void **state)
 	world_free(w);
 }
 
-static void test_affinity_cookie_pins_an_endpoint(void **state)
-{
-	(void)state;
-	struct world *w = world_new();
-	w->route->affinity_cookie = strdup("stick");
-	w->route->affinity_cookie_ttl_s = 60;
-	world_connect(w);
-	world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
-	assert_int_equal(w->attempts[0].pinned.port, 0);
-	world_answer(w, 0, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-	static const char cookie[] = "stick=\"00000000000000000000ffff0a0100011f90\"";
-	assert_received(w, cookie);
-	assert_received(w, "; Max-Age=60; Path=/; HttpOnly\r\n");
-	fake_forget(w->client);
-	world_send(
-		w,
-		"GET / HTTP/1.1\r\nHost: shop\r\nCookie: a=b; stick=\"00000000000000000000ffff0a0100021f90\"\r\n\r\n");
-	assert_int_equal(w->attempts[1].pinned.port, 8080);
-	assert_int_equal(w->attempts[1].pinned.addr.b[15], 2);
-	world_answer(w, 1, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-	assert_not_received(w, "set-cookie");
-	fake_forget(w->client);
-	world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\nCookie: stick=\"zz\"; stick=; stick\r\n\r\n");
-	assert_int_equal(w->attempts[2].pinned.port, 0);
-	world_free(w);
-}
-
 static void test_connect_is_no_route(void **state)
 {
 	(void)state;
@@ -419,7 +392,6 @@ int main(void)
 		cmocka_unit_test(test_invalid_backend_is_500),
 		cmocka_unit_test(test_failures_before_an_endpoint),
 		cmocka_unit_test(test_hash_cookie_is_issued),
-		cmocka_unit_test(test_affinity_cookie_pins_an_endpoint),
 		cmocka_unit_test(test_connect_is_no_route),
 		cmocka_unit_test(test_connections_beyond_the_limit_are_refused),
 	};
