@@ -35,18 +35,14 @@ struct building {
 
 #define FIRST(list) ((list) && (list)->type == NODE_LIST ? (list)->first : NULL)
 
-static unsigned int modes_of(const struct node *match)
+static unsigned int modes_of(enum workload_mode mode)
 {
-	const char *mode = node_get_text(match, "mode");
-	if (str_eq(mode, "CLIENT"))
-		return CLIENT;
-	return str_eq(mode, "SERVER") ? SERVER : BOTH;
+	return mode == WORKLOAD_CLIENT ? CLIENT : mode == WORKLOAD_SERVER ? SERVER : BOTH;
 }
 
-static bool is_true(const struct node *map, const char *key)
+static unsigned int modes_matched(const struct telemetry_match *match)
 {
-	const struct node *n = node_get(map, key);
-	return n && n->type == NODE_BOOL && n->b;
+	return match ? modes_of(match->mode) : BOTH;
 }
 
 static double number_of(const struct node *n, double otherwise)
@@ -54,6 +50,11 @@ static double number_of(const struct node *n, double otherwise)
 	if (!n)
 		return otherwise;
 	return n->type == NODE_DOUBLE ? n->d : n->type == NODE_INT ? (double)n->i : otherwise;
+}
+
+static uint32_t ppm_of(double percent)
+{
+	return percent >= 100 ? 1000000 : percent > 0 ? (uint32_t)(percent * 10000 + 0.5) : 0;
 }
 
 static int text_set(char **to, const char *text)
@@ -78,19 +79,6 @@ static const struct node *provider_find(const struct compiler *c, const char *na
 
 /* --- metrics */
 
-static const char *const metric_names[REQUEST_METRIC_COUNT] = {
-	[METRIC_REQUEST_COUNT] = "REQUEST_COUNT",
-	[METRIC_REQUEST_DURATION] = "REQUEST_DURATION",
-	[METRIC_REQUEST_SIZE] = "REQUEST_SIZE",
-	[METRIC_RESPONSE_SIZE] = "RESPONSE_SIZE",
-	[METRIC_GRPC_REQUEST_MESSAGES] = "GRPC_REQUEST_MESSAGES",
-	[METRIC_GRPC_RESPONSE_MESSAGES] = "GRPC_RESPONSE_MESSAGES",
-	[METRIC_TCP_OPENED] = "TCP_OPENED_CONNECTIONS",
-	[METRIC_TCP_CLOSED] = "TCP_CLOSED_CONNECTIONS",
-	[METRIC_TCP_SENT] = "TCP_SENT_BYTES",
-	[METRIC_TCP_RECEIVED] = "TCP_RECEIVED_BYTES",
-};
-
 static struct tag_override *tag_get(struct metric_override *o, const char *name)
 {
 	for (size_t i = 0; i < o->tag_count; i++)
@@ -106,52 +94,74 @@ static struct tag_override *tag_get(struct metric_override *o, const char *name)
 	return more[o->tag_count].tag ? &more[o->tag_count++] : NULL;
 }
 
-static int override_apply(struct metric_override *o, const struct node *override)
+static int override_apply(struct metric_override *o, const struct metrics_override *from)
 {
-	const struct node *disabled = node_get(override, "disabled"), *tags = node_get(override, "tagOverrides");
-	if (disabled)
-		o->disabled = is_true(override, "disabled");
-	for (const struct node *tag = tags && tags->type == NODE_MAP ? tags->first : NULL; tag; tag = tag->next) {
-		struct tag_override *to = tag_get(o, tag->key);
+	if (from->disabled.set)
+		o->disabled = from->disabled.v;
+	for (size_t i = 0; i < from->tag_overrides.n; i++) {
+		const struct metric_tag *tag = &from->tag_overrides.v[i];
+		struct tag_override *to = tag_get(o, tag->name);
 		if (!to)
 			return -ENOMEM;
-		to->remove = str_eq(node_get_text(tag, "operation"), "REMOVE");
-		if (text_set(&to->value, to->remove ? NULL : node_get_text(tag, "value")) < 0)
+		to->remove = tag->operation == TAG_REMOVE;
+		if (text_set(&to->value, to->remove ? NULL : tag->value) < 0)
 			return -ENOMEM;
 	}
 	return 0;
 }
 
 /* Overrides are of the providers that they are said with; none named means all. */
-static bool is_prometheus(const struct compiler *c, const struct node *metrics)
+static bool is_prometheus(struct building *b, const struct metrics_rule *metrics)
 {
-	const struct node *providers = FIRST(node_get(metrics, "providers"));
-	for (const struct node *p = providers; p; p = p->next) {
-		const char *name = node_get_text(p, "name");
-		if (str_eq(name, "prometheus") || (name && node_get(provider_find(c, name), "prometheus")))
-			return true;
+	bool found = !metrics->providers.n;
+	for (size_t i = 0; i < metrics->providers.n; i++) {
+		const char *name = metrics->providers.v[i].name;
+		const struct node *p = provider_find(b->c, name);
+		bool ours = str_eq(name, "prometheus") || node_get(p, "prometheus");
+		if (!ours)
+			NOTE(b->notes, FINDING_WARNING, b->r,
+			     "metrics names the provider \"%s\", which %s: what is said for it has no effect", name,
+			     p ? "is not prometheus" : "the MeshConfig's extensionProviders do not have");
+		found |= ours;
 	}
-	return !providers;
+	return found;
 }
 
-static int metrics_apply(struct building *b, const struct node *metrics)
+static bool is_tcp(int metric)
 {
-	for (const struct node *m = FIRST(metrics); m; m = m->next) {
-		if (!is_prometheus(b->c, m))
+	return metric >= METRIC_TCP_OPENED && metric <= METRIC_TCP_RECEIVED;
+}
+
+static int metric_override_add(struct building *b, const struct metrics_override *o)
+{
+	const struct metric_selector *match = o->match;
+	unsigned int modes = match ? modes_of(match->mode) : BOTH;
+	int metric = match ? match->metric : -1;
+
+	if (match && match->custom_metric)
+		return 0; /* told when it was decoded */
+	if (is_tcp(metric) && o->tag_overrides.n)
+		NOTE(b->notes, FINDING_WARNING, b->r,
+		     "tagOverrides of TCP metrics have no effect: the kernel counts connections by identities alone");
+	for (int i = 0; i < REPORTER_COUNT * REQUEST_METRIC_COUNT; i++) {
+		int reporter = i / REQUEST_METRIC_COUNT, which = i % REQUEST_METRIC_COUNT;
+		if (!(modes & (1u << reporter)) || (metric >= 0 && metric != which))
 			continue;
-		for (const struct node *o = FIRST(node_get(m, "overrides")); o; o = o->next) {
-			const struct node *match = node_get(o, "match");
-			const char *metric = node_get_text(match, "metric");
-			unsigned int modes = modes_of(match);
-			for (int i = 0; i < REPORTER_COUNT * REQUEST_METRIC_COUNT; i++) {
-				int reporter = i / REQUEST_METRIC_COUNT, which = i % REQUEST_METRIC_COUNT;
-				bool all = !metric || str_eq(metric, "ALL_METRICS");
-				if (!(modes & (1u << reporter)) || (!all && !str_eq(metric, metric_names[which])))
-					continue;
-				if (override_apply(&b->t->overrides[reporter][which], o) < 0)
-					return -ENOMEM;
-			}
-		}
+		if (override_apply(&b->t->overrides[reporter][which], o) < 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int metrics_apply(struct building *b, const struct telemetry_spec *spec)
+{
+	for (size_t i = 0; i < spec->metrics.n; i++) {
+		const struct metrics_rule *m = &spec->metrics.v[i];
+		if (!is_prometheus(b, m))
+			continue;
+		for (size_t k = 0; k < m->overrides.n; k++)
+			if (metric_override_add(b, &m->overrides.v[k]) < 0)
+				return -ENOMEM;
 	}
 	return 0;
 }
@@ -310,27 +320,40 @@ static int provider_log_add(struct building *b, unsigned int modes, const char *
 	return rc;
 }
 
-static int logging_apply(struct building *b, const struct node *logging)
+/* Where no provider is named: those of the MeshConfig's defaultProviders, else its accessLogFile (by default, stdout). */
+static int mesh_logs_add(struct building *b, unsigned int modes, const char *filter)
+{
+	const struct mesh_config_spec *mesh = b->c->mesh_config;
+	const struct node *list = mesh ? node_get(mesh->default_providers, "accessLogging") : NULL;
+	int rc = 0;
+
+	if (!FIRST(list))
+		return mesh_log_add(b, modes, "envoy", filter);
+	for (const struct node *p = FIRST(list); p && rc == 0; p = p->next)
+		if (p->type == NODE_STRING)
+			rc = provider_log_add(b, modes, p->text, filter);
+	return rc;
+}
+
+static int logging_apply(struct building *b, const struct telemetry_spec *spec)
 {
 	unsigned int cleared = 0;
-	for (const struct node *l = FIRST(logging); l; l = l->next) {
-		unsigned int modes = modes_of(node_get(l, "match"));
-		const char *filter = node_get_text(node_get(l, "filter"), "expression");
-		const struct node *providers = FIRST(node_get(l, "providers"));
+	for (size_t i = 0; i < spec->access_logging.n; i++) {
+		const struct logging_rule *l = &spec->access_logging.v[i];
+		unsigned int modes = modes_matched(l->match);
+		const char *filter = l->filter ? l->filter->expression : NULL;
 		/* The first element of a resource that speaks of a side replaces what others said of it. */
 		logs_clear(b->t, modes & ~cleared);
 		cleared |= modes;
-		if (is_true(l, "disabled")) {
+		if (l->disabled.set && l->disabled.v) {
 			logs_clear(b->t, modes);
 			continue;
 		}
-		if (!providers && mesh_log_add(b, modes, "envoy", filter) < 0)
+		if (!l->providers.n && mesh_logs_add(b, modes, filter) < 0)
 			return -ENOMEM;
-		for (const struct node *p = providers; p; p = p->next) {
-			const char *name = node_get_text(p, "name");
-			if (name && provider_log_add(b, modes, name, filter) < 0)
+		for (size_t k = 0; k < l->providers.n; k++)
+			if (provider_log_add(b, modes, l->providers.v[k].name, filter) < 0)
 				return -ENOMEM;
-		}
 	}
 	return 0;
 }
@@ -351,21 +374,20 @@ static void tags_clear(struct tracing *t)
 
 /* Istio reads a variable of the proxy's environment. Here no proxy stands beside the workload, and the agent's own
  * environment is no tenant's to read: what gave proxies their variables does, the MeshConfig's defaultConfig.proxyMetadata. */
-static const char *environment_value(const struct building *b, const struct node *environment)
+static const char *environment_value(const struct building *b, const struct tag_lookup *environment)
 {
 	const struct mesh_config_spec *mesh = b->c->mesh_config;
-	const char *name = node_get_text(environment, "name");
 	const struct node *all = mesh ? node_get(mesh->default_config, "proxyMetadata") : NULL;
-	const char *value = name ? node_get_text(all, name) : NULL;
-	return value ? value : node_get_text(environment, "defaultValue");
+	const char *value = node_get_text(all, environment->name);
+	return value ? value : environment->default_value;
 }
 
-static int tag_add(const struct building *b, struct tracing *t, const struct node *tag)
+static int tag_add(const struct building *b, struct tracing *t, const struct span_tag *tag)
 {
-	const struct node *literal = node_get(tag, "literal"), *header = node_get(tag, "header");
-	const char *value = literal ? node_get_text(literal, "value") :
-			    header  ? node_get_text(header, "name") :
-				      environment_value(b, node_get(tag, "environment"));
+	const char *value = tag->literal   ? tag->literal->value :
+			    tag->header	   ? tag->header->name :
+			    tag->formatter ? tag->formatter->value :
+					     environment_value(b, tag->environment);
 	if (!value || t->tag_count == TAGS_MAX)
 		return 0;
 	struct custom_tag *more = realloc(t->tags, (t->tag_count + 1) * sizeof(*more));
@@ -373,9 +395,9 @@ static int tag_add(const struct building *b, struct tracing *t, const struct nod
 		return -ENOMEM;
 	t->tags = more;
 	struct custom_tag *to = &more[t->tag_count++];
-	*to = (struct custom_tag){ .kind = header ? TAG_HEADER : TAG_LITERAL };
-	return text_set(&to->name, tag->key) < 0 || text_set(&to->value, value) < 0 ||
-			       text_set(&to->default_value, header ? node_get_text(header, "defaultValue") : NULL) < 0 ?
+	*to = (struct custom_tag){ .kind = tag->header ? TAG_HEADER : tag->formatter ? TAG_FORMATTER : TAG_LITERAL };
+	return text_set(&to->name, tag->name) < 0 || text_set(&to->value, value) < 0 ||
+			       text_set(&to->default_value, tag->header ? tag->header->default_value : NULL) < 0 ?
 		       -ENOMEM :
 		       0;
 }
@@ -393,32 +415,33 @@ static int tracing_provider(struct building *b, struct tracing *t, const char *n
 	return text_set(&t->provider, name);
 }
 
-static int tracing_one(struct building *b, struct tracing *t, const struct node *n)
+static int tracing_one(struct building *b, struct tracing *t, const struct tracing_rule *r)
 {
-	const struct node *provider = FIRST(node_get(n, "providers")), *tags = node_get(n, "customTags");
-	const char *name = provider ? node_get_text(provider, "name") : NULL;
-	double percent = number_of(node_get(n, "randomSamplingPercentage"), -1);
-	if (name && tracing_provider(b, t, name) < 0)
+	if (r->providers.n && tracing_provider(b, t, r->providers.v[0].name) < 0)
 		return -ENOMEM;
-	if (percent >= 0)
-		t->sampling_ppm = (uint32_t)(percent > 100 ? 1000000 : percent * 10000 + 0.5);
-	if (tags)
+	if (r->random_sampling_percentage.set)
+		t->sampling_ppm = ppm_of(r->random_sampling_percentage.v);
+	if (r->has_custom_tags)
 		tags_clear(t);
-	for (const struct node *tag = tags && tags->type == NODE_MAP ? tags->first : NULL; tag; tag = tag->next)
-		if (tag_add(b, t, tag) < 0)
+	for (size_t i = 0; i < r->custom_tags.n; i++)
+		if (tag_add(b, t, &r->custom_tags.v[i]) < 0)
 			return -ENOMEM;
-	/* useRequestIdForTraceSampling has nothing to do: who begins a trace decides, and says so in its headers. */
-	if (node_get(n, "disableSpanReporting"))
-		t->client = t->server = !is_true(n, "disableSpanReporting");
+	if (r->disable_span_reporting.set)
+		t->client = t->server = !r->disable_span_reporting.v;
+	if (r->enable_istio_tags.set)
+		t->no_istio_tags = !r->enable_istio_tags.v;
+	if (r->disable_context_propagation.set)
+		t->no_propagation = r->disable_context_propagation.v;
 	return 0;
 }
 
-static int tracing_apply(struct building *b, const struct node *tracing)
+static int tracing_apply(struct building *b, const struct telemetry_spec *spec)
 {
-	for (const struct node *n = FIRST(tracing); n; n = n->next) {
-		unsigned int modes = modes_of(node_get(n, "match"));
+	for (size_t i = 0; i < spec->tracing.n; i++) {
+		const struct tracing_rule *r = &spec->tracing.v[i];
+		unsigned int modes = modes_matched(r->match);
 		for (int reporter = 0; reporter < REPORTER_COUNT; reporter++)
-			if ((modes & (1u << reporter)) && tracing_one(b, &b->t->tracing[reporter], n) < 0)
+			if ((modes & (1u << reporter)) && tracing_one(b, &b->t->tracing[reporter], r) < 0)
 				return -ENOMEM;
 	}
 	return 0;
@@ -437,15 +460,12 @@ static int mesh_apply(struct building *b)
 		struct tracing *t = &b->t->tracing[reporter];
 		const struct node *p = FIRST(node_get(defaults, "tracing"));
 		t->client = t->server = true;
-		t->sampling_ppm = (uint32_t)(number_of(sampling, 1) * 10000 + 0.5);
+		t->sampling_ppm = ppm_of(number_of(sampling, 1));
 		if (p && p->type == NODE_STRING && tracing_provider(b, t, p->text) < 0)
 			return -ENOMEM;
 	}
-	for (const struct node *p = FIRST(node_get(defaults, "accessLogging")); p && rc == 0; p = p->next)
-		if (p->type == NODE_STRING)
-			rc = provider_log_add(b, BOTH, p->text, NULL);
-	if (rc == 0 && mesh && mesh->access_log_file && *mesh->access_log_file && !b->t->log_count[REPORTER_CLIENT])
-		rc = mesh_log_add(b, BOTH, "envoy", NULL);
+	if (node_get(defaults, "accessLogging") || (mesh && mesh->access_log_file && *mesh->access_log_file))
+		rc = mesh_logs_add(b, BOTH, NULL);
 	return rc;
 }
 
@@ -477,11 +497,11 @@ int telemetry_build(const struct compiler *c, const char *ns, const struct label
 			if (!is_for(c, all->v[i], ns, labels, n, level))
 				continue;
 			b.r = all->v[i];
-			rc = tracing_apply(&b, spec->tracing);
+			rc = tracing_apply(&b, spec);
 			if (rc == 0)
-				rc = metrics_apply(&b, spec->metrics);
+				rc = metrics_apply(&b, spec);
 			if (rc == 0)
-				rc = logging_apply(&b, spec->access_logging);
+				rc = logging_apply(&b, spec);
 		}
 	}
 	if (rc < 0) {

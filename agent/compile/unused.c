@@ -7,6 +7,7 @@
 
 #include "agent/compile/build.h"
 #include "agent/compile/inventory.h"
+#include "agent/config/node.h"
 
 static void client_tls_look(const struct resource *r, const struct client_tls *tls, struct notes *notes)
 {
@@ -78,6 +79,17 @@ void unused_service_entry_look(const struct resource *r, struct notes *notes)
 		     "exportTo decides who resolves the name; its addresses can be called from every namespace");
 }
 
+/* Of the older way to say where spans go only `sampling` is read, as the default of all Telemetry resources. */
+static void mesh_tracing_look(const struct resource *r, const struct node *tracing, struct notes *notes)
+{
+	for (const struct node *n = tracing->type == NODE_MAP ? tracing->first : NULL; n; n = n->next)
+		if (strcmp(n->key, "sampling") != 0)
+			NOTE(notes, FINDING_WARNING, r,
+			     "defaultConfig.tracing.%s is not read: name a provider of extensionProviders in "
+			     "defaultProviders.tracing or a Telemetry resource",
+			     n->key);
+}
+
 void unused_mesh_look(const struct resource *r, struct notes *notes)
 {
 	const struct mesh_config_spec *m = r->spec.mesh_config;
@@ -98,8 +110,10 @@ void unused_mesh_look(const struct resource *r, struct notes *notes)
 			     "the mesh",
 			     i, ca->trust_domains.n ? "trustDomains" : "certSigners");
 	}
-	if (m->access_log_file && *m->access_log_file)
-		NOTE(notes, FINDING_INFO, r, "accessLogFile: no access log is written yet; see meshctl flows");
-	if (m->enable_tracing)
-		NOTE(notes, FINDING_INFO, r, "enableTracing: no spans are made of TCP connections");
+	if (m->enable_tracing && !m->extension_providers)
+		NOTE(notes, FINDING_WARNING, r,
+		     "enableTracing: spans go where a Telemetry resource or defaultProviders say, and there are no "
+		     "extensionProviders");
+	if (node_get(m->default_config, "tracing"))
+		mesh_tracing_look(r, node_get(m->default_config, "tracing"), notes);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tables of RequestAuthentication, Gateway, Sidecar, Telemetry and EnvoyFilter, and what holds between their fields. */
+/* Tables of RequestAuthentication, Gateway, Sidecar and EnvoyFilter, and what holds between their fields. */
 #include "agent/config/envoy_patch.h"
 #include "agent/config/kinds_http.h"
 
@@ -269,22 +269,6 @@ static const struct field sidecar_fields[] = {
 };
 const struct schema schema_sidecar = SCHEMA(sidecar_spec, sidecar_fields, .name = "Sidecar",
 					    .doc = "What the workloads of a namespace see and take.");
-
-/* --- Telemetry */
-
-static const struct field telemetry_fields[] = {
-	FIELD(telemetry_spec, selector, "selector", OBJECT, .of = &schema_selector, .group = 1,
-	      .doc = "Which workloads."),
-	FIELD(telemetry_spec, target_ref, "targetRef", OBJECT, .of = &schema_target_ref, .group = 1,
-	      .doc = "A gateway or service instead."),
-	FIELD(telemetry_spec, target_refs, "targetRefs", LIST, .of = &schema_target_ref, .group = 1,
-	      .doc = "Several of them."),
-	FIELD(telemetry_spec, tracing, "tracing", ANY, .any = NODE_LIST, .doc = "Spans."),
-	FIELD(telemetry_spec, metrics, "metrics", ANY, .any = NODE_LIST, .doc = "Metrics."),
-	FIELD(telemetry_spec, access_logging, "accessLogging", ANY, .any = NODE_LIST, .doc = "Access log."),
-};
-const struct schema schema_telemetry =
-	SCHEMA(telemetry_spec, telemetry_fields, .name = "Telemetry", .doc = "What is observed, and where it goes.");
 
 /* --- EnvoyFilter */
 

@@ -256,14 +256,89 @@ struct sidecar_spec {
 	struct connection_pool *inbound_connection_pool;
 };
 
-/* --- Telemetry and EnvoyFilter: the lists are kept as written */
+/* --- Telemetry */
+
+enum workload_mode { WORKLOAD_CLIENT_AND_SERVER, WORKLOAD_CLIENT, WORKLOAD_SERVER };
+
+struct telemetry_match {
+	enum workload_mode mode;
+};
+
+struct provider_ref {
+	const char *name;
+};
+
+struct tag_value {
+	const char *value;
+};
+
+struct tag_lookup {
+	const char *name, *default_value;
+};
+
+struct span_tag { /* one of them */
+	const char *name;
+	struct tag_value *literal, *formatter;
+	struct tag_lookup *environment, *header;
+};
+
+struct tracing_rule {
+	struct telemetry_match *match;
+	LIST(struct provider_ref) providers;
+	struct opt_double random_sampling_percentage;
+	struct opt_bool disable_span_reporting, use_request_id_for_trace_sampling, enable_istio_tags,
+		disable_context_propagation;
+	bool has_custom_tags;
+	LIST(struct span_tag) custom_tags;
+};
+
+struct metric_selector {
+	int metric; /* enum request_metric; -1: all */
+	const char *custom_metric;
+	enum workload_mode mode;
+};
+
+enum tag_operation { TAG_UPSERT, TAG_REMOVE };
+
+struct metric_tag {
+	const char *name;
+	enum tag_operation operation;
+	const char *value;
+};
+
+struct metrics_override {
+	struct metric_selector *match;
+	struct opt_bool disabled;
+	LIST(struct metric_tag) tag_overrides;
+};
+
+struct metrics_rule {
+	LIST(struct provider_ref) providers;
+	LIST(struct metrics_override) overrides;
+	struct opt_ms reporting_interval;
+};
+
+struct logging_filter {
+	const char *expression;
+};
+
+struct logging_rule {
+	struct telemetry_match *match;
+	LIST(struct provider_ref) providers;
+	struct opt_bool disabled;
+	struct logging_filter *filter;
+};
 
 struct telemetry_spec {
 	struct selector *selector;
 	struct target_ref *target_ref;
 	LIST(struct target_ref) target_refs;
-	const struct node *tracing, *metrics, *access_logging; /* lists, or NULL */
+	LIST(struct tracing_rule) tracing;
+	LIST(struct metrics_rule) metrics;
+	LIST(struct logging_rule) access_logging;
 };
+
+/* --- EnvoyFilter: the patches are kept as written */
 
 struct envoy_filter_spec {
 	struct workload_selector *workload_selector;

@@ -8,6 +8,7 @@
 #include "agent/base/addr.h"
 #include "agent/config/decode.h"
 #include "agent/config/node.h"
+#include "agent/config/providers.h"
 #include "agent/config/schema.h"
 
 static const struct words outbound_modes =
@@ -195,5 +196,10 @@ static const struct field mesh_config_fields[] = {
 	WITHOUT_USE("serviceScopeConfigs"),
 };
 
-const struct schema schema_mesh_config =
-	SCHEMA(mesh_config_spec, mesh_config_fields, .name = "MeshConfig", .doc = "Settings of the whole mesh.");
+static void mesh_config_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
+{
+	providers_validate(d, path, node, object);
+}
+
+const struct schema schema_mesh_config = SCHEMA(mesh_config_spec, mesh_config_fields, .name = "MeshConfig",
+						.validate = mesh_config_validate, .doc = "Settings of the whole mesh.");

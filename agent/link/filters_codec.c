@@ -232,7 +232,7 @@ static const struct shape shape_metric_override = { SHAPE_OF(metric_override) };
 
 static const struct shape_field custom_tag_fields[] = {
 	SHAPE_NEEDED(custom_tag, name),
-	SHAPE_NUMBER(custom_tag, kind, TAG_HEADER),
+	SHAPE_NUMBER(custom_tag, kind, TAG_FORMATTER),
 	SHAPE_NEEDED(custom_tag, value),
 	SHAPE_TEXT(custom_tag, default_value),
 };
@@ -250,6 +250,8 @@ static const struct shape_field tracing_fields[] = {
 	SHAPE_BOOL(tracing, client),
 	SHAPE_BOOL(tracing, server),
 	SHAPE_LIST(tracing, tags, tag_count, &shape_custom_tag),
+	SHAPE_BOOL(tracing, no_istio_tags),
+	SHAPE_BOOL(tracing, no_propagation),
 };
 static const struct shape shape_tracing = { SHAPE_OF(tracing) };
 

@@ -92,6 +92,8 @@ static uint64_t tracing_digest(uint64_t id, const struct tracing *t)
 	id = digest_number(id, t->sampling_ppm);
 	id = digest_number(id, t->client);
 	id = digest_number(id, t->server);
+	id = digest_number(id, t->no_istio_tags);
+	id = digest_number(id, t->no_propagation);
 	id = digest_number(id, t->tag_count);
 	for (size_t i = 0; i < t->tag_count; i++) {
 		id = digest_text(id, t->tags[i].name);

@@ -39,8 +39,8 @@ struct metric_override {
 
 struct custom_tag {
 	char *name;
-	enum { TAG_LITERAL, TAG_HEADER } kind; /* environment: resolved by the agent, a literal */
-	char *value;			       /* literal, or header's name */
+	enum { TAG_LITERAL, TAG_HEADER, TAG_FORMATTER } kind; /* environment: resolved by the agent, a literal */
+	char *value;					      /* literal, header's name, or text with %operators% */
 	char *default_value;
 };
 
@@ -56,6 +56,8 @@ struct tracing {
 	char *provider; /* NULL: off */
 	uint32_t sampling_ppm;
 	bool client, server;
+	bool no_istio_tags;  /* without istio.namespace and the like */
+	bool no_propagation; /* the trace's headers are left as they come */
 	struct custom_tag *tags;
 	size_t tag_count;
 };

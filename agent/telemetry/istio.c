@@ -19,6 +19,7 @@
 
 struct series {
 	char *labels; /* without response_flags */
+	uint32_t off; /* metrics that are not shown, by enum request_metric */
 	uint64_t opened, closed, failed, sent_bytes, received_bytes;
 };
 
@@ -92,8 +93,8 @@ static char *row_labels(const struct istio *m, const struct flow_sum *sum)
 /* The row that has these labels, made when there is none; the last one allowed takes all that is beyond. */
 static struct series *row_get(struct istio *m, const struct flow_sum *sum)
 {
-	AUTO(mem_freep) char *labels =
-		m->row_count < METRICS_SERIES_MAX ? row_labels(m, sum) : strdup("reporter=\"other\"");
+	bool fits = m->row_count < METRICS_SERIES_MAX;
+	AUTO(mem_freep) char *labels = fits ? row_labels(m, sum) : strdup("reporter=\"other\"");
 	if (!labels)
 		return NULL;
 	/* Rows move when the array grows, so the table holds index + 1. */
@@ -103,8 +104,12 @@ static struct series *row_get(struct istio *m, const struct flow_sum *sum)
 	if (mem_reserve(&m->rows, &m->row_cap, m->row_count + 1, sizeof(*m->rows)) < 0 ||
 	    table_set_str(m->by_labels, labels, (void *)(m->row_count + 1)) < 0)
 		return NULL;
+	const struct party *reporter =
+		parties_by_id(m->parties, sum->source_side ? sum->source_identity : sum->destination_identity);
 	struct series *row = &m->rows[m->row_count++];
 	*row = (struct series){ .labels = TAKE(labels) };
+	if (fits && reporter)
+		row->off = reporter->off[sum->source_side ? REPORTER_CLIENT : REPORTER_SERVER];
 	return row;
 }
 
@@ -133,15 +138,18 @@ static int cmp_series(const void *a, const void *b)
 	return strcmp(((const struct series *)a)->labels, ((const struct series *)b)->labels);
 }
 
-static void render_rows(const struct istio *m, struct exposition *e, const char *name, const char *help, size_t field,
-			bool with_failed)
+static void render_rows(const struct istio *m, struct exposition *e, enum request_metric metric, const char *name,
+			const char *help, size_t field)
 {
+	bool with_failed = metric == METRIC_TCP_OPENED || metric == METRIC_TCP_CLOSED;
 	struct sb labels = { 0 };
 
 	exposition_family(e, name, EXPOSITION_COUNTER, help);
 	for (size_t i = 0; i < m->row_count; i++) {
 		const struct series *row = &m->rows[i];
 		uint64_t value;
+		if (row->off & (1u << metric))
+			continue;
 		memcpy(&value, (const char *)row + field, sizeof(value));
 		labels.len = 0;
 		sb_addf(&labels, "%s,response_flags=\"-\"", row->labels);
@@ -166,15 +174,16 @@ void istio_render(const struct metrics_snapshot *snapshot, struct exposition *e)
 	if (ok) {
 		if (m.row_count)
 			qsort(m.rows, m.row_count, sizeof(*m.rows), cmp_series);
-		render_rows(&m, e, "istio_tcp_connections_opened_total", "TCP connections opened.",
-			    offsetof(struct series, opened), true);
-		render_rows(&m, e, "istio_tcp_connections_closed_total", "TCP connections closed.",
-			    offsetof(struct series, closed), true);
-		render_rows(&m, e, "istio_tcp_sent_bytes_total", "Bytes sent to the client, in the response direction.",
-			    offsetof(struct series, sent_bytes), false);
-		render_rows(&m, e, "istio_tcp_received_bytes_total",
+		render_rows(&m, e, METRIC_TCP_OPENED, "istio_tcp_connections_opened_total", "TCP connections opened.",
+			    offsetof(struct series, opened));
+		render_rows(&m, e, METRIC_TCP_CLOSED, "istio_tcp_connections_closed_total", "TCP connections closed.",
+			    offsetof(struct series, closed));
+		render_rows(&m, e, METRIC_TCP_SENT, "istio_tcp_sent_bytes_total",
+			    "Bytes sent to the client, in the response direction.",
+			    offsetof(struct series, sent_bytes));
+		render_rows(&m, e, METRIC_TCP_RECEIVED, "istio_tcp_received_bytes_total",
 			    "Bytes received from the client, in the request direction.",
-			    offsetof(struct series, received_bytes), false);
+			    offsetof(struct series, received_bytes));
 	}
 	e->out->failed |= !ok;
 	for (size_t i = 0; i < m.row_count; i++)

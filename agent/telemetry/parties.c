@@ -26,6 +26,18 @@ static const char *label_of(const struct workload *w, const char *key)
 	return w->label_count ? workload_label(w, key) : NULL;
 }
 
+/* What one of them counts is counted: the kernel's sums do not tell them apart. Workloads of other nodes say nothing. */
+static void off_agree(struct party *party, const struct telemetry *t)
+{
+	for (int r = 0; t && r < REPORTER_COUNT; r++) {
+		uint32_t off = 0;
+		for (unsigned int m = 0; m < REQUEST_METRIC_COUNT; m++)
+			off |= (uint32_t)t->overrides[r][m].disabled << m;
+		party->off[r] = party->told ? party->off[r] & off : off;
+	}
+	party->told |= t != NULL;
+}
+
 static int party_add(struct parties *p, const struct workload *w)
 {
 	uint32_t id = w->identity->id;
@@ -49,6 +61,7 @@ static int party_add(struct parties *p, const struct workload *w)
 	agree(&party->version, label_of(w, "version"), first);
 	agree(&party->canonical, w->canonical_name, first);
 	agree(&party->revision, w->canonical_revision, first);
+	off_agree(party, w->telemetry);
 	return 0;
 }
 

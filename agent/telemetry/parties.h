@@ -3,6 +3,8 @@
  * agent/telemetry; pure. */
 #pragma once
 
+#include "agent/model/telemetry.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -12,7 +14,9 @@ struct plan;
 struct party {
 	const struct identity *identity;
 	const char *workload, *ns, *app, *version, *canonical, *revision;
-	bool seen;
+	bool seen, told;
+	uint32_t off
+		[REPORTER_COUNT]; /* metrics (bits by enum request_metric) that Telemetry resources switch off, for all */
 };
 
 struct parties;

@@ -25,13 +25,16 @@ def town(tmp_path_factory):
             f"- {{ name: text, envoyFileAccessLog: {{ path: {logs}/text.log }} }}\n"
             f"- {{ name: json, envoyFileAccessLog: {{ path: {logs}/json.log, "
             "logFormat: { labels: { code: '%RESPONSE_CODE%', path: '%REQ(:PATH)%', agent: '%REQ(USER-AGENT)%', "
-            "missing: '%REQ(X-NOT-THERE)%', who: 'req %REQ(X-REQUEST-ID)%' } } } }\n"))
+            "missing: '%REQ(X-NOT-THERE)%', who: 'req %REQ(X-REQUEST-ID)%' } } } }\n"
+            f"- {{ name: more, envoyFileAccessLog: {{ path: {logs}/more.log, logFormat: {{ text: \"%REQ_WITHOUT_QUERY(:PATH)% "
+            "%CEL(has(request.headers['x-tenant']) ? 'paid' : response.code)% %ACCESS_LOG_TYPE% "
+            "%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_URI_SAN% %RESPONSE_FLAGS_LONG%\\n\" } } }\n"))
         made.logs = logs
         made.mesh.write("40-telemetry.yaml", (
             "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: shop, namespace: shop }\nspec:\n"
             "  accessLogging:\n"
             "  - { match: { mode: CLIENT }, providers: [ { name: json } ], filter: { expression: 'response.code >= 400' } }\n"
-            "  - { match: { mode: CLIENT }, providers: [ { name: text } ] }\n"
+            "  - { match: { mode: CLIENT }, providers: [ { name: text }, { name: more } ] }\n"
             "  metrics:\n  - providers: [ { name: prometheus } ]\n    overrides:\n"
             "    - match: { metric: REQUEST_COUNT, mode: CLIENT_AND_SERVER }\n"
             "      tagOverrides: { tenant: { operation: UPSERT, value: \"request.headers['x-tenant']\" }, "
@@ -60,6 +63,36 @@ def test_json_log_is_filtered_and_typed(town):
     row = wait_for("the line", lambda: [json.loads(line) for line in lines(town, "json.log") if "/bad" in line])[0]
     assert row["code"] == 404 and row["missing"] is None and row["who"].startswith("req ")
     assert not [line for line in lines(town, "json.log") if "/fine" in line]
+
+
+def test_operators_of_ones_own_log(town):
+    get(town.frontend, PAYMENTS + "/own?secret=1", headers={"X-Tenant": "gold"})
+    get(town.frontend, PAYMENTS + "/own?secret=2")
+    seen = wait_for("both lines", lambda: (found := [line for line in lines(town, "more.log") if line.startswith("/own ")])
+                    and len(found) == 2 and found)
+    tail = f" DownstreamEnd {town.frontend.ip4} spiffe://cluster.local/ns/shop/sa/frontend -"
+    assert seen == ["/own paid" + tail, "/own 200" + tail]
+
+
+def test_mistakes_are_told_with_path_and_line_and_change_nothing(town):
+    """The last good version stays in force."""
+    def telemetry(expression):
+        return ("apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: typo, namespace: outside }\nspec:\n"
+                f"  accessLogging:\n  - filter:\n      expression: {expression}\n")
+
+    def problem(part):
+        return [p for p in town.agent("node-a").api("/v1/status")["config"]["problems"] if part in p["text"]]
+    try:
+        town.mesh.write("45-typo.yaml", telemetry("response.code >="))
+        found = wait_for("the rejection", lambda: problem("spec.accessLogging[0].filter.expression"))[0]
+        assert found["origin"] == "45-typo.yaml:7" and "can't be read" in found["text"] and not found["warning"], found
+        town.mesh.write("45-typo.yaml", telemetry("respons.code >= 400"))
+        assert wait_for("the warning", lambda: problem("it is never true"))[0]["warning"]
+        town.mesh.write("45-typo.yaml", telemetry("response.code >= 400"))
+        wait_for("no problem", lambda: not problem(""))
+    finally:
+        town.mesh.remove("45-typo.yaml")
+        town.mesh.settle()
 
 
 def test_a_log_that_is_moved_away_is_opened_anew(town):
@@ -172,7 +205,8 @@ def traced(town, name, provider, port):
     town.mesh.write("41-tracing.yaml", (
         "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: tracing, namespace: istio-system }\nspec:\n"
         f"  tracing: [ {{ providers: [ {{ name: {name} }} ], randomSamplingPercentage: 100, "
-        "customTags: { cell: { literal: { value: a } }, tenant: { header: { name: x-tenant, defaultValue: none } } } } ]\n"))
+        "customTags: { cell: { literal: { value: a } }, tenant: { header: { name: x-tenant, defaultValue: none } }, "
+        "what: { formatter: { value: '%REQ(:METHOD)% as %RESPONSE_CODE%' } } } } ]\n"))
     town.mesh.settle()
     return path
 
@@ -200,7 +234,7 @@ def test_traces_to_zipkin(town):
     one = wait_for("the span", span)[0]
     assert one["id"] == seen.split("-")[2] and one["parentId"] == "b7ad6b7169203331" and one["kind"] == "CLIENT"
     assert one["localEndpoint"]["serviceName"] == "frontend.shop"
-    assert one["tags"]["cell"] == "a" and one["tags"]["tenant"] == "gold"
+    assert one["tags"]["cell"] == "a" and one["tags"]["tenant"] == "gold" and one["tags"]["what"] == "GET as 200"
     assert one["tags"]["http.response.status_code"] == "200" and one["tags"]["url.path"] == "/traced"
     assert one["duration"] > 0
 

@@ -117,20 +117,29 @@ static void attribute_number(struct making *m, const char *key, int64_t number)
 		m->span.attributes[m->span.attribute_count++] = (struct span_attribute){ .key = key, .number = number };
 }
 
-static void tags(struct making *m, const struct tracing *t, const struct request_record *r)
+/* NULL or "": no tag. */
+static const char *tag_value(struct making *m, const struct custom_tag *tag, const struct request_record *r)
 {
-	for (size_t i = 0; i < t->tag_count; i++) {
-		const struct custom_tag *tag = &t->tags[i];
-		struct http_string v =
-			tag->kind == TAG_HEADER ? http_get(r->request, tag->value) : (struct http_string){ 0 };
-		attribute_set(m, tag->name,
-			      tag->kind != TAG_HEADER ? tag->value :
-			      v.p		      ? copy(m, v.p, v.n) :
-							tag->default_value);
+	if (tag->kind == TAG_LITERAL)
+		return tag->value;
+	if (tag->kind == TAG_FORMATTER) {
+		struct sb out = { 0 };
+		record_format(r, tag->value, &out);
+		const char *value = out.failed ? NULL : copy(m, out.p ? out.p : "", out.len);
+		sb_done(&out);
+		return value;
 	}
+	struct http_string v = http_get(r->request, tag->value);
+	return v.p ? copy(m, v.p, v.n) : tag->default_value;
 }
 
-static void attributes(struct making *m, const struct request_record *r)
+static void tags(struct making *m, const struct tracing *t, const struct request_record *r)
+{
+	for (size_t i = 0; i < t->tag_count; i++)
+		attribute_set(m, t->tags[i].name, tag_value(m, &t->tags[i], r));
+}
+
+static void attributes(struct making *m, const struct request_record *r, bool istio)
 {
 	char flags[96], address[ADDR_PORT_TEXT_MAX];
 	const struct http_head *h = r->request;
@@ -156,9 +165,11 @@ static void attributes(struct making *m, const struct request_record *r)
 	}
 	if (r->attempts > 1)
 		attribute_number(m, "http.request.resend_count", r->attempts - 1);
-	attribute(m, "istio.namespace", r->pod->ns);
-	attribute(m, "istio.canonical_service", r->pod->canonical_name);
-	attribute(m, "istio.canonical_revision", r->pod->canonical_revision);
+	if (istio) {
+		attribute(m, "istio.namespace", r->pod->ns);
+		attribute(m, "istio.canonical_service", r->pod->canonical_name);
+		attribute(m, "istio.canonical_revision", r->pod->canonical_revision);
+	}
 	attribute(m, "peer.principal", r->peer ? r->peer->uri : NULL);
 	attribute(m, "component", "proxy");
 }
@@ -187,7 +198,7 @@ void spans_add(struct spans *s, const struct tracing *t, const struct request_re
 	m.span.service = service;
 	m.span.start_ns = r->start_ns;
 	m.span.end_ns = r->start_ns + (r->end_ns - r->began_ns);
-	attributes(&m, r);
+	attributes(&m, r, !t->no_istio_tags);
 	tags(&m, t, r);
 	if (span_batch_add(&s->batch, &m.span) < 0) {
 		flush(s);

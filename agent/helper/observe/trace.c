@@ -4,6 +4,7 @@
 #include "agent/helper/observe/internal.h"
 
 #include "agent/base/mem.h"
+#include "agent/helper/worker.h"
 #include "agent/model/telemetry.h"
 
 #include <string.h>
@@ -69,9 +70,12 @@ void trace_begin(struct observe *o, struct request_record *r, struct http_head *
 void trace_inject(struct observe *o, const struct request_record *r, struct http_head *head)
 {
 	static const uint8_t none[16];
+	const struct telemetry *t = r->pod ? r->pod->telemetry : NULL;
 	struct trace_context c = { .has_sampled = true, .sampled = r->sampled };
 	(void)o;
 
+	if (t && t->tracing[r->reporter].no_propagation)
+		return;
 	if (!memcmp(r->trace_id, none, sizeof(none)) || !memcmp(r->span_id, none, sizeof(r->span_id)))
 		return;
 	memcpy(c.trace_id, r->trace_id, sizeof(c.trace_id));

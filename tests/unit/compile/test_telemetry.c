@@ -211,6 +211,78 @@ static void test_overrides_of_another_provider_are_not_ours(void **state)
 	assert_true(t->overrides[REPORTER_CLIENT][METRIC_REQUEST_SIZE].disabled);
 }
 
+static void test_logging_without_a_provider_goes_where_the_mesh_says(void **state)
+{
+	(void)state;
+	char *mesh =
+		str_format("accessLogFile: /dev/stdout\ndefaultProviders: { accessLogging: [ text ] }\n%s", providers);
+	const struct telemetry *t = of(mesh, "");
+	assert_int_equal(t->log_count[REPORTER_CLIENT], 1); /* and not the file, too */
+	assert_string_equal(t->logs[REPORTER_CLIENT][0].path, "/dev/stderr");
+	t = of(mesh, TELEMETRY("a", "shop",
+			       "  accessLogging: [ { match: { mode: SERVER }, filter: { expression: 'response.code >= "
+			       "500' } } ]"));
+	assert_string_equal(t->logs[REPORTER_SERVER][0].path, "/dev/stderr");
+	assert_string_equal(t->logs[REPORTER_SERVER][0].filter, "response.code >= 500");
+	assert_null(t->logs[REPORTER_CLIENT][0].filter);
+	free(mesh);
+}
+
+static void test_logging_switched_off_and_on_again(void **state)
+{
+	(void)state;
+	const struct telemetry *t =
+		of("accessLogFile: /dev/stdout\n",
+		   TELEMETRY("mesh", "istio-system", "  accessLogging: [ { disabled: true } ]")
+			   TELEMETRY("a", "shop", "  accessLogging: [ { match: { mode: CLIENT }, disabled: false } ]"));
+	assert_int_equal(t->log_count[REPORTER_CLIENT], 1);
+	assert_int_equal(t->log_count[REPORTER_SERVER], 0);
+}
+
+static void test_tracing_says_what_is_told_and_passed_on(void **state)
+{
+	(void)state;
+	char *mesh = str_format("defaultProviders: { tracing: [ otel ] }\n%s", providers);
+	const struct telemetry *t =
+		of(mesh,
+		   TELEMETRY("mesh", "istio-system",
+			     "  tracing: [ { enableIstioTags: false, disableSpanReporting: true, customTags: { way: { "
+			     "formatter: { value: '%PROTOCOL%' } } } } ]")
+			   TELEMETRY("a", "shop",
+				     "  tracing: [ { match: { mode: CLIENT }, disableSpanReporting: false, "
+				     "disableContextPropagation: true, customTags: {} } ]"));
+	const struct tracing *client = &t->tracing[REPORTER_CLIENT], *server = &t->tracing[REPORTER_SERVER];
+	assert_string_equal(client->provider, "otel");
+	assert_true(client->no_istio_tags && server->no_istio_tags);
+	assert_true(client->client && !server->server);
+	assert_true(client->no_propagation && !server->no_propagation);
+	assert_int_equal(client->tag_count, 0);
+	assert_int_equal(server->tags[0].kind, TAG_FORMATTER);
+	free(mesh);
+}
+
+static void test_what_has_no_effect_is_told(void **state)
+{
+	(void)state;
+	char *text = str_format(
+		"%s%s", base,
+		TELEMETRY("a", "shop",
+			  "  metrics:\n  - providers: [ { name: stackdriver } ]\n"
+			  "  - { overrides: [ { match: { metric: TCP_SENT_BYTES }, tagOverrides: { a: { value: "
+			  "source.address } } } ] }\n"
+			  "  accessLogging: [ { providers: [ { name: als } ] } ]"));
+	world_set(&w, "accessLogFile: /dev/stdout\nenableTracing: true\ndefaultConfig: { tracing: { zipkin: { address: "
+		      "a } } }\n");
+	world_with(&w, text);
+	assert_true(world_finds(&w, "Telemetry/shop/a", "metrics names the provider \"stackdriver\""));
+	assert_true(world_finds(&w, "Telemetry/shop/a", "tagOverrides of TCP metrics have no effect"));
+	assert_true(world_finds(&w, "Telemetry/shop/a", "accessLogging names the provider \"als\""));
+	assert_true(world_finds(&w, "MeshConfig/mesh", "defaultConfig.tracing.zipkin is not read"));
+	assert_true(world_finds(&w, "MeshConfig/mesh", "there are no extensionProviders"));
+	assert_false(world_finds(&w, "MeshConfig/mesh", "accessLogFile"));
+	free(text);
+}
+
 static void test_unchanged_keeps_the_workload(void **state)
 {
 	(void)state;
@@ -235,6 +307,10 @@ int main(void)
 		CASE(test_mesh_json_format_is_one_line_or_none),
 		CASE(test_tags_of_the_environment_are_the_mesh_s),
 		CASE(test_overrides_of_another_provider_are_not_ours),
+		CASE(test_logging_without_a_provider_goes_where_the_mesh_says),
+		CASE(test_logging_switched_off_and_on_again),
+		CASE(test_tracing_says_what_is_told_and_passed_on),
+		CASE(test_what_has_no_effect_is_told),
 		CASE(test_unchanged_keeps_the_workload),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -432,7 +432,7 @@ static void test_mesh_config_is_decoded(void **state)
 	(void)state;
 	const struct mesh_config_spec *m =
 		mesh("trustDomain: td.example\noutboundTrafficPolicy: { mode: REGISTRY_ONLY }\n"
-		     "defaultConfig: { a: { b: 1 } }\nextensionProviders: [ { name: x } ]\n"
+		     "defaultConfig: { a: { b: 1 } }\nextensionProviders: [ { name: x, prometheus: {} } ]\n"
 		     "weft: { sameNode: mtls, certificates: { ttl: 1h, keyType: RSA-2048 }, dns: { ttl: 5s } }\n");
 	one_has_no_problem(&one);
 	assert_string_equal(m->trust_domain, "td.example");
@@ -456,6 +456,49 @@ static void test_mesh_config_bad_is_refused(void **state)
 	one_has(&one, PROBLEM_ERROR, "caCertificates[0].pem: has no BEGIN CERTIFICATE line");
 	assert_non_null(mesh("trustdomain: a\n"));
 	one_has(&one, PROBLEM_WARNING, "trustdomain: unknown field; did you mean \"trustDomain\"?");
+}
+
+static void mesh_bad(const char *text, const char *why)
+{
+	assert_null(mesh(text));
+	one_has(&one, PROBLEM_ERROR, why);
+}
+
+static void test_mesh_providers_are_checked(void **state)
+{
+	(void)state;
+	assert_non_null(
+		mesh("accessLogFile: /dev/stdout\naccessLogFormat: \"%REQ(:PATH)% %DURATION%\\n\"\n"
+		     "extensionProviders:\n- { name: a, envoyFileAccessLog: { path: /x, logFormat: { labels: { "
+		     "code: '%RESPONSE_CODE%', more: { b: [ '%PROTOCOL%' ] } } } } }\n"
+		     "- { name: b, zipkin: { service: a.b, port: 9411 } }\n- { name: c, prometheus: {} }\n"
+		     "defaultProviders: { tracing: [ b ], metrics: [ prometheus ], accessLogging: [ envoy, a ] }\n"));
+	one_has_no_problem(&one);
+	mesh_bad("accessLogFormat: '%RESPONSE_COD%'\n", "1: accessLogFormat: %RESPONSE_COD% is no operator");
+	mesh_bad("extensionProviders:\n- name: a\n  envoyFileAccessLog:\n    logFormat:\n      labels:\n"
+		 "        code: '%NOPE%'\n",
+		 "6: extensionProviders[0].envoyFileAccessLog.logFormat.labels.code: %NOPE% is no operator");
+	mesh_bad("extensionProviders: [ { name: a, envoyFileAccessLog: { logFormat: {} } } ]\n",
+		 "logFormat: needs one of text, labels");
+	mesh_bad("extensionProviders: [ { zipkin: { service: a, port: 1 } } ]\n",
+		 "extensionProviders[0].name: is required");
+	mesh_bad("extensionProviders: [ { name: a, zipkin: { port: 1 } } ]\n", "zipkin.service: is required");
+	mesh_bad("extensionProviders: [ { name: a, opentelemetry: { service: a } } ]\n",
+		 "opentelemetry.port: a port's number");
+	mesh_bad("extensionProviders: [ { name: a, prometheus: {} }, { name: a, prometheus: {} } ]\n",
+		 "extensionProviders[1].name: is the name of another");
+	mesh_bad("extensionProviders: [ { name: a } ]\n", "has no kind of provider");
+	assert_non_null(mesh("extensionProviders: [ { name: a, envoyOtelAls: { service: a, port: 1 } } ]\n"));
+	one_has(&one, PROBLEM_WARNING, "extensionProviders[0].envoyOtelAls: is not supported");
+	assert_non_null(mesh("extensionProviders: [ { name: a, zipkins: {} } ]\n"));
+	one_has(&one, PROBLEM_WARNING, "zipkins: is no kind of provider");
+	assert_non_null(
+		mesh("extensionProviders: [ { name: a, zipkin: { service: a, port: 1, maxTagLength: 9 } } ]\n"));
+	one_has(&one, PROBLEM_INFO, "zipkin.maxTagLength: has no effect");
+	assert_non_null(mesh("defaultProviders: { tracing: [ nobody ] }\n"));
+	one_has(&one, PROBLEM_WARNING, "defaultProviders.tracing: \"nobody\" is not one of");
+	assert_non_null(mesh("accessLogEncoding: JSON\naccessLogFormat: '%PROTOCOL%'\n"));
+	one_has(&one, PROBLEM_WARNING, "accessLogFormat: is no JSON object");
 }
 
 static void test_problems_are_bounded(void **state)
@@ -512,6 +555,7 @@ int main(void)
 		T(test_mesh_config_has_defaults),
 		T(test_mesh_config_is_decoded),
 		T(test_mesh_config_bad_is_refused),
+		T(test_mesh_providers_are_checked),
 		T(test_problems_are_bounded),
 		T(test_documents_are_cut_at_separators),
 	};

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "agent/config/node.h"
+#include "agent/model/telemetry.h"
 #include "tests/unit/config/one.h"
 
 #define HEAD(api, kind) "apiVersion: " api "\nkind: " kind "\nmetadata: { name: it, namespace: shop }\nspec:\n"
@@ -136,6 +137,96 @@ static void test_sidecar_is_checked(void **state)
 	    "\"a\" is not of the form namespace/host");
 }
 
+#define TELEMETRY HEAD("telemetry.istio.io/v1", "Telemetry")
+
+static void warned(const char *text, enum problem_level level, const char *why)
+{
+	one_done(&one);
+	one_decode(&one, "a.yaml", text);
+	one_has(&one, level, why);
+	assert_false(one.docs[0].rejected);
+}
+
+static void test_telemetry_is_decoded(void **state)
+{
+	(void)state;
+	const struct telemetry_spec *t =
+		good(TELEMETRY
+		     "  tracing:\n  - match: { mode: SERVER }\n    providers: [ { name: zip } ]\n"
+		     "    randomSamplingPercentage: 12.5\n    disableSpanReporting: false\n"
+		     "    enableIstioTags: false\n    customTags:\n      a: { literal: { value: x } }\n"
+		     "      b: { environment: { name: CELL, defaultValue: none } }\n"
+		     "      c: { header: { name: x-c } }\n"
+		     "      d: { formatter: { value: '%REQ(X-D)%/%PROTOCOL%' } }\n"
+		     "  metrics:\n  - overrides:\n    - match: { metric: REQUEST_SIZE, mode: CLIENT }\n"
+		     "      tagOverrides: { a: { operation: REMOVE }, b: { value: request.method } }\n"
+		     "    - disabled: true\n"
+		     "  accessLogging:\n  - { disabled: false, filter: { expression: 'response.code >= 400' } }\n")
+			->spec.telemetry;
+	const struct tracing_rule *r = t->tracing.v;
+	assert_int_equal(r->match->mode, WORKLOAD_SERVER);
+	assert_true(r->random_sampling_percentage.v == 12.5 && r->has_custom_tags && r->enable_istio_tags.set);
+	assert_int_equal(r->custom_tags.n, 4);
+	assert_string_equal(r->custom_tags.v[1].environment->default_value, "none");
+	assert_string_equal(r->custom_tags.v[3].formatter->value, "%REQ(X-D)%/%PROTOCOL%");
+	assert_int_equal(t->metrics.v->overrides.v[0].match->metric, METRIC_REQUEST_SIZE);
+	assert_int_equal(t->metrics.v->overrides.v[0].tag_overrides.v[0].operation, TAG_REMOVE);
+	assert_null(t->metrics.v->overrides.v[1].match);
+	assert_string_equal(t->access_logging.v->filter->expression, "response.code >= 400");
+}
+
+static void test_telemetry_bad_is_refused(void **state)
+{
+	(void)state;
+	bad(TELEMETRY "  tracing:\n  - randomSamplingPercentage: 101\n",
+	    "6: spec.tracing[0].randomSamplingPercentage: 101 is out of range (0 to 100)");
+	bad(TELEMETRY "  tracing: [ { match: { mode: INBOUND } } ]\n",
+	    "spec.tracing[0].match.mode: \"INBOUND\" is not one of");
+	bad(TELEMETRY "  tracing: [ { providers: [ zip ] } ]\n", "spec.tracing[0].providers[0]: ");
+	bad(TELEMETRY "  tracing: [ { customTags: { a: {} } } ]\n",
+	    "spec.tracing[0].customTags.a: needs one of literal, environment, header, formatter");
+	bad(TELEMETRY "  tracing: [ { customTags: { a: { literal: { value: x }, header: { name: y } } } } ]\n",
+	    "customTags.a.header: cannot be together with \"literal\"");
+	bad(TELEMETRY "  tracing: [ { customTags: { a: { formatter: { value: '%NOBODY%' } } } } ]\n",
+	    "customTags.a.formatter.value: %NOBODY% is no operator");
+	bad(TELEMETRY "  metrics: [ { overrides: [ { match: { metric: REQUESTS } } ] } ]\n",
+	    "spec.metrics[0].overrides[0].match.metric: \"REQUESTS\" is not one of");
+	bad(TELEMETRY "  metrics: [ { overrides: [ { match: { metric: REQUEST_COUNT, customMetric: x } } ] } ]\n",
+	    "customMetric: cannot be together with \"metric\"");
+	bad(TELEMETRY "  metrics: [ { overrides: [ { tagOverrides: { a: { operation: UPSERT } } } ] } ]\n",
+	    "tagOverrides.a.value: is required when the operation is UPSERT");
+	bad(TELEMETRY "  metrics: [ { overrides: [ { tagOverrides: { a: { operation: REMOVE, value: x } } } ] } ]\n",
+	    "tagOverrides.a.value: cannot be together with the operation REMOVE");
+	bad(TELEMETRY "  metrics: [ { overrides: [ { tagOverrides: { a: { value: 'request.headers[' } } } ] } ]\n",
+	    "tagOverrides.a.value: the expression can't be read: see character 17");
+	bad(TELEMETRY "  accessLogging:\n  - filter:\n      expression: response.code >\n",
+	    "7: spec.accessLogging[0].filter.expression: the expression can't be read");
+	bad(TELEMETRY "  accessLogging: [ { filter: { expression: response.code } } ]\n",
+	    "is a value, not a condition");
+	bad(TELEMETRY "  accessLogging: [ { filter: {} } ]\n", "filter.expression: is required");
+}
+
+static void test_telemetry_odd_is_told(void **state)
+{
+	(void)state;
+	warned(TELEMETRY "  accessLogging: [ { logFormat: {} } ]\n", PROBLEM_WARNING,
+	       "spec.accessLogging[0].logFormat: unknown field");
+	warned(TELEMETRY "  accessLogging: [ { filter: { expression: 'respons.code > 400' } } ]\n", PROBLEM_WARNING,
+	       "it is never true");
+	warned(TELEMETRY "  metrics: [ { overrides: [ { tagOverrides: { a: { value: istio_operationId } } } ] } ]\n",
+	       PROBLEM_WARNING, "the tag is always \"unknown\"");
+	warned(TELEMETRY "  metrics: [ { overrides: [ { match: { customMetric: x } } ] } ]\n", PROBLEM_WARNING,
+	       "this override has no effect");
+	warned(TELEMETRY "  metrics: [ { reportingInterval: 5s } ]\n", PROBLEM_INFO,
+	       "spec.metrics[0].reportingInterval");
+	warned(TELEMETRY "  tracing: [ { useRequestIdForTraceSampling: false } ]\n", PROBLEM_INFO,
+	       "spec.tracing[0].useRequestIdForTraceSampling");
+	warned(TELEMETRY "  tracing: [ { providers: [ { name: a }, { name: b } ] } ]\n", PROBLEM_WARNING,
+	       "spec.tracing[0].providers: names 2 providers");
+	warned(TELEMETRY "  tracing: [ { customTags: { a: { formatter: { value: '%CONNECTION_ID%' } } } } ]\n",
+	       PROBLEM_INFO, "%CONNECTION_ID% never has a value here");
+}
+
 /* The shop example, every kind of it, from the fuzzer's corpus (where one byte stands before each file). */
 static void test_shop_example_loads_without_a_problem(void **state)
 {
@@ -167,9 +258,15 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_teardown(name, done)
-		T(test_virtual_service_is_decoded),	      T(test_virtual_service_bad_is_refused),
-		T(test_virtual_service_regexes_are_checked),  T(test_gateway_is_checked),
-		T(test_request_authentication_is_checked),    T(test_sidecar_is_checked),
+		T(test_virtual_service_is_decoded),
+		T(test_virtual_service_bad_is_refused),
+		T(test_virtual_service_regexes_are_checked),
+		T(test_gateway_is_checked),
+		T(test_request_authentication_is_checked),
+		T(test_sidecar_is_checked),
+		T(test_telemetry_is_decoded),
+		T(test_telemetry_bad_is_refused),
+		T(test_telemetry_odd_is_told),
 		T(test_shop_example_loads_without_a_problem),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -623,11 +623,13 @@ static void walk_tracing(struct walk *w, struct tracing *t)
 	NUMBER(t, sampling_ppm, 1000000);
 	BOOL(t, client);
 	BOOL(t, server);
+	BOOL(t, no_istio_tags);
+	BOOL(t, no_propagation);
 	for
 		LIST(t, tags, tag_count)
 		{
 			TEXT(&t->tags[i], name);
-			NUMBER(&t->tags[i], kind, TAG_HEADER);
+			NUMBER(&t->tags[i], kind, TAG_FORMATTER);
 			TEXT(&t->tags[i], value);
 			TEXT(&t->tags[i], default_value);
 		}

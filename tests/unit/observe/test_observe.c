@@ -127,12 +127,13 @@ static void tracing(struct fake *f)
 {
 	struct tracing *t = &f->telemetry->tracing[REPORTER_CLIENT];
 	*t = (struct tracing){ .provider = strdup("otel"), .sampling_ppm = 1000000, .client = true };
-	t->tags = calloc(4, sizeof(*t->tags));
-	t->tag_count = 4;
+	t->tags = calloc(5, sizeof(*t->tags));
+	t->tag_count = 5;
 	t->tags[0] = (struct custom_tag){ strdup("cell"), TAG_LITERAL, strdup("a"), NULL };
 	t->tags[1] = (struct custom_tag){ strdup("tenant"), TAG_HEADER, strdup("x-tenant"), strdup("none") };
 	t->tags[2] = (struct custom_tag){ strdup("other"), TAG_HEADER, strdup("x-other"), strdup("none") };
 	t->tags[3] = (struct custom_tag){ strdup("component"), TAG_LITERAL, strdup("mine"), NULL };
+	t->tags[4] = (struct custom_tag){ strdup("way"), TAG_FORMATTER, strdup("%REQ(:METHOD)% %PROTOCOL%"), NULL };
 	telemetry_seal(f->telemetry);
 }
 
@@ -163,6 +164,7 @@ static void on_span(const struct span *s, void *arg)
 	assert_string_equal(attribute(s, "tenant"), "blue?");
 	assert_string_equal(attribute(s, "other"), "none");
 	assert_string_equal(attribute(s, "component"), "mine");
+	assert_string_equal(attribute(s, "way"), "GET HTTP/1.1");
 	assert_string_equal(attribute(s, "network.peer.address"), "10.0.0.2:8080");
 }
 
@@ -182,6 +184,33 @@ static void test_a_span_says_what_happened(void **state)
 	fake_run(250);
 	assert_int_equal(fake_notes.span_count, 1);
 	assert_int_equal(span_batch_read((const uint8_t *)fake_notes.spans.p, fake_notes.spans.len, on_span, &f->r), 0);
+}
+
+static void on_plain_span(const struct span *s, void *arg)
+{
+	const bool *plain = arg;
+	for (size_t i = 0; i < s->attribute_count; i++)
+		assert_false(*plain && str_starts(s->attributes[i].key, "istio."));
+	assert_int_equal(!attribute(s, "istio.namespace"), *plain);
+}
+
+static void test_istios_tags_may_be_left_out(void **state)
+{
+	struct fake *f = *state;
+	tracing(f);
+	f->r.sampled = true;
+	for (bool plain = false;; plain = true) {
+		f->telemetry->tracing[REPORTER_CLIENT].no_istio_tags = plain;
+		record_finish(f->observe, &f->r);
+		fake_run(250);
+		assert_int_equal(span_batch_read((const uint8_t *)fake_notes.spans.p, fake_notes.spans.len,
+						 on_plain_span, &plain),
+				 0);
+		sb_done(&fake_notes.spans);
+		fake_notes.spans = (struct sb){ 0 };
+		if (plain)
+			break;
+	}
 }
 
 static void test_spans_are_sent_before_a_batch_is_too_long(void **state)
@@ -258,10 +287,15 @@ static void test_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_lines_are_batched_and_filtered),   CASE(test_a_changed_format_is_read_again),
-		CASE(test_lost_lines_are_counted),	     CASE(test_paths_come_and_go),
-		CASE(test_a_span_says_what_happened),	     CASE(test_spans_are_sent_before_a_batch_is_too_long),
-		CASE(test_taps_see_what_their_filter_takes), CASE(test_time),
+		CASE(test_lines_are_batched_and_filtered),
+		CASE(test_a_changed_format_is_read_again),
+		CASE(test_lost_lines_are_counted),
+		CASE(test_paths_come_and_go),
+		CASE(test_a_span_says_what_happened),
+		CASE(test_istios_tags_may_be_left_out),
+		CASE(test_spans_are_sent_before_a_batch_is_too_long),
+		CASE(test_taps_see_what_their_filter_takes),
+		CASE(test_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

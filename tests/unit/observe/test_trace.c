@@ -147,6 +147,21 @@ static void test_no_provider_touches_no_header(void **state)
 	assert_false(f->r.sampled);
 }
 
+static void test_headers_are_left_where_they_are_not_to_be_passed_on(void **state)
+{
+	struct fake *f = *state;
+	provider(f, 1000000);
+	f->telemetry->tracing[REPORTER_CLIENT].no_propagation = true;
+	begin(f);
+	inject(f);
+	assert_true(f->r.sampled);
+	assert_null(value(f->request, "traceparent"));
+	f->r.reporter = REPORTER_SERVER;
+	begin(f);
+	inject(f);
+	assert_non_null(value(f->request, "traceparent"));
+}
+
 static void test_request_id_is_a_uuid_of_version_4(void **state)
 {
 	struct fake *f = *state;
@@ -270,6 +285,7 @@ int main(void)
 		cmocka_unit_test(test_traceparent_table),
 		cmocka_unit_test(test_b3_table),
 		CASE(test_no_provider_touches_no_header),
+		CASE(test_headers_are_left_where_they_are_not_to_be_passed_on),
 		CASE(test_request_id_is_a_uuid_of_version_4),
 		CASE(test_spans_of_client_and_server_form_a_chain),
 		CASE(test_a_new_trace_drops_the_state_of_another),

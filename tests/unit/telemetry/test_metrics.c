@@ -14,6 +14,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/model/plan.h"
+#include "agent/model/telemetry.h"
 #include "agent/telemetry/exposition.h"
 #include "agent/telemetry/metrics.h"
 
@@ -161,6 +162,35 @@ static void test_istio_failed_connections_are_upstream_failures(void **state)
 	assert_int_equal(count(t->out.p, "response_flags=\"UF\"} 2"), 2);
 }
 
+static void test_istio_metrics_that_are_switched_off_are_left_out(void **state)
+{
+	struct test *t = *state;
+	struct telemetry *off = telemetry_new();
+	off->overrides[REPORTER_CLIENT][METRIC_TCP_SENT].disabled = true;
+	off->overrides[REPORTER_SERVER][METRIC_TCP_OPENED].disabled = true;
+	t->plan->workloads[2]->telemetry = off; /* the caller's, freed with it */
+	render(t, false);
+	assert_int_equal(count(t->out.p, "istio_tcp_sent_bytes_total{"), 0);
+	assert_int_equal(count(t->out.p, "istio_tcp_connections_opened_total{"), 1);
+	assert_int_equal(count(t->out.p, "istio_tcp_received_bytes_total{"), 1);
+}
+
+static void test_istio_metrics_are_off_when_all_workloads_say_so(void **state)
+{
+	struct test *t = *state;
+	struct telemetry *off = telemetry_new();
+	t->sums[0].source_side = false;
+	off->overrides[REPORTER_SERVER][METRIC_TCP_SENT].disabled = true;
+	t->plan->workloads[0]->telemetry = off;
+	t->plan->workloads[1]->telemetry = telemetry_new(); /* of the same identity */
+	render(t, false);
+	assert_int_equal(count(t->out.p, "istio_tcp_sent_bytes_total{"), 1);
+	t->plan->workloads[1]->telemetry->overrides[REPORTER_SERVER][METRIC_TCP_SENT].disabled = true;
+	t->out.len = 0;
+	render(t, false);
+	assert_int_equal(count(t->out.p, "istio_tcp_sent_bytes_total{"), 0);
+}
+
 static void test_istio_udp_is_left_out(void **state)
 {
 	struct test *t = *state;
@@ -290,6 +320,8 @@ static void test_openmetrics_families_of_counters_have_no_suffix(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		T(test_istio_metrics_that_are_switched_off_are_left_out),
+		T(test_istio_metrics_are_off_when_all_workloads_say_so),
 		T(test_istio_labels_are_what_workloads_of_an_identity_share),
 		T(test_istio_sent_bytes_are_the_response),
 		T(test_istio_rows_with_equal_labels_are_one_series),
