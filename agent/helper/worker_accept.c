@@ -2,9 +2,10 @@
 /* An accepted connection: first what its destination means (outbound: worker_target_get()) or who calls (inbound and
  * attested: worker_endpoint_get()), then, where that is not enough, what the client says.
  *
- * A client that says nothing on a port of unknown protocol waits for its server, and gets it after a short time. On a port
- * that is declared as HTTP it is only early: it may wait as long as it likes, and costs a descriptor. Bytes stay in the
- * socket; SO_RCVLOWAT keeps it from being reported again before there are more of them. */
+ * A client that says nothing on a port of unknown protocol may wait for its server: after a moment the server is called
+ * while the client is still listened to, and whoever speaks first decides. On a port that is declared as HTTP it is only
+ * early: it may wait as long as it likes, and costs a descriptor. Bytes stay in the socket; SO_RCVLOWAT keeps it from being
+ * reported again before there are more of them. */
 #include "agent/helper/worker_accept.h"
 
 #include <errno.h>
@@ -27,8 +28,9 @@
 #include "agent/model/policy.h"
 
 enum {
-	TICK_MS = 50,
-	SILENT_MS = 200,	 /* then a client that has said nothing waits for its server */
+	TICK_MS = 10,
+	AHEAD_MS = 10,		 /* then a client that has said nothing may wait for its server */
+	SILENT_MS = 200,	 /* then it is taken to, whether the server speaks or not */
 	HALTING_MS = 1000,	 /* then what it has begun is not HTTP */
 	HALTING_HTTP_MS = 10000, /* the same where HTTP is declared: the codec answers */
 };
@@ -48,6 +50,8 @@ struct accepted {
 	struct l7_target *target; /* outbound */
 	size_t peeked;		  /* bytes that were not enough */
 	uint8_t first;		  /* of them */
+	uint64_t ahead_ms;	  /* when the server is called; 0: not, or it was */
+	struct tcp_relay *ahead;  /* to it */
 	uint64_t deadline_ms;
 	TAILQ_ENTRY(accepted) all;
 };
@@ -114,6 +118,7 @@ static void accepted_leave(struct accepted *c, bool abort_it)
 		return;
 	c->over = true;
 	worker_wait_cancel(TAKE(c->wait));
+	tcp_ahead_cancel(TAKE(c->ahead));
 	loop_io_free(TAKE(c->io));
 	pending_remove(c);
 	if (c->fd >= 0) {
@@ -154,7 +159,10 @@ static void go_tcp(struct accepted *c, const char *name)
 {
 	struct tcp_proxy *p = worker_tcp(c->a->w);
 	int fd = take_fd(c);
-	if (c->inbound)
+	bool unnamed = !name || !*name;
+	if (c->ahead && unnamed)
+		tcp_ahead_take(TAKE(c->ahead), fd, name);
+	else if (c->inbound)
 		tcp_proxy_inbound(p, c->pod, fd, &c->peer, &c->local, c->caller, name);
 	else
 		tcp_proxy_outbound(p, c->pod, fd, &c->local, c->target, name);
@@ -205,12 +213,33 @@ static void accepted_go(struct accepted *c, enum sniffed what, const char *name)
 }
 
 static void on_bytes(struct loop_io *io, int events, void *arg);
+static void accepted_decide(struct accepted *c);
 
 /* A client that is refused unless its server name is one that a rule wants has no use for its server's first words. */
 static bool must_say(const struct accepted *c)
 {
 	return c->inbound && policy_needs_sni(c->pod->policy, c->local.port) &&
 	       !tcp_proxy_admits(c->pod, &c->peer, &c->local, c->caller, NULL);
+}
+
+static void on_ahead(bool spoke, void *arg)
+{
+	struct accepted *c = arg;
+	if (spoke)
+		accepted_decide(c);
+	else
+		c->ahead = NULL; /* its time will tell why */
+}
+
+/* Somebody who needs to say a name first has no use for it, nor who would be refused. */
+static void accepted_ahead(struct accepted *c)
+{
+	struct tcp_proxy *p = worker_tcp(c->a->w);
+	c->ahead_ms = 0;
+	if (!c->inbound)
+		c->ahead = tcp_ahead_outbound(p, c->pod, &c->local, c->target, on_ahead, c);
+	else if (tcp_proxy_admits(c->pod, &c->peer, &c->local, c->caller, NULL))
+		c->ahead = tcp_ahead_inbound(p, c->pod, &c->peer, &c->local, c->caller, on_ahead, c);
 }
 
 /* Until there are more bytes, or its time is over. */
@@ -283,6 +312,7 @@ static void accepted_sniff(struct accepted *c, bool declared)
 {
 	c->declared = declared;
 	c->deadline_ms = now_ms(c->a) + SILENT_MS;
+	c->ahead_ms = declared ? 0 : now_ms(c->a) + AHEAD_MS;
 	accepted_peek(c, false);
 }
 
@@ -409,6 +439,8 @@ static void on_tick(struct loop_timer *timer, void *arg)
 		next = TAILQ_NEXT(c, all);
 		if (now >= c->deadline_ms)
 			accepted_decide(c);
+		else if (c->ahead_ms && now >= c->ahead_ms && !c->peeked)
+			accepted_ahead(c);
 	}
 }
 

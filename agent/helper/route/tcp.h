@@ -13,6 +13,7 @@ struct identity;
 struct l7_target;
 struct sb;
 struct tcp_proxy;
+struct tcp_relay;
 struct worker;
 struct worker_pod;
 
@@ -30,6 +31,19 @@ void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, cons
 /* Whether the pod's L4 rules would let it in. */
 bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
 		      const struct identity *caller, const char *sni);
+
+/* Ahead: the other side of a connection whose client says nothing is called as if it were not HTTP, while the socket stays
+ * with its owner; so a server that speaks first is not kept waiting. Called back, never from inside a call: the server has
+ * spoken (or ended), or there is none to be had, and the relay is gone (nothing is counted; who takes the socket to
+ * tcp_proxy_*() is told why). NULL: there is none. */
+typedef void (*tcp_ahead_fn)(bool spoke, void *arg);
+struct tcp_relay *tcp_ahead_outbound(struct tcp_proxy *p, struct worker_pod *pod, const struct addr_port *original,
+				     const struct l7_target *target, tcp_ahead_fn fn, void *arg);
+struct tcp_relay *tcp_ahead_inbound(struct tcp_proxy *p, struct worker_pod *pod, const struct addr_port *peer,
+				    const struct addr_port *local, struct identity *caller, tcp_ahead_fn fn, void *arg);
+/* It is not HTTP, and names no server: the relay goes on by itself. Takes fd and its place. sni: inbound, as above. */
+void tcp_ahead_take(struct tcp_relay *r, int fd, const char *sni);
+void tcp_ahead_cancel(struct tcp_relay *r); /* NULL is fine; no callback then */
 
 void tcp_proxy_policy_changed(struct tcp_proxy *p, struct worker_pod *pod); /* cuts what it forbids now */
 void tcp_proxy_pod_removed(struct tcp_proxy *p, struct worker_pod *pod);

@@ -181,21 +181,71 @@ static void test_accept_other_bytes_are_relayed_whole(void **state)
 	close(listener);
 }
 
+/* Its server is called while it is still listened to: both know nothing of each other yet. */
 static void test_accept_server_speaks_first(void **state)
 {
 	struct worker *w = *state;
 	int listener;
 	redis_at(w, &listener);
 	int fd = stage_outbound(w);
-	uint64_t began = clock_now_ns();
 	int server = stage_accept(w, listener);
-	uint64_t ms = (clock_now_ns() - began) / 1000000;
-	assert_in_range(ms, 150, 1500);
+	assert_int_equal(acceptor_live(w->stage->acceptor), 1);
 	say(server, "220 mail\r\n");
 	hear(w, fd, "220 mail\r\n");
+	assert_int_equal(acceptor_live(w->stage->acceptor), 0);
+	say(fd, "helo\r\n");
+	hear(w, server, "helo\r\n");
 	close(server);
 	close(fd);
 	close(listener);
+}
+
+static void test_accept_server_says_all_and_ends(void **state)
+{
+	struct worker *w = *state;
+	int listener;
+	redis_at(w, &listener);
+	int fd = stage_outbound(w);
+	int server = stage_accept(w, listener);
+	char byte;
+	say(server, "17:00");
+	close(server);
+	hear(w, fd, "17:00");
+	assert_int_equal(rig_next(w, fd, &byte, 1), 0);
+	close(fd);
+	close(listener);
+}
+
+static void test_accept_slow_http_client_was_only_early(void **state)
+{
+	struct worker *w = *state;
+	int listener;
+	redis_at(w, &listener);
+	int fd = stage_outbound(w);
+	int server = stage_accept(w, listener);
+	char byte;
+	say(fd, "GET / HTTP/1.1\r\n");
+	rig_until(w, &w->stage->http, 1);
+	heard_by_engine(w, "GET / HTTP/1.1\r\n");
+	assert_int_equal(rig_next(w, server, &byte, 1), 0); /* and nothing before */
+	assert_int_equal(w->metrics.outbound_opened, 0);
+	close(server);
+	close(fd);
+	close(listener);
+}
+
+static void test_accept_server_that_cannot_be_called_ahead(void **state)
+{
+	struct worker *w = *state;
+	int listener;
+	redis_at(w, &listener);
+	close(listener);
+	int fd = stage_outbound(w);
+	rig_until(w, &w->stage->reports_failed, 1);
+	assert_int_equal(w->drops[DROP_UPSTREAM_CONNECT], 0); /* it may still be HTTP: nothing was refused */
+	say(fd, "GET / HTTP/1.1\r\n");
+	rig_until(w, &w->stage->http, 1);
+	close(fd);
 }
 
 static void test_accept_half_a_request_line_is_not_http_for_ever(void **state)
@@ -638,6 +688,9 @@ int main(void)
 		STAGE_TEST(test_accept_sniffed_http_goes_to_the_engine),
 		STAGE_TEST(test_accept_other_bytes_are_relayed_whole),
 		STAGE_TEST(test_accept_server_speaks_first),
+		STAGE_TEST(test_accept_server_says_all_and_ends),
+		STAGE_TEST(test_accept_slow_http_client_was_only_early),
+		STAGE_TEST(test_accept_server_that_cannot_be_called_ahead),
 		STAGE_TEST(test_accept_half_a_request_line_is_not_http_for_ever),
 		STAGE_TEST(test_accept_much_goes_both_ways),
 		STAGE_TEST(test_accept_reset_is_passed_on),
