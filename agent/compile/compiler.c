@@ -15,6 +15,7 @@
 #include "agent/compile/filters.h"
 #include "agent/compile/hosts.h"
 #include "agent/compile/http.h"
+#include "agent/compile/http_backend_tls.h"
 #include "agent/compile/identities.h"
 #include "agent/compile/inventory.h"
 #include "agent/compile/nodes.h"
@@ -201,6 +202,7 @@ static int resources_sync(struct compiler *c, const struct compile_source *sourc
 		{ KIND_K8S_TLS_ROUTE, http_on_route },
 		{ KIND_K8S_TCP_ROUTE, http_on_route },
 		{ KIND_K8S_REFERENCE_GRANT, http_on_scope_change },
+		{ KIND_K8S_BACKEND_TLS_POLICY, http_on_backend_tls },
 		{ KIND_SECRET, http_on_scope_change },
 		{ KIND_CONFIG_MAP, http_on_scope_change },
 	};

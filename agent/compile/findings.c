@@ -12,6 +12,7 @@
 #include "agent/base/table.h"
 #include "agent/compile/build.h"
 #include "agent/compile/filters.h"
+#include "agent/compile/http_backend_tls.h"
 #include "agent/compile/http_findings.h"
 #include "agent/compile/http_tls.h"
 #include "agent/compile/inventory.h"
@@ -459,6 +460,8 @@ static int look(struct compiler *c, struct notes *notes)
 		rule_look(c, c->inventory[KIND_DESTINATION_RULE].v[i], notes);
 		http_tls_look(c, c->inventory[KIND_DESTINATION_RULE].v[i], notes);
 	}
+	for (size_t i = 0; i < c->inventory[KIND_K8S_BACKEND_TLS_POLICY].n; i++)
+		http_backend_tls_look(c, c->inventory[KIND_K8S_BACKEND_TLS_POLICY].v[i], notes);
 	for (size_t i = 0; i < c->inventory[KIND_PEER_AUTHENTICATION].n; i++)
 		peer_look(c, c->inventory[KIND_PEER_AUTHENTICATION].v[i], notes);
 	for (size_t i = 0; i < c->inventory[KIND_REQUEST_AUTHENTICATION].n; i++)

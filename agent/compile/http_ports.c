@@ -11,6 +11,7 @@
 #include "agent/compile/dirty.h"
 #include "agent/compile/endpoints.h"
 #include "agent/compile/http.h"
+#include "agent/compile/http_backend_tls.h"
 #include "agent/compile/nodes.h"
 #include "agent/config/kinds_http.h"
 #include "agent/model/filters.h"
@@ -131,7 +132,7 @@ enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, con
 	     rules_of_others(c, s->ns, s->hostname, rule_is_http, &number)))
 		return L7_SNIFF;
 	/* What one caller's rules ask for is done by the helper, so it has all callers' connections. */
-	if (named.l4 || rule_is_l4_helper(rules, &number) ||
+	if (named.l4 || rule_is_l4_helper(rules, &number) || http_backend_tls(c, s, port) ||
 	    rules_of_others(c, s->ns, s->hostname, rule_is_l4_helper, &number))
 		return L7_TCP;
 	/* A name with a star has no address of its own: the server's name says where a connection goes. */

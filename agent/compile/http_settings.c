@@ -206,5 +206,5 @@ int http_cluster_settings(struct compiler *c, struct http_cluster *out, const st
 		out->proxy_protocol = rule->proxy_protocol->version == PROXY_PROTOCOL_V2 ? 2 : 1;
 	if (balancer_set(out, s, port, rule) < 0)
 		return -ENOMEM;
-	return http_tls_set(c, out, s, rule);
+	return http_tls_set(c, out, s, port, rule);
 }

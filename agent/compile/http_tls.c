@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "agent/base/str.h"
+#include "agent/compile/http_backend_tls.h"
 #include "agent/compile/http_cluster.h"
 #include "agent/compile/inventory.h"
 #include "agent/config/kinds.h"
@@ -34,8 +35,7 @@ static void __attribute__((format(printf, 2, 3))) problem_say(struct material *m
 	va_end(args);
 }
 
-/* Whether it looks like PEM; the helper, which has OpenSSL, reads it. */
-static bool has_block(const char *text, const char *what)
+bool http_tls_has_block(const char *text, const char *what)
 {
 	for (const char *at = text; (at = strstr(at, "-----BEGIN ")); at++) {
 		const char *name = at + strlen("-----BEGIN "), *end = strstr(name, "-----");
@@ -59,7 +59,7 @@ static void value_take(struct material *m, const struct resource *secret, const 
 {
 	const char *text = value_of(secret, key);
 
-	if (text && has_block(text, block))
+	if (text && http_tls_has_block(text, block))
 		*out = text;
 	else
 		problem_say(m, "%s (%s): %s is no PEM of a %s", secret->key, secret->origin, key, block);
@@ -183,7 +183,8 @@ static const struct resource *entry_of(const struct compiler *c, const struct ht
 	return node && node->resource->kind == KIND_SERVICE_ENTRY ? node->resource : NULL;
 }
 
-int http_tls_set(struct compiler *c, struct http_cluster *out, const struct service *s, const struct http_rule *rule)
+int http_tls_set(struct compiler *c, struct http_cluster *out, const struct service *s, const struct service_port *port,
+		 const struct http_rule *rule)
 {
 	static const enum cluster_tls modes[] = {
 		[CLIENT_TLS_DISABLE] = CLUSTER_TLS_DISABLE,
@@ -193,8 +194,10 @@ int http_tls_set(struct compiler *c, struct http_cluster *out, const struct serv
 	};
 	const struct client_tls *tls = rule->tls;
 
-	if (!tls)
-		return 0;
+	if (!tls) {
+		const struct resource *policy = http_backend_tls(c, s, port);
+		return policy ? http_backend_tls_set(c, out, policy) : 0;
+	}
 	out->tls = modes[tls->mode];
 	out->insecure = tls->insecure_skip_verify.set && tls->insecure_skip_verify.v;
 	if (tls->sni && !(out->sni = strdup(tls->sni)))

@@ -204,3 +204,32 @@ struct reference_grant_spec {
 	LIST(struct grant_from) from;
 	LIST(struct grant_to) to;
 };
+
+/* --- BackendTLSPolicy */
+
+struct policy_target {
+	const char *group, *kind, *name, *section; /* of its own namespace; section: a port's name, or NULL */
+};
+
+struct local_ref {
+	const char *group, *kind, *name;
+};
+
+enum backend_san { BACKEND_SAN_HOSTNAME, BACKEND_SAN_URI };
+
+struct backend_alt_name {
+	enum backend_san type;
+	const char *hostname, *uri;
+};
+
+struct backend_tls_validation {
+	LIST(struct local_ref) ca_refs;
+	const char *well_known; /* "System", or NULL */
+	const char *hostname;	/* sent, and expected unless there are subject_alt_names */
+	LIST(struct backend_alt_name) subject_alt_names;
+};
+
+struct backend_tls_policy_spec {
+	LIST(struct policy_target) targets;
+	struct backend_tls_validation *validation; /* never NULL */
+};

@@ -108,6 +108,7 @@ struct resource {
 		const struct tls_route_spec *tls_route;
 		const struct tcp_route_spec *tcp_route;
 		const struct reference_grant_spec *reference_grant;
+		const struct backend_tls_policy_spec *backend_tls_policy;
 		const struct route_parents *route_parents; /* of any route: its first member */
 		const struct node *raw;			   /* kinds without a table; may be NULL */
 	} spec; /* never NULL for a kind with a table: an absent spec is an empty one (Namespace has none) */

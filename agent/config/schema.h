@@ -128,7 +128,7 @@ extern const struct schema schema_service, schema_workload_entry, schema_service
 	schema_authorization_policy, schema_destination_rule, schema_mesh_config, schema_virtual_service,
 	schema_gateway, schema_sidecar, schema_request_authentication, schema_telemetry, schema_envoy_filter,
 	schema_http_route, schema_grpc_route, schema_tls_route, schema_tcp_route, schema_reference_grant, schema_secret,
-	schema_config_map;
+	schema_backend_tls_policy, schema_config_map;
 /* Shared between kinds. */
 extern const struct schema schema_locality_lb_setting, schema_tcp_keepalive, schema_connection_pool,
 	schema_workload_selector, schema_selector, schema_target_ref, schema_vs_retry;

@@ -17,7 +17,8 @@ from lib.web import get
 
 API = "http://10.60.0.70/"
 TLS_PORT = 8443
-MORE = service("secure", "shop", [("https", 443, TLS_PORT, "TCP")], ["10.60.0.62", "fd60::62"], app="payments")
+MORE = (service("secure", "shop", [("https", 443, TLS_PORT, "TCP")], ["10.60.0.62", "fd60::62"], app="payments")
+        + service("backend", "shop", [("http", 80, TLS_PORT, "TCP")], ["10.60.0.63", "fd60::63"], app="payments"))
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +248,45 @@ def test_why_tls_failed_is_logged(town, tmp_path, clean):
         becomes(town, 503, "a server without TLS to fail")
         assert api(town, "plaintext").status == 503
         assert_logged(town, "/plaintext", "the handshake with api.example")
+    finally:
+        server.stop()
+
+
+# --- BackendTLSPolicy ---
+
+def test_backend_tls_policy(town, tmp_path, clean):
+    theirs, others = Authority(tmp_path / "theirs"), Authority(tmp_path / "others")
+    server = tls_server(town.payments, TLS_PORT, *theirs.certificate("api", "DNS:backend.example,URI:spiffe://td/backend"))
+    callers = [(town.frontend, "10.60.0.63"), (town.frontend, "[fd60::63]"), (town.net.pods["catalog-2"], "10.60.0.63")]
+
+    def write(validation, root, rule=""):
+        text = json.dumps(root.read_text())
+        town.mesh.write("41-secret.yaml", (
+            f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{ name: roots, namespace: shop }}\ndata: {{ ca.crt: {text} }}\n---\n"
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: BackendTLSPolicy\nmetadata: { name: backend, namespace: shop }\n"
+            "spec: { targetRefs: [ { group: '', kind: Service, name: backend, sectionName: http } ], validation: { "
+            f"caCertificateRefs: [ {{ group: '', kind: ConfigMap, name: roots }} ], {validation} }} }}\n---\n{rule}"))
+        town.mesh.settle()
+
+    def all_get(status, what):
+        for place, address in callers:
+            wait_for(f"{what}, from {place.name} to {address}", lambda: get(place, f"http://{address}/").status == status)
+
+    try:
+        write("hostname: backend.example", theirs.root)
+        all_get(200, "TLS to the endpoints")
+        assert "TLSv1.3" in get(town.frontend, "http://10.60.0.63/").body
+        write("hostname: other.example", theirs.root)
+        all_get(503, "another name to be refused")
+        write("hostname: other.example, subjectAltNames: [ { type: URI, uri: 'spiffe://td/backend' } ]", theirs.root)
+        all_get(200, "a name of several to do")
+        write("hostname: backend.example", others.root)
+        all_get(503, "another root not to be trusted")
+        write("hostname: backend.example", others.root, (
+            "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: backend, namespace: shop }\n"
+            "spec: { host: backend, trafficPolicy: { tls: { mode: SIMPLE, sni: backend.example, "
+            f"subjectAltNames: [ backend.example ], caCertificates: {theirs.root} }} }} }}\n"))
+        all_get(200, "the DestinationRule to go first")
     finally:
         server.stop()
 

@@ -143,6 +143,37 @@ static void test_grant_is_strict(void **state)
 	bad(text, "spec.from[0].only: unknown field");
 }
 
+#define BACKEND(targets, validation)                                                                                   \
+	HEAD("BackendTLSPolicy") "  targetRefs: [ " targets " ]\n  validation: { " validation " }\n"
+#define TO_S "{ group: '', kind: Service, name: s, sectionName: web }"
+
+static void test_backend_tls_policy(void **state)
+{
+	(void)state;
+	const struct backend_tls_policy_spec *spec =
+		good(BACKEND(TO_S, "hostname: x.example, caCertificateRefs: [ { group: '', kind: ConfigMap, name: m } "
+				   "], subjectAltNames: [ { type: URI, uri: 'spiffe://td/x' } ]"))
+			->spec.backend_tls_policy;
+	assert_string_equal(spec->targets.v[0].section, "web");
+	assert_string_equal(spec->targets.v[0].group, "");
+	assert_string_equal(spec->validation->ca_refs.v[0].kind, "ConfigMap");
+	assert_int_equal(spec->validation->subject_alt_names.v[0].type, BACKEND_SAN_URI);
+	good(BACKEND("{ kind: Service, name: s }", "hostname: x.example, wellKnownCACertificates: System"));
+
+	bad(BACKEND(TO_S, "wellKnownCACertificates: System"), "spec.validation.hostname");
+	bad(BACKEND(TO_S, "hostname: x.example"), "spec.validation: needs either caCertificateRefs or wellKnown");
+	bad(BACKEND(TO_S, "hostname: x.example, wellKnownCACertificates: System, caCertificateRefs: [ { kind: Secret, "
+			  "name: m } ]"),
+	    "needs either");
+	bad(BACKEND(TO_S, "hostname: '*.example', wellKnownCACertificates: System"), "is a wildcard");
+	bad(BACKEND(TO_S, "hostname: x.example, wellKnownCACertificates: Mine"), "is not System");
+	bad(BACKEND(TO_S, "hostname: x.example, wellKnownCACertificates: System, subjectAltNames: [ { type: Hostname, "
+			  "uri: 'a://b' } ]"),
+	    "needs hostname, and nothing else");
+	bad(BACKEND(TO_S, "hostname: x.example, wellKnownCACertificates: System, subjectAltName: x"), "unknown field");
+	bad(BACKEND("", "hostname: x.example, wellKnownCACertificates: System"), "spec.targetRefs");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -151,6 +182,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_extension_is_warned_of, done),
 		cmocka_unit_test_teardown(test_other_routes, done),
 		cmocka_unit_test_teardown(test_grant_is_strict, done),
+		cmocka_unit_test_teardown(test_backend_tls_policy, done),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
