@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP between pods: routing, rewriting, faults, retries, limits, as VirtualServices and DestinationRules say."""
 import hashlib
+import json
 import time
 
 import pytest
@@ -224,6 +225,30 @@ def test_retries_until_it_succeeds(town):
     assert answer.status == 200, answer
     assert answer.seen("x-envoy-attempt-count") == "3"
     assert get(town.frontend, CATALOG + "/?fail=9&key=retry-b").status == 503
+
+
+def test_an_answer_that_may_not_be_retried_is_passed_on_whole(town):
+    """One retry at a time: of eight failures at once most may not be tried again."""
+    town.mesh.write("22-rule.yaml", "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
+                    "metadata: { name: payments, namespace: shop }\nspec:\n  host: payments\n"
+                    "  trafficPolicy: { connectionPool: { http: { maxRetries: 1 } } }\n")
+    routes(town, "{ retries: { attempts: 1, retryOn: 5xx }, route: [ { destination: { host: payments } } ] }", host="payments")
+    try:
+        def answers():
+            done = town.frontend.run("bash", "-c", "for i in 1 2 3 4 5 6 7 8; do "
+                                     f"curl -s --max-time 10 -w '\\n' '{PAYMENTS}/?status=503&delay=300' & done; wait", timeout=30)
+            return [json.loads(line) for line in done.stdout.splitlines() if line]
+        tries = []
+
+        def limited():
+            seen = answers()
+            assert [one["name"] for one in seen] == ["payments"] * 8
+            tries[:] = sorted(dict(map(tuple, one["headers"]))["x-envoy-attempt-count"] for one in seen)
+            return tries[:4] == ["1"] * 4
+        wait_for("the limit to be in force", limited)
+        assert tries[-1] == "2"
+    finally:
+        town.mesh.remove("22-rule.yaml")
 
 
 def test_no_retries_when_attempts_are_zero(town):

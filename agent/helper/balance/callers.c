@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 
+#include "agent/base/mem.h"
 #include "agent/helper/worker.h"
 
 static bool has_limits(const struct http_cluster *c)
@@ -85,6 +86,40 @@ bool caller_retry_over(const struct caller *c, const struct http_cluster *cluste
 	if (allowed < cluster->retry_budget_min)
 		allowed = cluster->retry_budget_min;
 	return used(c, LIMIT_RETRIES) >= allowed;
+}
+
+struct caller *upstream_retry_begin(struct upstreams *u, struct worker_pod *pod, const char *cluster,
+				    const struct upstream *up)
+{
+	struct caller *c = NULL;
+	struct entry *e = up ? NULL : entry_get(u, cluster);
+	if (up) {
+		c = container_of(up, struct upstream_item, up)->caller;
+		caller_ref(c);
+	} else if (e) {
+		c = caller_get(e, pod);
+	}
+	if (!c)
+		return NULL;
+	const struct version *v = c->entry->version;
+	bool limited = v && (v->cluster->max_retries || v->cluster->retry_budget_percent);
+	if (!v || (limited && caller_retry_over(c, v->cluster))) {
+		u->shard->upstream_overflows++;
+		caller_unref(c);
+		return NULL;
+	}
+	caller_add(c, LIMIT_RETRIES, 1);
+	c->entry->live++;
+	return c;
+}
+
+void upstream_retry_end(struct caller *leave)
+{
+	if (!leave)
+		return;
+	leave->entry->live--;
+	caller_add(leave, LIMIT_RETRIES, -1);
+	caller_unref(leave);
 }
 
 void callers_changed(struct entry *e)

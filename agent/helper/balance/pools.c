@@ -141,7 +141,6 @@ static void item_fill(struct upstream_item *item, struct pool *p, const struct a
 
 	up->cluster = h->version->cluster;
 	up->endpoint = h->endpoint;
-	up->retry = a->q.retry;
 	up->cookie[0] = 0;
 	if (a->cookie[0])
 		str_copy(up->cookie, sizeof(up->cookie), a->cookie);
@@ -152,8 +151,6 @@ static void item_fill(struct upstream_item *item, struct pool *p, const struct a
 	caller_ref(p->caller);
 	item->version = version_ref(h->version);
 	caller_add(p->caller, LIMIT_REQUESTS, 1);
-	if (up->retry)
-		caller_add(p->caller, LIMIT_RETRIES, 1);
 	h->b.active++;
 	h->requests++;
 	h->entry->live++;

@@ -169,15 +169,7 @@ static enum step way_go(struct upstreams *u, struct entry *e, struct attempt *a,
 		if (!e)
 			return failed(way, UPSTREAM_NO_ENDPOINT);
 	}
-	const struct http_cluster *c = way->cluster = e->version->cluster;
-	if (a->q.retry && (c->max_retries || c->retry_budget_percent)) {
-		struct caller *caller = caller_get(e, a->q.pod);
-		bool over = !caller || caller_retry_over(caller, c);
-		if (caller)
-			caller_unref(caller);
-		if (over)
-			return failed(way, UPSTREAM_RETRY_OVERFLOW);
-	}
+	way->cluster = e->version->cluster;
 	struct host *h = host_choose(u, e, a, way);
 	if (!h)
 		return way->queue ? STEP_WAIT : failed(way, UPSTREAM_NO_ENDPOINT);
@@ -188,7 +180,7 @@ static enum step way_go(struct upstreams *u, struct entry *e, struct attempt *a,
 static void answer(struct upstreams *u, const struct attempt *a, const struct way *way, bool done)
 {
 	enum upstream_failure why = done ? UPSTREAM_OK : way->why;
-	if (why == UPSTREAM_OVERFLOW || why == UPSTREAM_RETRY_OVERFLOW)
+	if (why == UPSTREAM_OVERFLOW)
 		u->shard->upstream_overflows++;
 	if (a->pick)
 		a->pick(done ? way->cluster : NULL, way->endpoint, why, a->arg);

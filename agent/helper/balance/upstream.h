@@ -29,8 +29,7 @@ enum upstream_failure {
 	UPSTREAM_NO_CLUSTER,  /* the agent knows none of that name: flag NC */
 	UPSTREAM_NO_ENDPOINT, /* none, or none healthy: UH */
 	UPSTREAM_OVERFLOW,    /* a limit of connectionPool: UO */
-	UPSTREAM_RETRY_OVERFLOW,
-	UPSTREAM_CONNECT, /* UF */
+	UPSTREAM_CONNECT,     /* UF */
 	UPSTREAM_CONNECT_TIMEOUT,
 	UPSTREAM_TLS,
 	UPSTREAM_REFUSED, /* by the destination's policy */
@@ -47,7 +46,6 @@ struct upstream_query {
 	const struct http_head *head; /* for the other hashes; valid during the call */
 	bool downstream_h2;	      /* for CLUSTER_AS_CLIENT; gRPC and HTTP/2-only requests set it too */
 	bool upgrade;		      /* needs HTTP/1.1 (WebSocket) */
-	bool retry;		      /* counts against max_retries or the budget */
 	struct addr_port avoid[UPSTREAM_AVOID_MAX]; /* previous hosts */
 	size_t avoid_count;
 	uint64_t skip_priorities; /* by bit: others first, if any has healthy endpoints */
@@ -61,7 +59,6 @@ struct upstream {
 	struct http_stream *stream; /* opened with the caller's events and user; its head was not sent */
 	struct http_conn *conn;
 	char cookie[256]; /* a Set-Cookie value that the response must carry (HASH_COOKIE with cookie_make); "": none */
-	bool retry;
 };
 
 struct upstream_wait;
@@ -79,6 +76,13 @@ enum upstream_outcome {
 	OUTCOME_TIMEOUT,
 	OUTCOME_CANCELLED, /* by us or the client: says nothing of the endpoint */
 };
+/* Leave for one more try of a request, as max_retries or the retry budget has it: counts from now until it is given back,
+ * after that try. up: the try that failed, not done yet; NULL: it had no stream. NULL: refused. */
+struct caller;
+struct caller *upstream_retry_begin(struct upstreams *u, struct worker_pod *pod, const char *cluster,
+				    const struct upstream *up);
+void upstream_retry_end(struct caller *leave); /* NULL is fine */
+
 /* Once for each upstream that was had, when its stream is gone: feeds live counts, outlier detection, latency, retry
  * budget. Frees up. */
 void upstream_done(struct upstreams *u, struct upstream *up, enum upstream_outcome outcome, uint16_t status,

@@ -41,8 +41,6 @@ void item_over(struct upstream_item *item)
 		return;
 	item->over = true;
 	caller_add(item->caller, LIMIT_REQUESTS, -1);
-	if (item->up.retry)
-		caller_add(item->caller, LIMIT_RETRIES, -1);
 	item->host->b.active--;
 }
 

@@ -161,7 +161,6 @@ void attempt_start(struct exchange_private *e)
 		.head = x->head,
 		.downstream_h2 = e->conn->conn->protocol == HTTP_PROTO_2 || x->record.grpc,
 		.upgrade = x->head->upgrade,
-		.retry = e->retried,
 		.avoid_count = e->avoid_count,
 		.skip_priorities = e->skip_priorities,
 		.pinned = e->pinned,
@@ -248,14 +247,6 @@ static void no_stream(struct exchange_private *e, enum upstream_failure why)
 		return;
 	case UPSTREAM_NO_ENDPOINT:
 		exchange_respond(x, 503, FLAG(UH), "no_healthy_upstream", "no healthy upstream", NULL);
-		return;
-	case UPSTREAM_RETRY_OVERFLOW:
-		/* The answer that was to be tried again is gone; its status is what the client would have seen. */
-		if (e->retry_status) {
-			exchange_respond(x, e->retry_status, FLAG(UO), "via_upstream", NULL, NULL);
-			return;
-		}
-		attempt_failed(e, ATTEMPT_OVERFLOW);
 		return;
 	case UPSTREAM_OVERFLOW:
 		attempt_failed(e, ATTEMPT_OVERFLOW);

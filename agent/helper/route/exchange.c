@@ -199,6 +199,7 @@ void exchange_finish(struct exchange_private *e)
 	attempt_end(e, OUTCOME_CANCELLED, 0);
 	record_end(e);
 	attempt_settle(e); /* after: the record points to the endpoint */
+	upstream_retry_end(TAKE(e->retry_leave));
 	struct http_stream *s = TAKE(e->down.s);
 	if (s)
 		stream_reset(s, HTTP_RESET_NO_ERROR);

@@ -116,9 +116,9 @@ struct exchange_private {
 	bool retried, retries_may; /* retries_may: the route allows some at all */
 	uint16_t response_outcome; /* what the response says of the endpoint */
 	bool target_known, cors_preflight;
-	bool registry_only;    /* the host is not known, and that is an error */
-	uint8_t stale_tries;   /* whose reused connection was closed */
-	uint16_t retry_status; /* of the response that was thrown away for a retry; 0: none */
+	bool registry_only;	    /* the host is not known, and that is an error */
+	uint8_t stale_tries;	    /* whose reused connection was closed */
+	struct caller *retry_leave; /* of the present attempt, if it is a retry by the route */
 	struct addr_port avoid[UPSTREAM_AVOID_MAX];
 	uint8_t avoid_count;
 	/* By bit: every second time the priorities of the endpoints that were tried are skipped. */
@@ -219,7 +219,8 @@ bool retry_on_response(const struct http_retry *retry, const struct http_head *h
 bool retry_on_reset(const struct http_retry *retry, enum attempt_reset why, bool request_sent);
 /* Before the attempt'th further try, from 1. */
 uint32_t retry_backoff_ms(const struct http_retry *retry, uint32_t attempt, uint64_t random);
-/* Ends this attempt and waits for the next one, if it is wanted and allowed; the flag URX when none is left. */
+/* Ends this attempt and waits for the next one, if it is wanted and allowed; the flags URX when none is left, and UO when the
+ * cluster's limit of retries refuses it: what was to be tried again then goes on to the client as it is. */
 bool retry_try(struct exchange_private *e, bool wanted, enum upstream_outcome outcome, uint16_t status);
 /* The same for a reason that needs no route's leave and says nothing of the endpoint: the connection turned out to be
  * closed, and nothing was sent, or what retry_is_safe() allows. */

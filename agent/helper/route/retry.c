@@ -118,6 +118,7 @@ static void avoid_locality(struct exchange_private *e, const struct http_retry *
 bool retry_try(struct exchange_private *e, bool wanted, enum upstream_outcome outcome, uint16_t status)
 {
 	struct exchange *x = &e->x;
+	upstream_retry_end(TAKE(e->retry_leave)); /* that of the attempt which is over */
 	if (!wanted || !e->body_kept || e->head_sent || !x->route)
 		return false;
 	if (!e->retries_left) {
@@ -127,9 +128,13 @@ bool retry_try(struct exchange_private *e, bool wanted, enum upstream_outcome ou
 	}
 	const struct http_retry *retry = &x->route->retry;
 	e->retries_left--;
+	e->retry_leave = upstream_retry_begin(x->proxy->upstreams, x->pod, e->destination->cluster, e->upstream);
+	if (!e->retry_leave) {
+		x->record.flags |= FLAG(UO);
+		return false;
+	}
 	worker_metrics(x->w)->http_retries++;
 	e->retried = true;
-	e->retry_status = outcome == OUTCOME_RESPONSE ? status : 0;
 	avoid_host(e, retry, x->record.endpoint ? &x->record.endpoint->addr : NULL);
 	avoid_locality(e, retry, x->record.endpoint);
 	attempt_end(e, outcome, status);

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "tests/unit/balance/fake.h"
 
@@ -478,62 +479,79 @@ static void test_goaway_moves_new_streams_to_another_connection(void **state)
 	request_end(&b, 200);
 }
 
+static struct caller *leave(const struct request *r)
+{
+	return upstream_retry_begin(fake.u, &fake.pods[0], "c", r ? r->up : NULL);
+}
+
 static void test_retries_have_their_limit(void **state)
 {
 	(void)state;
 	struct request a, b;
-	struct upstream_query q;
 	struct http_cluster *c = fake_cluster(1);
 	c->max_retries = 1;
 	fake_push_c(c);
-	request_query(&q);
-	q.retry = true;
-	request_start_with(&a, &q);
+	request_start(&a);
+	request_start(&b);
 	fake_connected_all();
-	request_start_with(&b, &q);
-	assert_int_equal(b.why, UPSTREAM_RETRY_OVERFLOW);
-	q.retry = false;
-	request_start_with(&b, &q); /* first tries are not limited */
-	fake_connected_all();
-	assert_int_equal(b.why, UPSTREAM_OK);
-	request_end(&a, 200);
+	uint64_t overflows = fake.workers[0].shard.upstream_overflows;
+	struct caller *first = leave(&a);
+	assert_non_null(first);
+	assert_null(leave(&b));
+	assert_null(leave(NULL)); /* as one that found no endpoint */
+	assert_int_equal(fake.workers[0].shard.upstream_overflows, overflows + 2);
+	request_end(&a, 503);
+	assert_null(leave(&b)); /* it holds until the retry is over */
+	upstream_retry_end(first);
+	first = leave(NULL);
+	assert_non_null(first);
+	assert_null(leave(&b));
+	upstream_retry_end(first);
+	upstream_retry_end(NULL);
 	request_end(&b, 200);
-	q.retry = true;
-	request_start_with(&a, &q);
-	assert_int_equal(a.why, UPSTREAM_OK);
+	assert_null(upstream_retry_begin(fake.u, &fake.pods[0], "unheard-of", NULL));
+}
+
+static void test_a_cluster_without_a_limit_lets_all_retry(void **state)
+{
+	(void)state;
+	struct caller *leaves[50];
+	struct request a;
+	fake_push_c(fake_cluster(1));
+	request_start(&a);
+	fake_connected_all();
+	for (size_t i = 0; i < ARRAY_SIZE(leaves); i++)
+		assert_non_null(leaves[i] = leave(i % 2 ? &a : NULL));
+	for (size_t i = 0; i < ARRAY_SIZE(leaves); i++)
+		upstream_retry_end(leaves[i]);
 	request_end(&a, 200);
 }
 
 static void test_a_retry_budget_is_a_share_of_live_requests(void **state)
 {
 	(void)state;
-	static struct request r[20], retries[6];
-	struct upstream_query q;
+	static struct request r[20];
+	struct caller *leaves[4];
 	struct http_cluster *c = fake_cluster(1);
 	c->max_retries = 1; /* not in force */
 	c->retry_budget_percent = 20;
 	c->retry_budget_min = 2;
 	fake_push_c(c);
-	request_query(&q);
-	q.retry = true;
-	request_start_with(&retries[0], &q);
-	request_start_with(&retries[1], &q);
+	request_start(&r[0]);
 	fake_connected_all();
-	request_start_with(&retries[2], &q);
-	assert_int_equal(retries[2].why, UPSTREAM_RETRY_OVERFLOW); /* two always may */
-	for (size_t i = 0; i < 20; i++)
+	assert_non_null(leaves[0] = leave(&r[0]));
+	assert_non_null(leaves[1] = leave(NULL));
+	assert_null(leave(&r[0])); /* two always may */
+	for (size_t i = 1; i < 20; i++)
 		request_start(&r[i]);
 	fake_connected_all();
-	request_start_with(&retries[2], &q); /* 22 live: 4 */
-	request_start_with(&retries[3], &q);
-	fake_connected_all();
-	request_start_with(&retries[4], &q);
-	assert_int_equal(retries[3].why, UPSTREAM_OK);
-	assert_int_equal(retries[4].why, UPSTREAM_RETRY_OVERFLOW);
+	assert_non_null(leaves[2] = leave(&r[0])); /* 20 live: 4 */
+	assert_non_null(leaves[3] = leave(NULL));
+	assert_null(leave(&r[0]));
 	for (size_t i = 0; i < 20; i++)
 		request_end(&r[i], 200);
 	for (size_t i = 0; i < 4; i++)
-		request_end(&retries[i], 200);
+		upstream_retry_end(leaves[i]);
 }
 
 static void test_drain_lets_requests_end(void **state)
@@ -660,6 +678,7 @@ int main(void)
 		TEST(test_a_server_that_closes_at_once_is_not_tried_for_ever),
 		TEST(test_goaway_moves_new_streams_to_another_connection),
 		TEST(test_retries_have_their_limit),
+		TEST(test_a_cluster_without_a_limit_lets_all_retry),
 		TEST(test_a_retry_budget_is_a_share_of_live_requests),
 		TEST(test_drain_lets_requests_end),
 		TEST(test_a_pod_whose_rules_changed_gets_connections_anew),

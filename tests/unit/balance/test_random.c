@@ -71,7 +71,6 @@ static void any_start(size_t i)
 	q.original.addr.b[10] = q.original.addr.b[11] = 0xff;
 	q.original.addr.b[12] = 10;
 	q.original.addr.b[15] = (uint8_t)(1 + dice(8));
-	q.retry = dice(4) == 0;
 	q.downstream_h2 = dice(2);
 	q.upgrade = dice(9) == 0;
 	if (dice(4) == 0)

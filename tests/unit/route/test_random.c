@@ -72,17 +72,14 @@ static void configure(struct world *w)
 						 .abort_grpc = -1,
 						 .abort_share = { 200000 } };
 	}
-	static const enum upstream_failure failures[] = { UPSTREAM_OK,
-							  UPSTREAM_OK,
-							  UPSTREAM_OK,
-							  UPSTREAM_CONNECT,
-							  UPSTREAM_OVERFLOW,
-							  UPSTREAM_NO_ENDPOINT,
-							  UPSTREAM_RETRY_OVERFLOW,
-							  UPSTREAM_CONNECT_TIMEOUT };
+	static const enum upstream_failure failures[] = { UPSTREAM_OK,	     UPSTREAM_OK,
+							  UPSTREAM_OK,	     UPSTREAM_CONNECT,
+							  UPSTREAM_OVERFLOW, UPSTREAM_NO_ENDPOINT,
+							  UPSTREAM_OVERFLOW, UPSTREAM_CONNECT_TIMEOUT };
 	for (w->script_count = 0; w->script_count < ATTEMPTS; w->script_count++)
 		w->script[w->script_count] = (struct script){ .failure = failures[chance(8)], .later = chance(4) == 0 };
 	w->target_later = chance(20) == 0;
+	w->retries_over = chance(5) == 0;
 	w->app_error = chance(8) == 0 ? -ECONNREFUSED : 0;
 }
 

@@ -130,7 +130,7 @@ static void test_503_is_tried_again_elsewhere(void **state)
 	assert_int_equal(w->attempts[0].status, 503);
 	world_tick(w, BACKOFF_OVER_MS);
 	assert_int_equal(w->attempt_count, 2);
-	assert_true(w->attempts[1].retry);
+	assert_int_equal(w->retry_leaves, 1); /* held while it runs */
 	assert_int_equal(w->attempts[1].avoid_count, 1);
 	assert_requested(w, 1, "x-envoy-attempt-count: 2\r\n");
 	assert_requested(w, 1, "\r\n\r\nbody");
@@ -386,20 +386,49 @@ static void test_retry_while_the_body_still_comes(void **state)
 	world_free(w);
 }
 
-static void test_retry_overflow_keeps_the_status(void **state)
+static void test_retry_beyond_the_limit_passes_the_answer_on(void **state)
 {
 	(void)state;
 	struct world *w = world_new();
 	world_retry(w, "5xx", 2);
-	w->script[0] = (struct script){ .failure = UPSTREAM_OK };
-	w->script[1] = (struct script){ .failure = UPSTREAM_RETRY_OVERFLOW };
-	w->script_count = 2;
+	w->retries_over = true;
 	world_connect(w);
 	world_send(w, get);
-	world_answer(w, 0, "HTTP/1.1 502 No\r\nContent-Length: 0\r\n\r\n");
-	world_tick(w, BACKOFF_OVER_MS);
+	world_answer(w, 0, "HTTP/1.1 502 No\r\nContent-Length: 7\r\nx-app: 1\r\n\r\nbe");
+	world_answer(w, 0, "cause");
 	assert_received(w, "HTTP/1.1 502 ");
+	assert_received(w, "x-app: 1\r\n");
+	assert_received(w, "\r\n\r\nbecause");
+	assert_int_equal(w->attempt_count, 1);
 	assert_int_equal(w->flags, FLAG(UO));
+	assert_string_equal(w->details, "via_upstream");
+	assert_int_equal(w->attempts[0].outcome, OUTCOME_RESPONSE);
+	/* The same of the second try's answer. */
+	w->retries_over = false;
+	world_send(w, get);
+	world_answer(w, 1, "HTTP/1.1 503 No\r\nContent-Length: 3\r\n\r\nbad");
+	world_tick(w, BACKOFF_OVER_MS);
+	w->retries_over = true;
+	world_answer(w, 2, "HTTP/1.1 504 No\r\nContent-Length: 5\r\n\r\nworse");
+	assert_received(w, "HTTP/1.1 504 ");
+	assert_received(w, "\r\n\r\nworse");
+	assert_not_received(w, "bad");
+	world_free(w);
+}
+
+static void test_retry_beyond_the_limit_of_what_was_reset(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	world_retry(w, "5xx", 2);
+	w->retries_over = true;
+	w->script[0] = (struct script){ .failure = UPSTREAM_CONNECT };
+	w->script_count = 1;
+	world_connect(w);
+	world_send(w, get);
+	assert_received(w, "HTTP/1.1 503 ");
+	assert_received(w, "reset reason: connection failure");
+	assert_int_equal(w->flags, FLAG(UF) | FLAG(UO));
 	world_free(w);
 }
 
@@ -534,7 +563,8 @@ int main(void)
 		cmocka_unit_test(test_reused_connections_are_not_tried_for_ever),
 		cmocka_unit_test(test_body_beyond_64k_is_not_sent_again),
 		cmocka_unit_test(test_retry_while_the_body_still_comes),
-		cmocka_unit_test(test_retry_overflow_keeps_the_status),
+		cmocka_unit_test(test_retry_beyond_the_limit_passes_the_answer_on),
+		cmocka_unit_test(test_retry_beyond_the_limit_of_what_was_reset),
 		cmocka_unit_test(test_client_that_leaves_during_the_backoff),
 		cmocka_unit_test(test_timeout_is_504_ut),
 		cmocka_unit_test(test_timeout_waits_for_the_end_of_the_request),

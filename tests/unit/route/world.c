@@ -279,8 +279,7 @@ struct upstream_wait *upstream_get(struct upstreams *u, const struct upstream_qu
 	assert_true(w->attempt_count < ATTEMPTS);
 	size_t n = w->attempt_count++;
 	struct seen_attempt *a = &w->attempts[n];
-	*a = (struct seen_attempt){ .retry = q->retry,
-				    .upgrade = q->upgrade,
+	*a = (struct seen_attempt){ .upgrade = q->upgrade,
 				    .h2 = q->downstream_h2,
 				    .avoid_count = q->avoid_count,
 				    .skip = q->skip_priorities,
@@ -311,6 +310,29 @@ const char *transport_failure(struct worker *w)
 const struct http_cluster *upstream_cluster(struct upstreams *u, const char *name)
 {
 	return str_eq(name, "c") ? u->w->cluster : NULL;
+}
+
+struct caller *upstream_retry_begin(struct upstreams *u, struct worker_pod *pod, const char *cluster,
+				    const struct upstream *up)
+{
+	struct world *w = u->w->world;
+	assert_ptr_equal(pod, &w->w->pod);
+	assert_non_null(cluster);
+	if (up)
+		assert_false(container_of(up, struct seen_attempt, up)->done);
+	if (w->retries_over)
+		return NULL;
+	w->retry_leaves++;
+	return (struct caller *)w;
+}
+
+void upstream_retry_end(struct caller *leave)
+{
+	struct world *w = (struct world *)leave;
+	if (!w)
+		return;
+	assert_true(w->retry_leaves > 0);
+	w->retry_leaves--;
 }
 
 void upstream_cancel(struct upstream_wait *wait)
@@ -543,6 +565,7 @@ void world_free(struct world *w)
 		fake_transport_free(w->app[i]);
 	fake_transport_free(w->client);
 	assert_int_equal(w->records, w->w->metrics.http_requests);
+	assert_int_equal(w->retry_leaves, 0);
 	assert_int_equal(w->w->metrics.http_connections, 0);
 	assert_int_equal(w->w->pod.refs, 1);
 	assert_int_equal(w->w->pod.connections, 0);

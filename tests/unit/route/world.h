@@ -23,7 +23,7 @@ struct script {
 /* An attempt as the fake upstreams saw it. */
 struct seen_attempt {
 	char cluster[64], host[64];
-	bool retry, upgrade, h2, done, pending;
+	bool upgrade, h2, done, pending;
 	enum upstream_outcome outcome;
 	uint16_t status;
 	size_t avoid_count;
@@ -47,6 +47,8 @@ struct world {
 	size_t script_count;
 	struct seen_attempt attempts[ATTEMPTS];
 	size_t attempt_count;
+	bool retries_over;   /* the cluster's limit refuses any */
+	size_t retry_leaves; /* that are out */
 	/* what was recorded */
 	size_t records;
 	uint32_t flags;
