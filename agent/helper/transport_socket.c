@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A socket as a transport. A request and its response are one read, one write and no change of what epoll watches:
+/* A socket as a transport; transport_socket_out.c has what goes out. A request and its response are one read, one write
+ * and no change of what epoll watches:
  *
  *   in   reading stays armed; what is read lies in the worker's scratch memory while on_data looks at it, and only what
  *        it leaves is kept. While something is kept, nothing is read; the loop is only told when it reports more.
@@ -16,26 +17,14 @@
 #include "agent/model/identity.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
 	READS_PER_WAKE = 4,
-	DIRECT_BYTES = 8 << 10, /* from here on copying costs more than a system call of its own */
-	FLUSH_BYTES = 64 << 10,
 	DISCARD_MAX = 1 << 20, /* of a peer that goes on sending after we closed */
-	IOV_AT_ONCE = 16,
 };
-
-static struct transport_socket *socket_of(const struct transport *t)
-{
-	struct transport_socket *s = (struct transport_socket *)(uintptr_t)t;
-	if (s->magic != SOCKET_MAGIC)
-		abort();
-	return s;
-}
 
 /* --- small things --- */
 
@@ -58,7 +47,7 @@ void transport_socket_arm(struct transport_socket *s, int events)
 
 static void on_tick_end(void *arg);
 
-static void socket_defer(struct transport_socket *s)
+void transport_socket_defer(struct transport_socket *s)
 {
 	if (s->deferred)
 		return;
@@ -94,7 +83,7 @@ void transport_socket_remove(struct transport_socket *s, bool abort_it)
 		worker_pod_leave(s->ts->w, s->pod);
 		worker_pod_unref(s->ts->w, TAKE(s->pod));
 	}
-	socket_defer(s);
+	transport_socket_defer(s);
 }
 
 void transport_socket_fail(struct transport_socket *s, int error)
@@ -107,140 +96,7 @@ void transport_socket_fail(struct transport_socket *s, int error)
 		return;
 	}
 	transport_socket_arm(s, 0);
-	socket_defer(s); /* on_broken is never called from inside an operation */
-}
-
-/* --- out --- */
-
-/* All that was queued and asked for is done, after the owner closed it. */
-static void socket_closing(struct transport_socket *s)
-{
-	if (!s->closed || s->gone || s->out.len)
-		return;
-	if (s->eof)
-		transport_socket_remove(s, false);
-	else
-		transport_socket_arm(s, LOOP_READ);
-}
-
-static void socket_shut(struct transport_socket *s)
-{
-	if (!s->ending || s->ended || s->out.len || s->error || s->gone)
-		return;
-	s->ended = true;
-	if (s->closed && s->eof)
-		return; /* close() says it */
-	shutdown(s->fd, SHUT_WR);
-}
-
-/* Sends what is queued and then these, uncopied. Returns how many of these were sent. */
-static size_t socket_send(struct transport_socket *s, const struct iovec *iov, int count)
-{
-	struct iovec all[IOV_AT_ONCE];
-	int n = 0;
-	size_t queued = s->out.len, total = queued;
-	if (queued)
-		all[n++] = (struct iovec){ buffer_head(&s->out), queued };
-	for (int i = 0; i < count && n < IOV_AT_ONCE; i++) {
-		all[n++] = iov[i];
-		total += iov[i].iov_len;
-	}
-	if (n == 0 || s->full)
-		return 0;
-
-	struct msghdr msg = { .msg_iov = all, .msg_iovlen = (size_t)n };
-	ssize_t sent = n == 1 ? send(s->fd, all[0].iov_base, all[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT) :
-				sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-	if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-		transport_socket_fail(s, -errno);
-		return 0;
-	}
-	size_t done = sent < 0 ? 0 : (size_t)sent;
-	if (queued)
-		transports_consume(s->ts, &s->out, done < queued ? done : queued);
-	if (done < total) {
-		s->full = true;
-		transport_socket_arm(s, s->events | LOOP_WRITE);
-	}
-	return done > queued ? done - queued : 0;
-}
-
-static int socket_queue(struct transport_socket *s, const struct iovec *iov, int count, size_t skip, size_t len)
-{
-	for (int i = 0; i < count && len; i++) {
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		size_t n = iov[i].iov_len - skip;
-		if (n > len)
-			n = len;
-		if (transports_append(s->ts, &s->out, (const uint8_t *)iov[i].iov_base + skip, n) < 0)
-			return -ENOMEM;
-		skip = 0;
-		len -= n;
-	}
-	return 0;
-}
-
-static size_t socket_write(struct transport *t, const struct iovec *iov, int count)
-{
-	struct transport_socket *s = socket_of(t);
-	size_t total = 0, sent = 0;
-	for (int i = 0; i < count; i++)
-		total += iov[i].iov_len;
-	if (s->error || s->ending || s->closed)
-		return total; /* on_broken tells */
-	if (total >= DIRECT_BYTES && !s->full && count < IOV_AT_ONCE)
-		sent = socket_send(s, iov, count);
-	if (s->error || sent == total)
-		return total;
-
-	size_t room = s->out.len < TRANSPORT_QUEUE ? TRANSPORT_QUEUE - s->out.len : 0;
-	size_t rest = total - sent < room ? total - sent : room;
-	if (socket_queue(s, iov, count, sent, rest) < 0) {
-		transport_socket_fail(s, -ENOMEM);
-		return total;
-	}
-	if (s->out.len >= FLUSH_BYTES && !s->full)
-		socket_send(s, NULL, 0);
-	if (sent + rest < total)
-		s->starved = true;
-	transport_socket_count(s);
-	socket_defer(s);
-	return sent + rest;
-}
-
-static void socket_flush(struct transport *t)
-{
-	struct transport_socket *s = socket_of(t);
-	if (!s->error && s->out.len)
-		socket_send(s, NULL, 0);
-	if (s->starved)
-		socket_defer(s);
-}
-
-/* After a send: what follows from an empty queue. May call back. */
-static void socket_sent(struct transport_socket *s)
-{
-	if (s->out.len || s->error || s->gone)
-		return;
-	socket_shut(s);
-	socket_closing(s);
-	if (s->starved && !s->closed) {
-		s->starved = false;
-		s->t.events->on_room(&s->t, s->t.arg);
-	}
-}
-
-static void on_writable(struct transport_socket *s)
-{
-	s->full = false;
-	if (s->out.len)
-		socket_send(s, NULL, 0);
-	if (!s->full && !s->error)
-		transport_socket_arm(s, s->events & ~LOOP_WRITE);
-	socket_sent(s);
+	transport_socket_defer(s); /* on_broken is never called from inside an operation */
 }
 
 /* --- in --- */
@@ -255,7 +111,7 @@ void transport_socket_eof(struct transport_socket *s)
 {
 	s->eof = true;
 	if (s->closed) {
-		socket_sent(s);
+		transport_socket_sent(s);
 		if (!s->gone)
 			transport_socket_arm(s, s->events & ~LOOP_READ);
 		return;
@@ -270,7 +126,7 @@ static void socket_held(struct transport_socket *s)
 	s->held = true;
 	transport_socket_count(s);
 	if (s->resumed)
-		socket_defer(s);
+		transport_socket_defer(s);
 }
 
 /* Offers bytes; keeps what is not taken. False: read no more. */
@@ -343,7 +199,7 @@ static void on_socket(struct loop_io *io, int events, void *arg)
 	if (!s->t.events && !s->closed)
 		return; /* connected in this tick, and not handed over yet */
 	if (events & LOOP_WRITE)
-		on_writable(s);
+		transport_socket_writable(s);
 	if (s->gone || s->error)
 		return;
 	if (s->held && !s->closed) {
@@ -389,7 +245,7 @@ static void socket_release(struct transport_socket *s)
 
 static void socket_resume(struct transport *t)
 {
-	struct transport_socket *s = socket_of(t);
+	struct transport_socket *s = transport_socket_of(t);
 	if (s->delivering)
 		s->resumed = true; /* what it is about to leave is offered again at the end of the tick */
 	else if (s->held && !s->closed && !s->error)
@@ -400,11 +256,11 @@ static void socket_resume(struct transport *t)
 
 static void socket_end(struct transport *t)
 {
-	struct transport_socket *s = socket_of(t);
+	struct transport_socket *s = transport_socket_of(t);
 	if (s->ending || s->error)
 		return;
 	s->ending = true;
-	socket_defer(s);
+	transport_socket_defer(s);
 }
 
 /* What is not done by the end of the tick gets its time. */
@@ -423,7 +279,7 @@ static void socket_linger(struct transport_socket *s)
 
 static void socket_close(struct transport *t, bool abort_it)
 {
-	struct transport_socket *s = socket_of(t);
+	struct transport_socket *s = transport_socket_of(t);
 	if (s->closed)
 		return;
 	s->closed = true;
@@ -434,7 +290,7 @@ static void socket_close(struct transport *t, bool abort_it)
 		return;
 	}
 	s->ending = true;
-	socket_defer(s);
+	transport_socket_defer(s);
 }
 
 static void on_tick_end(void *arg)
@@ -448,7 +304,7 @@ static void on_tick_end(void *arg)
 		return;
 	}
 	if (s->error && !s->t.events && !s->closed) {
-		socket_defer(s); /* not handed over yet */
+		transport_socket_defer(s); /* not handed over yet */
 		return;
 	}
 	if (s->error) {
@@ -462,8 +318,8 @@ static void on_tick_end(void *arg)
 		socket_resume(&s->t);
 	}
 	if (s->out.len && !s->full && !s->gone && !s->error)
-		socket_send(s, NULL, 0);
-	socket_sent(s);
+		transport_socket_send(s, NULL, 0);
+	transport_socket_sent(s);
 	if (s->closed && !s->gone)
 		socket_linger(s);
 	else if (!s->gone)
@@ -472,12 +328,12 @@ static void on_tick_end(void *arg)
 
 static size_t socket_queued(const struct transport *t)
 {
-	return socket_of(t)->out.len;
+	return transport_socket_of(t)->out.len;
 }
 
 const struct transport_ops transport_socket_ops = {
-	.write = socket_write,
-	.flush = socket_flush,
+	.write = transport_socket_write,
+	.flush = transport_socket_flush,
 	.resume = socket_resume,
 	.end = socket_end,
 	.close = socket_close,
@@ -509,7 +365,7 @@ int transport_socket_new(struct worker *w, int fd, const void *first, size_t fir
 	ts->sockets++;
 	if (first_len) {
 		s->held = s->resumed = true;
-		socket_defer(s);
+		transport_socket_defer(s);
 	}
 	*out = &s->t;
 	return 0;
@@ -517,11 +373,11 @@ int transport_socket_new(struct worker *w, int fd, const void *first, size_t fir
 
 void transport_socket_charge(struct transport *t, struct worker_pod *pod)
 {
-	socket_of(t)->pod = worker_pod_ref(pod);
+	transport_socket_of(t)->pod = worker_pod_ref(pod);
 }
 
 void transport_socket_identify(struct transport *t, struct identity *peer)
 {
-	socket_of(t)->identity = peer;
+	transport_socket_of(t)->identity = peer;
 	t->peer = peer;
 }

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between transport_socket.c, transport_splice.c and transport_shared.c. */
+/* Between transport_socket.c, transport_socket_out.c, transport_splice.c and transport_shared.c. */
 #pragma once
 
 #include "agent/helper/transport_internal.h"
+
+#include <stdlib.h>
 
 enum { SOCKET_MAGIC = 0x6b636f73 };
 
@@ -38,12 +40,31 @@ struct transport_socket {
 
 extern const struct transport_ops transport_socket_ops;
 
+static inline struct transport_socket *transport_socket_of(const struct transport *t)
+{
+	struct transport_socket *s = (struct transport_socket *)(uintptr_t)t;
+	if (s->magic != SOCKET_MAGIC)
+		abort();
+	return s;
+}
+
 void transport_socket_fail(struct transport_socket *s, int error); /* its user is told at the end of the tick */
 void transport_socket_arm(struct transport_socket *s, int events);
 void transport_socket_count(struct transport_socket *s); /* buffers in the metrics */
 void transport_socket_eof(struct transport_socket *s);	 /* the peer sends no more; may call back */
 /* Out of the loop at once; the memory goes at the end of the tick. */
 void transport_socket_remove(struct transport_socket *s, bool abort_it);
+
+void transport_socket_defer(struct transport_socket *s); /* the end of the tick sends and tells */
+
+/* transport_socket_out.c */
+size_t transport_socket_write(struct transport *t, const struct iovec *iov, int count);
+void transport_socket_flush(struct transport *t);
+/* Sends what is queued and then these, uncopied. Returns how many of these were sent. */
+size_t transport_socket_send(struct transport_socket *s, const struct iovec *iov, int count);
+/* After a send: what follows from an empty queue. May call back. */
+void transport_socket_sent(struct transport_socket *s);
+void transport_socket_writable(struct transport_socket *s); /* the loop says so */
 
 /* transport_splice.c */
 bool transport_can_splice(struct transport_socket *s);
