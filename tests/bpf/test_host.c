@@ -179,47 +179,56 @@ static void test_cgroup_remote_captured(void **state)
 	close(client);
 }
 
+struct host_listener {
+	char address[64];
+	int fd;
+};
+
+/* On the workload's port, and on another of the host's. */
+static void host_listen(struct host_listener *mine, struct host_listener *other)
+{
+	snprintf(mine->address, sizeof(mine->address), "%.31s:18080", host_v4);
+	snprintf(other->address, sizeof(other->address), "%.31s:18081", host_v4);
+	mine->fd = mesh_listen(NULL, SOCK_STREAM, mine->address);
+	other->fd = mesh_listen(NULL, SOCK_STREAM, other->address);
+}
+
 static void test_cgroup_inbound_judged_on_its_ports_only(void **state)
 {
-	char mine[64], other[64];
+	struct host_listener mine, other;
 
 	(void)state;
 	host_workload(true);
 	m->plain_b = true;
 	mesh_must_apply(m);
-	snprintf(mine, sizeof(mine), "%.31s:18080", host_v4);
-	snprintf(other, sizeof(other), "%.31s:18081", host_v4);
-	int listener = mesh_listen(NULL, SOCK_STREAM, mine);
-	int free_listener = mesh_listen(NULL, SOCK_STREAM, other);
-	int fd = mesh_connect(&m->pods[0], AF_INET, mine);
+	host_listen(&mine, &other);
+	int fd = mesh_connect(&m->pods[0], AF_INET, mine.address);
 
 	assert_true(fd >= 0); /* attested */
 	close(fd);
-	assert_int_equal(mesh_connect(&m->pods[1], AF_INET, mine), -ECONNREFUSED);
+	assert_int_equal(mesh_connect(&m->pods[1], AF_INET, mine.address), -ECONNREFUSED);
 	assert_int_equal(mesh_drops(m, DROP_MTLS_REQUIRED), 1);
-	fd = mesh_connect(&m->pods[1], AF_INET, other);
+	fd = mesh_connect(&m->pods[1], AF_INET, other.address);
 	assert_true(fd >= 0); /* not the workload's */
 	close(fd);
-	close(free_listener);
-	close(listener);
+	close(other.fd);
+	close(mine.fd);
 }
 
 static void test_cgroup_changed_policy_ends_open_connection(void **state)
 {
 	struct recheck_counts counts = { 0 };
-	char mine[64], other[64], byte;
+	struct host_listener mine, other;
+	char byte;
 
 	(void)state;
 	host_workload(false);
 	m->plain_b = true;
 	mesh_must_apply(m);
-	snprintf(mine, sizeof(mine), "%.31s:18080", host_v4);
-	snprintf(other, sizeof(other), "%.31s:18081", host_v4);
-	int listener = mesh_listen(NULL, SOCK_STREAM, mine);
-	int free_listener = mesh_listen(NULL, SOCK_STREAM, other);
-	int plain = mesh_connect(&m->pods[1], AF_INET, mine);
-	int attested = mesh_connect(&m->pods[0], AF_INET, mine);
-	int not_its_own = mesh_connect(&m->pods[1], AF_INET, other);
+	host_listen(&mine, &other);
+	int plain = mesh_connect(&m->pods[1], AF_INET, mine.address);
+	int attested = mesh_connect(&m->pods[0], AF_INET, mine.address);
+	int not_its_own = mesh_connect(&m->pods[1], AF_INET, other.address);
 
 	assert_true(plain >= 0 && attested >= 0 && not_its_own >= 0);
 	m->extra.policy = mesh_policy_strict();
@@ -238,8 +247,8 @@ static void test_cgroup_changed_policy_ends_open_connection(void **state)
 	close(plain);
 	close(attested);
 	close(not_its_own);
-	close(free_listener);
-	close(listener);
+	close(other.fd);
+	close(mine.fd);
 }
 
 static void test_cgroup_mesh_ports_closed_from_outside(void **state)
