@@ -193,8 +193,8 @@ static void vips_look(const struct compiler *c, struct notes *notes)
 		const struct plan_vip *a = &v[i - 1], *b = &v[i];
 		char text[CIDR_TEXT_MAX];
 		const struct resource *about = resource_of(c, b->service);
-		if (about && a->service != b->service && a->port == b->port && a->proto == b->proto &&
-		    a->range.bits == b->range.bits && addr_eq(&a->range.addr, &b->range.addr))
+		/* An endpoint may belong to many services: the request's host says which one is called. */
+		if (about && a->service != b->service && !b->endpoint && plan_vip_same_key(a, b))
 			NOTE(notes, FINDING_ERROR, about,
 			     "%s port %u is also that of %s/%s, which gets the connections", cidr_text(&b->range, text),
 			     b->port, a->service->ns, a->service->hostname);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The endpoints of a cluster: those of the service's port, with what is known of the workloads behind them. Health, weights
  * and priorities are the plan's; a workload with addresses of both families is one endpoint here, as the helper balances
- * requests over workloads. */
+ * requests over workloads, unless the caller has chosen the address. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,14 +138,14 @@ static void priorities_close(struct http_cluster *out)
 int http_cluster_endpoints(const struct compiler *c, struct http_cluster *out, const struct service_node *node,
 			   const struct service_port *port, const struct subset *subset)
 {
-	bool v4 = node_has_v4(c);
+	bool v4 = node_has_v4(c), all = out->lb == CLUSTER_PASSTHROUGH; /* callers name the address */
 
 	out->endpoints = calloc(port->endpoint_count + 1, sizeof(*out->endpoints));
 	if (!out->endpoints)
 		return -ENOMEM;
 	for (size_t i = 0; i < port->endpoint_count; i++) {
 		const struct endpoint *e = &port->endpoints[i];
-		if (!in_subset(node, e, subset) || !is_chosen(e, v4))
+		if (!in_subset(node, e, subset) || !(all || is_chosen(e, v4)))
 			continue;
 		if (endpoint_set(c, &out->endpoints[out->endpoint_count++], node, e) < 0)
 			return -ENOMEM;

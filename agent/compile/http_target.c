@@ -72,38 +72,43 @@ static struct service_node *service_by_name(const struct http_scope *scope, cons
 	return node;
 }
 
-static const struct service *service_by_vip(const struct compiler *c, const struct addr_port *original)
+/* "web-0.web.shop": a pod of the headless service "web.shop". What is behind a wildcard is less specific. */
+static struct service_node *service_or_pod_by_name(const struct http_scope *scope, const char *host, uint16_t port)
+{
+	struct service_node *node = service_by_name(scope, host, port);
+	const char *dot = strchr(host, '.');
+	if ((node && node->hostname[0] != '*') || !dot || !dot[1])
+		return node;
+	struct service_node *of = service_by_name(scope, dot + 1, port);
+	return of && of->object->kind == SERVICE_HEADLESS ? of : node;
+}
+
+/* What has the address and port. Of several VIPs the first has it alone, an endpoint may be many services'. */
+struct vips {
+	const struct plan_vip *v;
+	size_t n;
+};
+
+static struct vips vips_called(const struct compiler *c, const struct addr_port *original)
 {
 	struct plan view = { .sealed = true };
 
 	view.by_vip = (struct plan_vip *)publisher_vips(&c->publisher, &view.by_vip_count);
-	return plan_service_by_vip(&view, &original->addr, original->port, IPPROTO_TCP);
+	struct vips found = { plan_vip_find(&view, &original->addr, original->port, IPPROTO_TCP), 0 };
+	if (!found.v)
+		return found;
+	size_t left = view.by_vip_count - (size_t)(found.v - view.by_vip);
+	for (found.n = 1; found.v->endpoint && found.n < left; found.n++)
+		if (!plan_vip_same_key(found.v, &found.v[found.n]))
+			break;
+	return found;
 }
 
-/* A pod of a headless service that is called by its own address. */
-struct headless {
-	const struct http_scope *scope;
-	const struct addr_port *original;
-	const struct service *found;
-	uint16_t port;
-};
-
-static int on_service(struct compiler *c, struct service_node *node, void *arg)
+static bool vip_is_seen(const struct http_scope *scope, const struct plan_vip *vip)
 {
-	struct headless *h = arg;
-	const struct service *s = node->object;
+	const struct service *s = vip->service;
 
-	(void)c;
-	for (size_t i = 0; s && s->kind == SERVICE_HEADLESS && !h->found && i < s->port_count; i++)
-		for (size_t k = 0; k < s->ports[i].endpoint_count; k++)
-			if (s->ports[i].endpoints[k].port == h->original->port &&
-			    addr_eq(&s->ports[i].endpoints[k].addr, &h->original->addr) &&
-			    service_visible_from(s, h->scope->ns)) {
-				h->found = s;
-				h->port = s->ports[i].port;
-				break;
-			}
-	return 0;
+	return service_visible_from(s, scope->ns) && http_scope_sees(scope, s->ns, s->hostname, vip->service_port);
 }
 
 /* --- building */
@@ -151,7 +156,8 @@ static void document_l4(struct http_routing *to, const char *host)
 		http_virtual_service_l4(to, r);
 }
 
-/* by_document: what VirtualServices and routes say counts; else the caller may not see the service, and calls it as is. */
+/* by_document: what VirtualServices and routes say counts; else the caller may not see the service, or means one of its pods,
+ * and calls it as is. */
 static int target_fill(struct http_routing *to, struct l7_target *t, const char *host, bool by_document)
 {
 	const struct service_port *port = to->service ? service_port_find(to->service, to->port, IPPROTO_TCP) : NULL;
@@ -172,29 +178,6 @@ static int target_fill(struct http_routing *to, struct l7_target *t, const char 
 static void target_freep(struct l7_target **t)
 {
 	l7_target_unref(*t);
-}
-
-static int service_target(struct http_routing *to, bool seen, struct l7_target **out)
-{
-	const struct service *s = to->service;
-	AUTO(target_freep) struct l7_target *t = l7_target_new();
-	if (!t)
-		return -ENOMEM;
-
-	t->registry_only = to->scope->registry_only;
-	t->service = str_format("%s/%s", s->ns, s->hostname);
-	if (!t->service)
-		return -ENOMEM;
-	if (seen || !to->scope->registry_only) {
-		t->default_cluster = rules_cluster_name(to->c, to->scope->caller, s, to->port, NULL, s->hostname);
-		if (!t->default_cluster || target_fill(to, t, s->hostname, seen) < 0)
-			return -ENOMEM;
-	} else {
-		t->mode = L7_HTTP; /* refused, whatever it is */
-	}
-	l7_target_seal(t);
-	*out = TAKE(t);
-	return 0;
 }
 
 /* No service: a VirtualService for the host, or on to the address that was called, or refused. */
@@ -225,40 +208,85 @@ static int other_target(struct http_routing *to, const char *host, struct l7_tar
 /* What a call is about. */
 struct called {
 	const struct service *service; /* NULL: none is known */
-	uint16_t port;
+	uint16_t port;		       /* of the service */
 	bool seen;
+	bool named;	/* it is this service that the caller means, rather than one pod: its documents count */
 	char host[256]; /* clean; "": none */
 };
 
-static void call_resolve(struct compiler *c, const struct http_scope *scope, const struct addr_port *original,
-			 const char *host, struct called *out)
+static bool called_by_name(const struct http_scope *scope, uint16_t port, struct called *out)
 {
-	struct headless h = { scope, original, NULL, 0 };
+	const struct service_node *node = service_or_pod_by_name(scope, out->host, port);
+
+	if (!node)
+		return false;
+	out->service = node->object;
+	out->port = port;
+	out->seen = out->named = true;
+	return true;
+}
+
+/* An endpoint's port need not be that of its service. */
+static bool called_host(const struct http_scope *scope, const struct vips *vips, uint16_t port, struct called *out)
+{
+	for (size_t i = 0; i < vips->n; i++)
+		if (vips->v[i].service_port != port && (!i || vips->v[i].service_port != vips->v[i - 1].service_port) &&
+		    called_by_name(scope, vips->v[i].service_port, out))
+			return true;
+	return called_by_name(scope, port, out);
+}
+
+static void call_resolve(const struct http_scope *scope, const struct addr_port *original, const char *host,
+			 struct called *out)
+{
+	struct vips vips = vips_called(scope->c, original);
 
 	*out = (struct called){ .port = original->port };
-	const struct service_node *node =
-		host_clean(host, out->host) ? service_by_name(scope, out->host, original->port) : NULL;
-	if (node) {
-		out->service = node->object;
-		out->seen = true;
+	if ((host_clean(host, out->host) && called_host(scope, &vips, original->port, out)) || !vips.n)
 		return;
+	const struct plan_vip *at = vips.v;
+	for (size_t i = 0; i < vips.n; i++)
+		if (vip_is_seen(scope, &vips.v[i])) {
+			at = &vips.v[i];
+			break;
+		}
+	/* Another host at an endpoint's address: passed on to that, by the service that is one with its endpoints. */
+	out->named = !at->endpoint || !host || !*host;
+	if (!out->named && at->service->kind != SERVICE_HEADLESS)
+		return;
+	out->service = at->service;
+	out->port = at->service_port;
+	out->seen = vip_is_seen(scope, at);
+}
+
+static int service_target(struct http_routing *to, const struct called *call, struct l7_target **out)
+{
+	const struct service *s = to->service;
+	AUTO(target_freep) struct l7_target *t = l7_target_new();
+	if (!t)
+		return -ENOMEM;
+
+	t->registry_only = to->scope->registry_only;
+	t->service = str_format("%s/%s", s->ns, s->hostname);
+	if (!t->service)
+		return -ENOMEM;
+	if (call->seen || !to->scope->registry_only) {
+		t->default_cluster = rules_cluster_name(to->c, to->scope->caller, s, to->port, NULL, s->hostname);
+		if (!t->default_cluster || target_fill(to, t, s->hostname, call->seen && call->named) < 0)
+			return -ENOMEM;
+	} else {
+		t->mode = L7_HTTP; /* refused, whatever it is */
 	}
-	out->service = service_by_vip(c, original);
-	if (!out->service) {
-		each_service_of_addr(c, &original->addr, on_service, &h);
-		out->service = h.found;
-		out->port = h.found ? h.port : original->port;
-	}
-	if (out->service)
-		out->seen = service_visible_from(out->service, scope->ns) &&
-			    http_scope_sees(scope, out->service->ns, out->service->hostname, out->port);
+	l7_target_seal(t);
+	*out = TAKE(t);
+	return 0;
 }
 
 static int target_build(struct compiler *c, const struct http_scope *scope, const struct called *call,
 			struct l7_target **out)
 {
 	struct http_routing to = { .c = c, .scope = scope, .service = call->service, .port = call->port };
-	int rc = call->service ? service_target(&to, call->seen, out) : other_target(&to, call->host, out);
+	int rc = call->service ? service_target(&to, call, out) : other_target(&to, call->host, out);
 
 	http_routing_done(&to);
 	return rc;
@@ -273,9 +301,9 @@ static size_t cache_key(const struct http_scope *scope, const struct called *cal
 
 	for (size_t i = 0; scope->caller && i < scope->caller->label_count; i++)
 		labels = hash64_str(hash64_str(labels, scope->caller->labels[i].key), scope->caller->labels[i].value);
-	int n = snprintf(key, size, "%s|%s|%llx|%s/%s|%u", scope->ns ? scope->ns : "",
+	int n = snprintf(key, size, "%s|%s|%llx|%s/%s|%u|%d", scope->ns ? scope->ns : "",
 			 scope->sidecar ? scope->sidecar->key : "", (unsigned long long)labels, call->service->ns,
-			 call->service->hostname, call->port);
+			 call->service->hostname, call->port, call->named);
 	return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
 }
 
@@ -304,7 +332,7 @@ int compiler_target(struct compiler *c, const struct workload *caller, const str
 	char key[1600];
 
 	http_scope_of(c, caller, &scope);
-	call_resolve(c, &scope, original, host, &call);
+	call_resolve(&scope, original, host, &call);
 	size_t len = call.service ? cache_key(&scope, &call, key, sizeof(key)) : 0;
 	const struct cached_target *cached = len ? table_get(c->http.targets, key, len) : NULL;
 	if (cached && cached->generation == c->http.generation) {

@@ -204,6 +204,18 @@ int publisher_workload(struct publisher *p, struct workload *old, struct workloa
 	return new ? workload_edit(p, edit_add, new) : 0;
 }
 
+struct vip_edit {
+	struct publisher *p;
+	edit_fn edit;
+};
+
+static int on_vip_edit(void *arg, const struct plan_vip *vip)
+{
+	const struct vip_edit *e = arg;
+
+	return e->edit(e->p, PUBLISH_VIPS, vip);
+}
+
 static int service_edit(struct publisher *p, edit_fn edit, struct service *s)
 {
 	if (edit(p, PUBLISH_SERVICES, &s) < 0)
@@ -214,15 +226,7 @@ static int service_edit(struct publisher *p, edit_fn edit, struct service *s)
 	if (!(s->kind == SERVICE_ENTRY && s->lb == LB_PASSTHROUGH && !s->dns_addr_count) &&
 	    edit(p, PUBLISH_NAMES, &name) < 0)
 		return -ENOMEM;
-	for (size_t i = 0; i < s->vip_count; i++)
-		for (size_t k = 0; k < s->port_count; k++) {
-			struct plan_vip vip = {
-				.range = s->vips[i], .port = s->ports[k].port, .proto = s->ports[k].proto, .service = s
-			};
-			if (edit(p, PUBLISH_VIPS, &vip) < 0)
-				return -ENOMEM;
-		}
-	return 0;
+	return plan_vips_of(s, on_vip_edit, &(struct vip_edit){ p, edit });
 }
 
 int publisher_service(struct publisher *p, struct service *old, struct service *new)

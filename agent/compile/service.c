@@ -90,6 +90,7 @@ static int core_vips_set(struct compiler *c, struct service *s, const struct res
 
 	if (spec->headless) {
 		s->kind = SERVICE_HEADLESS;
+		s->by_endpoint = true;
 		return 0;
 	}
 	if (!spec->cluster_ips.n) /* Kubernetes would have given it one */
@@ -224,6 +225,7 @@ static uint64_t port_content(uint64_t h, const struct service_port *port)
 uint64_t service_content(const struct service *s)
 {
 	const uint64_t numbers[] = { s->kind,
+				     s->by_endpoint,
 				     s->lb,
 				     s->affinity_timeout_s,
 				     s->external,

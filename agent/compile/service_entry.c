@@ -166,6 +166,8 @@ int service_entry_build(struct compiler *c, struct service *s, const struct reso
 	tunnels_look(c, r, notes);
 	s->kind = SERVICE_ENTRY;
 	s->external = spec->location == LOCATION_MESH_EXTERNAL;
+	/* Its addresses were allocated here, if any: a caller with names of its own doesn't know them. */
+	s->by_endpoint = spec->resolution == RESOLUTION_STATIC && !spec->addresses.n;
 	if (spec->resolution == RESOLUTION_NONE)
 		s->lb = LB_PASSTHROUGH;
 	s->ports = calloc(spec->ports.n + 1, sizeof(*s->ports));

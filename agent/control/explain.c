@@ -103,7 +103,7 @@ static void outbound_from_plan(struct explain *x)
 		x->outbound.reason = port ? DROP_NO_ENDPOINT : DROP_NOT_IN_REGISTRY;
 	} else if (port) {
 		const struct endpoint *e = &port->endpoints[headless ? 0 : v6 ? port->slots6[0] : port->slots[0]];
-		x->outbound.chosen = (struct addr_port){ e->addr, e->port };
+		x->outbound.chosen = headless ? x->to.asked : (struct addr_port){ e->addr, e->port };
 	} else {
 		x->outbound.chosen = x->to.asked;
 		if (!x->to.workload && x->source.workload && x->source.workload->outbound_policy == OUTBOUND_REGISTRY_ONLY) {

@@ -167,16 +167,20 @@ static int locate_address(const struct plan *plan, const struct addr_port *at, u
 			  struct located_destination *out, struct err *err)
 {
 	uint8_t p = proto ? proto : IPPROTO_TCP;
-	const struct service *s = plan_service_by_vip(plan, &at->addr, at->port, p);
+	const struct plan_vip *vip = plan_vip_find(plan, &at->addr, at->port, p);
 	char buf[ADDR_TEXT_MAX];
 
-	if (!s && !proto && at->port) {
-		s = plan_service_by_vip(plan, &at->addr, at->port, IPPROTO_UDP);
-		p = s ? IPPROTO_UDP : p;
+	if (!vip && !proto && at->port) {
+		vip = plan_vip_find(plan, &at->addr, at->port, IPPROTO_UDP);
+		p = vip ? IPPROTO_UDP : p;
 	}
-	if (s) {
-		int rc = pick_port(s, at->port, s ? p : proto, out, err);
+	if (vip && !(vip->endpoint && !at->port)) {
+		int rc = pick_port(vip->service, at->port ? vip->service_port : 0, p, out, err);
 		out->asked.addr = at->addr;
+		if (at->port)
+			out->asked.port = at->port;
+		if (vip->endpoint)
+			out->workload = plan_workload_by_addr(plan, &at->addr);
 		return rc;
 	}
 	if (!at->port)

@@ -201,7 +201,8 @@ static bool vip_next(struct vip_walk *w)
 			w->i = vip_skip(w->old, w->i);
 		if (w->after)
 			w->j = vip_skip(w->plan, w->j);
-		if (!w->before || !w->after || w->before->service != w->after->service)
+		if (!w->before || !w->after || w->before->service != w->after->service ||
+		    w->before->service_port != w->after->service_port)
 			return true;
 	}
 	return false;
@@ -210,7 +211,7 @@ static bool vip_next(struct vip_walk *w)
 static void service_fill(const struct plan_vip *vip, struct service_value *v)
 {
 	const struct service *s = vip->service;
-	const struct service_port *p = service_port_find(s, vip->port, vip->proto);
+	const struct service_port *p = service_port_find(s, vip->service_port, vip->proto);
 	int family = !addr_is_v4(&vip->range.addr);
 	const uint32_t *slots;
 	size_t n = 0;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/model/plan.h"
+#include "agent/model/l7.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,7 +98,50 @@ int plan_vip_cmp(const struct plan_vip *a, const struct plan_vip *b)
 		return a->port < b->port ? -1 : 1;
 	if (a->proto != b->proto)
 		return a->proto < b->proto ? -1 : 1;
-	return a->service == b->service ? 0 : service_cmp(a->service, b->service);
+	if (a->endpoint != b->endpoint)
+		return a->endpoint ? 1 : -1;
+	c = a->service == b->service ? 0 : service_cmp(a->service, b->service);
+	return c ? c : (int)a->service_port - (int)b->service_port;
+}
+
+bool plan_vip_same_key(const struct plan_vip *a, const struct plan_vip *b)
+{
+	return range_cmp(a, b) == 0 && a->port == b->port && a->proto == b->proto;
+}
+
+static int endpoint_vips(struct service *s, const struct service_port *port,
+			 int (*fn)(void *arg, const struct plan_vip *vip), void *arg)
+{
+	int rc = 0;
+
+	if (!s->by_endpoint || port->l7 == L7_NONE || port->proto != IPPROTO_TCP)
+		return 0;
+	for (size_t i = 0; !rc && i < port->endpoint_count; i++)
+		rc = fn(arg, &(struct plan_vip){ .range = { port->endpoints[i].addr, 128 },
+						 .port = port->endpoints[i].port,
+						 .service_port = port->port,
+						 .proto = port->proto,
+						 .endpoint = true,
+						 .service = s });
+	return rc;
+}
+
+int plan_vips_of(struct service *s, int (*fn)(void *arg, const struct plan_vip *vip), void *arg)
+{
+	int rc = 0;
+
+	for (size_t k = 0; !rc && k < s->port_count; k++) {
+		const struct service_port *port = &s->ports[k];
+		for (size_t i = 0; !rc && i < s->vip_count; i++)
+			rc = fn(arg, &(struct plan_vip){ .range = s->vips[i],
+							 .port = port->port,
+							 .service_port = port->port,
+							 .proto = port->proto,
+							 .service = s });
+		if (!rc)
+			rc = endpoint_vips(s, port, fn, arg);
+	}
+	return rc;
 }
 
 static int on_service_cmp(const void *a, const void *b)
@@ -153,27 +198,32 @@ static int seal_addrs(struct plan *plan)
 	return 0;
 }
 
+static int on_vip_count(void *arg, const struct plan_vip *vip)
+{
+	(void)vip;
+	++*(size_t *)arg;
+	return 0;
+}
+
+static int on_vip_add(void *arg, const struct plan_vip *vip)
+{
+	struct plan *plan = arg;
+
+	plan->by_vip[plan->by_vip_count++] = *vip;
+	return 0;
+}
+
 static int seal_vips(struct plan *plan)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < plan->service_count; i++)
-		n += plan->services[i]->vip_count * plan->services[i]->port_count;
+		plan_vips_of(plan->services[i], on_vip_count, &n);
 	plan->by_vip = calloc(n ? n : 1, sizeof(*plan->by_vip));
 	if (!plan->by_vip)
 		return -ENOMEM;
 
-	for (size_t i = 0; i < plan->service_count; i++) {
-		struct service *s = plan->services[i];
-		for (size_t k = 0; k < s->vip_count * s->port_count; k++) {
-			const struct service_port *port = &s->ports[k % s->port_count];
-			plan->by_vip[plan->by_vip_count++] = (struct plan_vip){
-				.range = s->vips[k / s->port_count],
-				.port = port->port,
-				.proto = port->proto,
-				.service = s,
-			};
-		}
-	}
+	for (size_t i = 0; i < plan->service_count; i++)
+		plan_vips_of(plan->services[i], on_vip_add, plan);
 	sort(plan->by_vip, plan->by_vip_count, sizeof(*plan->by_vip), on_vip_cmp);
 	return 0;
 }

@@ -74,7 +74,7 @@ struct plan {
 	/* Indexes, built by plan_seal(); use the lookups. Sorted arrays, so that the next plan's are merged, not rebuilt. */
 	struct plan_addr *by_addr; /* by addr, workload uid */
 	size_t by_addr_count;
-	struct plan_vip *by_vip; /* by range, port, proto, service */
+	struct plan_vip *by_vip; /* by range, port, proto, endpoint, service */
 	size_t by_vip_count;
 	bool sealed;
 	/* Set by compile: called at the last unref in place of freeing what the plan points at, which is then shared
@@ -88,10 +88,14 @@ struct plan_addr {
 	struct workload *workload;
 };
 
+/* An address and port that mean a service: its VIPs, and of services by_endpoint the endpoints of those ports that the
+ * helper must see. Others that are called at an endpoint's address are balanced by nobody, so they need no entry. */
 struct plan_vip {
 	struct cidr range; /* longest first, so single addresses come before ranges */
-	uint16_t port;
+	uint16_t port;	   /* that is called */
+	uint16_t service_port;
 	uint8_t proto;
+	bool endpoint; /* the address is an endpoint's own; VIPs come first */
 	struct service *service;
 };
 
@@ -107,6 +111,11 @@ struct service *plan_service_by_name(const struct plan *plan, const char *ns, co
 /* The service that has this port at the VIP: a single address first, then the longest ServiceEntry range that holds it.
  * port 0: any port and protocol. */
 struct service *plan_service_by_vip(const struct plan *plan, const struct addr *a, uint16_t port, uint8_t proto);
+/* The entry that says so: the first of those with its address, port and protocol. */
+const struct plan_vip *plan_vip_find(const struct plan *plan, const struct addr *a, uint16_t port, uint8_t proto);
+bool plan_vip_same_key(const struct plan_vip *a, const struct plan_vip *b); /* range, port, proto */
+/* The entries of a service, in no order; stops at the first that fn returns not 0 for, and returns that. */
+int plan_vips_of(struct service *s, int (*fn)(void *arg, const struct plan_vip *vip), void *arg);
 /* A full name ("catalog.shop.svc.cluster.local", a ServiceEntry's host), "name.ns.svc" or "name.ns"; wildcards too.
  * Any case, a final dot is ignored. */
 const struct dns_name *plan_dns_lookup(const struct plan *plan, const char *name);

@@ -115,7 +115,7 @@ static void addr_mask(struct addr *a, uint8_t bits)
 	}
 }
 
-struct service *plan_service_by_vip(const struct plan *plan, const struct addr *a, uint16_t port, uint8_t proto)
+const struct plan_vip *plan_vip_find(const struct plan *plan, const struct addr *a, uint16_t port, uint8_t proto)
 {
 	/* One search for each prefix length that is present, longest first. */
 	for (size_t at = 0; at < plan->by_vip_count;) {
@@ -128,13 +128,20 @@ struct service *plan_service_by_vip(const struct plan *plan, const struct addr *
 			const struct plan_vip *e = &plan->by_vip[i];
 			if (e->range.bits == bits && addr_eq(&e->range.addr, &range.addr) &&
 			    (!port || (e->port == port && e->proto == proto)))
-				return e->service;
+				return e;
 		}
 		if (!bits)
 			break;
 		at = vip_lower_bound(plan, &(struct cidr){ .bits = (uint8_t)(bits - 1) }, 0, 0);
 	}
 	return NULL;
+}
+
+struct service *plan_service_by_vip(const struct plan *plan, const struct addr *a, uint16_t port, uint8_t proto)
+{
+	const struct plan_vip *vip = plan_vip_find(plan, a, port, proto);
+
+	return vip ? vip->service : NULL;
 }
 
 static const struct dns_name *name_find(const struct plan *plan, const char *ns, const char *name)

@@ -87,6 +87,7 @@ struct service {
 	uint32_t id;		    /* hash32_id("namespace/hostname"), collision-free in a plan; 0 is none */
 	char *name, *ns, *hostname; /* "catalog", "shop", "catalog.shop.svc.cluster.local" */
 	enum service_kind kind;
+	bool by_endpoint; /* callers use the endpoints' own addresses: headless, or a ServiceEntry that gives no others */
 	struct cidr *vips; /* single addresses as /128; ServiceEntry may have ranges */
 	size_t vip_count;
 	struct addr *dns_addrs; /* what its name resolves to: single VIPs, or the endpoints when there is none */

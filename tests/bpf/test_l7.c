@@ -36,6 +36,44 @@ static void test_outbound_http_service_captured(void **state)
 	assert_addr(m->flows[0].destination, "10.99.0.1:80");
 }
 
+static void test_outbound_headless_http_service_captured(void **state)
+{
+	(void)state;
+	struct service *s = mesh_service(m, "s", "", 80, IPPROTO_TCP, "$b4:8080 [$b6]:8080", LB_ROUND_ROBIN);
+
+	s->kind = SERVICE_HEADLESS;
+	s->by_endpoint = true;
+	mesh_must_apply(m);
+	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:8080"));
+	int client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:8080"));
+
+	assert_true(client >= 0); /* it is not HTTP yet */
+	assert_true(mesh_is_pending(listener));
+	close(client);
+	close(listener);
+
+	s = mesh_service(m, "h", "", 80, IPPROTO_TCP, "$b4:8080 [$b6]:8080", LB_ROUND_ROBIN);
+	s->kind = SERVICE_HEADLESS;
+	s->by_endpoint = true;
+	s->ports[0].l7 = L7_HTTP;
+	mesh_must_apply(m);
+	mesh_assert_captured(m, AF_INET, mesh_text(m, "$b4:8080"), NULL, "$a4:*");
+	mesh_assert_captured(m, AF_INET6, mesh_text(m, "$b4:8080"), NULL, "$a4:*");
+	mesh_assert_captured(m, AF_INET6, mesh_text(m, "[$b6]:8080"), NULL, "[$a6]:*");
+	mesh_poll(m);
+	bool seen = false;
+	for (size_t i = 0; i < m->flow_count; i++)
+		seen |= m->flows[i].path == FLOW_HTTP && m->flows[i].service == s->id;
+	assert_true(seen);
+	/* Neither the service's own port nor others of the pod. */
+	listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:80"));
+	client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:80"));
+	assert_true(client >= 0);
+	assert_true(mesh_is_pending(listener));
+	close(client);
+	close(listener);
+}
+
 /* A route may answer by itself. */
 static void test_outbound_http_service_without_endpoint_captured(void **state)
 {
@@ -191,6 +229,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		MESH_TEST(test_outbound_http_service_captured),
+		MESH_TEST(test_outbound_headless_http_service_captured),
 		MESH_TEST(test_outbound_http_service_without_endpoint_captured),
 		MESH_TEST(test_outbound_http_service_without_listener_refused),
 		MESH_TEST(test_inbound_attested_goes_to_helper),

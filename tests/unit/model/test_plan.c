@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 
 #include "agent/base/str.h"
+#include "agent/model/l7.h"
 #include "agent/model/plan.h"
 
 static struct plan *plan;
@@ -125,6 +126,51 @@ static void test_vip_lookup_prefers_the_address_then_the_longest_range(void **st
 	}
 }
 
+static void endpoint_add(struct service *s, const char *at)
+{
+	struct service_port *port = &s->ports[0];
+	struct addr_port a;
+
+	assert_int_equal(addr_port_parse(at, &a), 0);
+	port->endpoints = realloc(port->endpoints, (port->endpoint_count + 1) * sizeof(*port->endpoints));
+	port->endpoints[port->endpoint_count++] = (struct endpoint){ .addr = a.addr, .port = a.port };
+}
+
+static void test_endpoints_of_services_without_address_are_found_where_they_are_http(void **state)
+{
+	(void)state;
+	static const char *const hosts[] = { "b.ring.example", "a.ring.example", "tcp.ring.example", "normal.example" };
+	struct addr a, b;
+
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		struct service *s = service_add("shop", hosts[i], "10.60.0.9", 80, IPPROTO_TCP);
+		endpoint_add(s, i == 2 ? "10.0.0.9:8080" : "10.0.0.2:8080");
+		endpoint_add(s, "[fd00::1]:8080");
+		s->by_endpoint = i < 3;
+		s->vip_count = s->by_endpoint ? 0 : 1;
+		s->ports[0].l7 = i == 2 ? L7_NONE : L7_HTTP;
+	}
+	assert_int_equal(plan_seal(plan), 0);
+	addr_parse("10.0.0.2", &a);
+	addr_parse("fd00::1", &b);
+	const struct plan_vip *vip = plan_vip_find(plan, &a, 8080, IPPROTO_TCP);
+	assert_string_equal(vip->service->hostname, "a.ring.example"); /* of several the first */
+	assert_int_equal(vip->service_port, 80);
+	assert_true(vip->endpoint);
+	assert_true(plan_vip_same_key(vip, vip + 1));
+	assert_string_equal(vip[1].service->hostname, "b.ring.example");
+	assert_false(plan_vip_same_key(vip, vip + 2));
+	assert_ptr_equal(plan_service_by_vip(plan, &b, 8080, IPPROTO_TCP), vip->service);
+	assert_null(plan_vip_find(plan, &a, 80, IPPROTO_TCP));
+	assert_null(plan_vip_find(plan, &a, 8080, IPPROTO_UDP));
+	addr_parse("10.0.0.9", &a);
+	assert_null(plan_vip_find(plan, &a, 8080, IPPROTO_TCP));
+	addr_parse("10.60.0.9", &a);
+	vip = plan_vip_find(plan, &a, 80, IPPROTO_TCP);
+	assert_false(vip->endpoint);
+	assert_int_equal(vip->service_port, 80);
+}
+
 static void test_names_are_found_in_all_their_forms(void **state)
 {
 	(void)state;
@@ -211,6 +257,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_workloads_are_found_by_address_and_uid),
 		CASE(test_vip_lookup_prefers_the_address_then_the_longest_range),
+		CASE(test_endpoints_of_services_without_address_are_found_where_they_are_http),
 		CASE(test_names_are_found_in_all_their_forms),
 		CASE(test_one_host_of_two_namespaces_is_the_askers),
 		CASE(test_overlong_name_is_not_found),
