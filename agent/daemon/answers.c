@@ -13,13 +13,8 @@
 #include "agent/link/supervisor.h"
 #include "agent/source/dns.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-enum { CERTIFICATE_FILE_MAX = 1 << 20 };
 
 /* The DestinationRule settings of an endpoint are those of the first service, by name, that has it and sets any. */
 static void endpoint_tcp(const struct plan *plan, const struct addr_port *endpoint, struct link_endpoint *out)
@@ -87,38 +82,6 @@ void daemon_on_cluster(const char *name, struct http_cluster **out, void *arg)
 	const char *const *names = compiler_hosts(d->compiler, &after);
 	if (after != before && dns_source_set(d->dns, names, after) < 0)
 		log_error("out of memory: %s is not resolved", name);
-}
-
-/* Certificates are small; anything else that a path may name is not read. */
-static char *certificates_read(const char *path)
-{
-	AUTO(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size > CERTIFICATE_FILE_MAX)
-		return NULL;
-	char *text = calloc(1, (size_t)st.st_size + 1);
-	ssize_t n = text ? read(fd, text, (size_t)st.st_size) : -1;
-	if (n != st.st_size || memchr(text, 0, (size_t)n)) {
-		free(text);
-		return NULL;
-	}
-	return text;
-}
-
-char *daemon_read_file(void *arg, const char *path)
-{
-	/* Debian and Ubuntu, Fedora and RHEL, openSUSE, Alpine */
-	static const char *const roots[] = { "/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
-					     "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem" };
-	char *text = NULL;
-	(void)arg;
-
-	if (!str_eq(path, COMPILE_SYSTEM_ROOTS))
-		return certificates_read(path);
-	for (size_t i = 0; i < ARRAY_SIZE(roots) && !text; i++)
-		text = certificates_read(roots[i]);
-	return text;
 }
 
 void daemon_on_dns(uint64_t cookie, const char *name, struct link_dns_answer *out, void *arg)

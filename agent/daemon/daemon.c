@@ -217,6 +217,7 @@ static void on_ca_timer(struct loop_timer *timer, void *arg)
 	bool changed = false;
 
 	(void)timer;
+	daemon_certificates_look(d);
 	if (ca_reload(d->ca, clock_wall_ns() / 1000000000, &changed, &err) < 0) {
 		if (!d->ca_failed)
 			log_error("certificate authority: %s", err.text);
@@ -270,10 +271,12 @@ static int base_open(struct daemon *d, struct err *err)
 	d->pods = table_new(daemon_pod_free);
 	d->pod_errors = table_new(free);
 	d->logs = table_new(free);
+	d->certificates = table_new(free);
 	d->outlier = outlier_new();
 	d->flowlog = flowlog_new(FLOWLOG_CAPACITY);
-	if (!d->pods || !d->pod_errors || !d->logs || !d->outlier || !d->flowlog || store_new(&d->store) < 0 ||
-	    compiler_new(&d->compiler) < 0 || loop_timer_new(d->loop, daemon_on_pod_retry, d, &d->pod_retry) < 0 ||
+	if (!d->pods || !d->pod_errors || !d->logs || !d->certificates || !d->outlier || !d->flowlog ||
+	    store_new(&d->store) < 0 || compiler_new(&d->compiler) < 0 ||
+	    loop_timer_new(d->loop, daemon_on_pod_retry, d, &d->pod_retry) < 0 ||
 	    loop_timer_new(d->loop, daemon_on_reload_retry, d, &d->reload_retry) < 0 ||
 	    loop_timer_new(d->loop, daemon_on_outlier_timer, d, &d->outlier_timer) < 0 ||
 	    loop_timer_new(d->loop, on_ca_timer, d, &d->ca_timer) < 0 ||
@@ -343,6 +346,7 @@ static void daemon_close(struct daemon *d)
 	table_free(d->pods);
 	table_free(d->pod_errors);
 	table_free(d->logs);
+	table_free(d->certificates);
 	loop_timer_free(d->pod_retry);
 	loop_timer_free(d->reload_retry);
 	loop_timer_free(d->outlier_timer);

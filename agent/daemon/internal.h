@@ -76,7 +76,8 @@ struct daemon {
 	struct table *pods;	  /* cookie -> struct daemon_pod */
 	struct table *pod_errors; /* uid -> why the kernel did not enrol it */
 	struct exporters *exporters;
-	struct table *logs; /* path with its NUL -> struct daemon_log */
+	struct table *logs;	    /* path with its NUL -> struct daemon_log */
+	struct table *certificates; /* path -> what was read there */
 	struct loop_timer *pod_retry, *settle_timer, *log_timer;
 };
 
@@ -113,11 +114,14 @@ void daemon_on_endpoint(const struct addr_port *endpoint, struct link_endpoint *
 void daemon_on_target(uint64_t cookie, const struct addr_port *original, const char *host, struct l7_target **out,
 		      void *arg);
 void daemon_on_cluster(const char *name, struct http_cluster **out, void *arg);
-char *daemon_read_file(void *arg, const char *path); /* of a DestinationRule; NULL: it can't be read */
 void daemon_on_dns(uint64_t cookie, const char *name, struct link_dns_answer *out, void *arg);
 void daemon_on_csr(uint64_t request, const char *identity, const char *csr_pem, void *arg);
 void daemon_on_helper_log(enum log_level level, const char *text, void *arg);
 int daemon_trust_push(struct daemon *d, struct err *err);
+
+/* certificates.c */
+char *daemon_read_file(void *arg, const char *path); /* of a DestinationRule; NULL: it can't be read */
+void daemon_certificates_look(struct daemon *d);     /* whether files that were read are others now */
 
 /* flows.c */
 void daemon_on_flow(const struct flow *flow, void *arg);
