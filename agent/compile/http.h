@@ -49,6 +49,15 @@ bool http_wider_host(const char *host, const char **at, char out[256]);
 /* --- sidecar.c: what a Sidecar says besides who sees what */
 
 void sidecar_outbound_set(const struct compiler *c, struct workload *w);
+/* Inbound: which of its words say anything, and what they do to a port. */
+struct connection_pool;
+struct inbound_port;
+struct sidecar_ingress;
+struct sidecar_spec;
+bool sidecar_pool_counts(const struct connection_pool *pool); /* NULL is fine */
+bool sidecar_ingress_counts(const struct sidecar_spec *spec, const struct sidecar_ingress *in);
+void sidecar_target_set(struct inbound_port *p, const struct sidecar_ingress *in);
+void sidecar_limits_set(const struct sidecar_spec *spec, struct inbound_port *p);
 /* The service that calls to what is not known go to; NULL: none. */
 const struct destination *sidecar_egress_proxy(const struct http_scope *scope);
 void sidecar_look(const struct compiler *c, const struct resource *r, struct notes *notes);

@@ -172,22 +172,34 @@ struct gathering {
 	size_t cap;
 };
 
-static int port_note(struct gathering *g, uint16_t port, enum app_protocol app)
+/* Made when it is not there; NULL: no memory. */
+static struct inbound_port *port_get(struct gathering *g, uint16_t port)
 {
 	struct workload *w = g->w;
 
-	if (!port)
-		return 0;
 	for (size_t i = 0; i < w->l7_port_count; i++)
-		if (w->l7_ports[i].port == port) {
-			/* Two services that disagree: what is HTTP for one must be looked at. */
-			if (app == APP_HTTP || app == APP_HTTP2 || app == APP_GRPC || w->l7_ports[i].app == APP_UNKNOWN)
-				w->l7_ports[i].app = (uint8_t)app;
-			return 0;
-		}
+		if (w->l7_ports[i].port == port)
+			return &w->l7_ports[i];
 	if (mem_reserve(&w->l7_ports, &g->cap, w->l7_port_count + 1, sizeof(*w->l7_ports)) < 0)
-		return -ENOMEM;
-	w->l7_ports[w->l7_port_count++] = (struct inbound_port){ .port = port, .app = (uint8_t)app };
+		return NULL;
+	struct inbound_port *p = &w->l7_ports[w->l7_port_count++];
+	memset(p, 0, sizeof(*p)); /* compared as bytes */
+	p->port = port;
+	p->app = APP_UNKNOWN;
+	return p;
+}
+
+static int port_note(struct gathering *g, uint16_t port, enum app_protocol app)
+{
+	size_t had = g->w->l7_port_count;
+	struct inbound_port *p = port ? port_get(g, port) : NULL;
+
+	if (!p)
+		return port ? -ENOMEM : 0;
+	/* Two services that disagree: what is HTTP for one must be looked at. */
+	if (had != g->w->l7_port_count || app == APP_HTTP || app == APP_HTTP2 || app == APP_GRPC ||
+	    p->app == APP_UNKNOWN)
+		p->app = (uint8_t)app;
 	return 0;
 }
 
@@ -252,16 +264,39 @@ static bool is_seen(uint8_t app)
 	return app == APP_HTTP || app == APP_HTTP2 || app == APP_GRPC || app == APP_UNKNOWN;
 }
 
+/* What the Sidecar says of ports: declared by it, whatever services say; with their limits. */
+static int sidecar_ports_note(struct gathering *g, const struct sidecar_spec *spec)
+{
+	for (size_t i = 0; spec && i < spec->ingress.n; i++) {
+		const struct sidecar_ingress *in = &spec->ingress.v[i];
+		if (!sidecar_ingress_counts(spec, in))
+			continue;
+		struct inbound_port *p = port_get(g, in->port->number);
+		if (!p)
+			return -ENOMEM;
+		p->app = (uint8_t)app_protocol_of(in->port->protocol, false);
+		sidecar_target_set(p, in);
+	}
+	if (spec && sidecar_pool_counts(spec->inbound_connection_pool) && !port_get(g, 0))
+		return -ENOMEM;
+	for (size_t i = 0; spec && i < g->w->l7_port_count; i++)
+		sidecar_limits_set(spec, &g->w->l7_ports[i]);
+	return 0;
+}
+
 int http_workload_ports(const struct compiler *c, struct workload *w, const struct resource *r)
 {
 	struct gathering g = { .w = w, .spec = r->spec.workload_entry };
+	struct http_scope scope;
 
-	if (!workload_needs_l7(w))
-		return 0;
-	w->l7_other_ports = true;
-	for (size_t i = 0; i < w->label_count; i++)
+	http_scope_of(c, w, &scope);
+	const struct sidecar_spec *sidecar = scope.sidecar ? scope.sidecar->spec.sidecar : NULL;
+	w->l7_other_ports = workload_needs_l7(w) || (sidecar && sidecar_pool_counts(sidecar->inbound_connection_pool));
+	for (size_t i = 0; w->l7_other_ports && i < w->label_count; i++)
 		if (selecting_note(c, &g, &w->labels[i]) < 0)
 			return -ENOMEM;
+	if (sidecar_ports_note(&g, sidecar) < 0)
+		return -ENOMEM;
 	if (w->l7_port_count)
 		qsort(w->l7_ports, w->l7_port_count, sizeof(*w->l7_ports), on_port_cmp);
 	for (size_t i = 0; i < w->l7_port_count; i++)

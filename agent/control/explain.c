@@ -106,7 +106,8 @@ static void outbound_from_plan(struct explain *x)
 		x->outbound.chosen = headless ? x->to.asked : (struct addr_port){ e->addr, e->port };
 	} else {
 		x->outbound.chosen = x->to.asked;
-		if (!x->to.workload && x->source.workload && x->source.workload->outbound_policy == OUTBOUND_REGISTRY_ONLY) {
+		if (!x->to.workload && x->source.workload &&
+		    x->source.workload->outbound_policy == OUTBOUND_REGISTRY_ONLY) {
 			x->outbound.path = PATH_DENY;
 			x->outbound.reason = DROP_NOT_IN_REGISTRY;
 		}

@@ -114,7 +114,9 @@ static void on_socket(int fd, void *arg)
 	}
 	s->fd = fd;
 	/* The kernel takes the peer as what the application is to see (POD_CONNECT_LOCAL). */
-	int rc = transport_dial(fd, &s->conn->remote, &s->destination, true);
+	struct addr_port to = pod_inbound_target(s->pod, &s->destination);
+	s->app_port = to.port;
+	int rc = transport_dial(fd, &s->conn->remote, &to, true);
 	if (rc == 0) {
 		inbound_open(s);
 	} else if (rc != -EINPROGRESS) {
@@ -290,6 +292,8 @@ void inbound_judge(struct hbone_stream *s)
 	judge(s, &verdict);
 	/* Requests in a stream that was taken for bytes would go around rules that the port has got since. */
 	bool blind = s->l4 && pod_port_kind(s->pod, s->destination.port) == PORT_HTTP;
+	/* Or its application is to be found elsewhere now. */
+	blind |= s->app_port && s->app_port != pod_inbound_target(s->pod, &s->destination).port;
 	if (verdict.reason == DROP_NONE && !blind)
 		return;
 	worker_metrics(s->h->w)->policy_cuts++;

@@ -129,6 +129,7 @@ struct hbone_stream {
 	struct worker_wait *wait;
 	struct buffer to_app;
 	struct addr_port destination; /* endpoint, or the authority */
+	uint16_t app_port;	      /* inbound: where the application was found */
 	uint32_t deadline_ms, idle_ms, max_ms;
 	uint32_t active_s, began_s; /* of the worker's clock */
 	uint64_t sent, received;

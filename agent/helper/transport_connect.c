@@ -11,6 +11,7 @@
 #include "agent/helper/transport_internal.h"
 #include "agent/helper/transport_pair.h"
 #include "agent/helper/worker.h"
+#include "agent/helper/worker_accept.h"
 #include "agent/model/cluster.h"
 
 #include <errno.h>
@@ -364,7 +365,7 @@ struct transport_connect *transport_connect_local(struct worker *w, struct worke
 						  transport_connect_fn fn, void *arg)
 {
 	struct transport_connect *c = connect_new(w, pod, fn, arg);
-	c->to = *local;
+	c->to = pod_inbound_target(pod, local);
 	c->from = *peer;
 	c->near = true;
 	connect_socket(c, POD_CONNECT_LOCAL);

@@ -33,3 +33,7 @@ enum port_kind {
 	PORT_NAME,  /* L4 rules alone, which ask for the TLS server name */
 };
 enum port_kind pod_port_kind(const struct worker_pod *pod, uint16_t port);
+/* What is said of a port, or of all; NULL: nothing. Until the pod's description changes. */
+const struct inbound_port *pod_inbound_port(const struct worker_pod *pod, uint16_t port);
+/* Where the application listens that is called at an address of the pod. */
+struct addr_port pod_inbound_target(const struct worker_pod *pod, const struct addr_port *called);

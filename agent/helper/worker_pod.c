@@ -268,8 +268,7 @@ static bool ports_differ(const struct pod_spec *a, const struct pod_spec *b)
 	if (a->l7_other_ports != b->l7_other_ports || a->l7_port_count != b->l7_port_count)
 		return true;
 	for (size_t i = 0; i < a->l7_port_count; i++)
-		if (a->l7_ports[i].port != b->l7_ports[i].port || a->l7_ports[i].app != b->l7_ports[i].app ||
-		    a->l7_ports[i].sni != b->l7_ports[i].sni)
+		if (memcmp(&a->l7_ports[i], &b->l7_ports[i], sizeof(a->l7_ports[i])) != 0)
 			return true;
 	return false;
 }

@@ -239,7 +239,8 @@ static int policy_lower(struct lowered *l, struct policy *policy, struct err *er
 
 static bool is_l7(const struct inbound_port *p)
 {
-	return p->sni || p->app == APP_HTTP || p->app == APP_HTTP2 || p->app == APP_GRPC || p->app == APP_UNKNOWN;
+	return p->sni || p->helper || p->app == APP_HTTP || p->app == APP_HTTP2 || p->app == APP_GRPC ||
+	       p->app == APP_UNKNOWN;
 }
 
 uint64_t policies_l7_set(const struct workload *w)
@@ -264,7 +265,8 @@ static int l7_lower(struct lowered *l, const struct workload *w)
 
 	l->l7_sets = hash64(l->l7_sets ? l->l7_sets : HASH64_INIT, &set, sizeof(set));
 	for (size_t i = 0; i < w->l7_port_count && rc == 0; i++)
-		rc = set_add(l, set, w->l7_ports[i].port, is_l7(&w->l7_ports[i]) ? ABI_PORT_L7 : ABI_PORT_L4);
+		if (w->l7_ports[i].port)
+			rc = set_add(l, set, w->l7_ports[i].port, is_l7(&w->l7_ports[i]) ? ABI_PORT_L7 : ABI_PORT_L4);
 	return rc;
 }
 

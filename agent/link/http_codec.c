@@ -33,6 +33,14 @@ static const struct shape_field inbound_port_fields[] = {
 	SHAPE_U16(inbound_port, port),
 	SHAPE_NUMBER(inbound_port, app, APP_UNKNOWN),
 	SHAPE_BOOL(inbound_port, sni),
+	SHAPE_BOOL(inbound_port, helper),
+	SHAPE_NUMBER(inbound_port, target, INBOUND_LOOPBACK6),
+	SHAPE_U16(inbound_port, target_port),
+	SHAPE_U32(inbound_port, max_connections),
+	SHAPE_U32(inbound_port, max_pending),
+	SHAPE_U32(inbound_port, max_requests),
+	SHAPE_U32(inbound_port, max_requests_per_connection),
+	SHAPE_U32(inbound_port, idle_ms),
 };
 const struct shape shape_inbound_port = { SHAPE_OF(inbound_port) };
 

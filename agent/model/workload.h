@@ -69,14 +69,26 @@ struct workload {
 	bool l7_other_ports; /* so must those to ports that no service declares: HTTP if the first bytes say so */
 };
 
-/* A port of the workload as services declare it. */
-struct inbound_port {
-	uint16_t port;
-	uint8_t app; /* enum app_protocol; APP_TCP and the like in this list mean: L4 rules alone, never to the helper, but: */
-	bool sni; /* such a port, and rules ask for the TLS server name of its connections */
+enum inbound_target {
+	INBOUND_SAME,	   /* the address that was called */
+	INBOUND_LOOPBACK,  /* 127.0.0.1 */
+	INBOUND_LOOPBACK6, /* ::1 */
 };
 
-_Static_assert(sizeof(struct inbound_port) == 4, "compared and hashed as bytes");
+/* A port of the workload as services, or its Sidecar, declare it. */
+struct inbound_port {
+	uint16_t port; /* 0: what is said of all that are not in the list */
+	uint8_t app; /* enum app_protocol; APP_TCP and the like in this list mean: L4 rules alone, never to the helper, but: */
+	bool sni;	      /* such a port, and rules ask for the TLS server name of its connections */
+	bool helper;	      /* such a port, and only the helper can reach its application */
+	uint8_t target;	      /* enum inbound_target: where the application listens */
+	uint16_t target_port; /* there; 0: the address and port that were called */
+	/* What the application takes at once; 0: no limit */
+	uint32_t max_connections, max_pending, max_requests, max_requests_per_connection;
+	uint32_t idle_ms; /* of its connections without requests; 0: the default */
+};
+
+_Static_assert(sizeof(struct inbound_port) == 28, "compared and hashed as bytes");
 
 struct port_range {
 	uint16_t first, last;

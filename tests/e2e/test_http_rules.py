@@ -2,13 +2,15 @@
 """Whose rules are in force: DestinationRules of callers, by namespace, exportTo and workloadSelector; and Sidecars.
 
     frontend and payments call from namespace shop, where catalog is; stranger, from namespace team."""
+import time
+
 import pytest
 
 from lib import web
 from lib.mesh import namespace, workload
 from lib.net import Net
 from lib.shell import wait_for
-from lib.web import get
+from lib.web import get, load
 
 CATALOG = "http://10.60.0.20"
 FQDN = "catalog.shop.svc.cluster.local"
@@ -153,3 +155,53 @@ def test_what_is_not_known_goes_to_the_egress_proxy(town):
     assert get(town.payments, f"http://{pod.ip4}:8080/").name == "outsider"
     write(town)
     assert get(town.frontend, f"http://{pod.ip4}:8080/").name == "outsider"
+
+
+def callers_of_payments(town):
+    """From the other node through a tunnel, and from its own."""
+    return (town.frontend, town.stranger)
+
+
+def test_an_application_takes_so_many_requests_at_once(town):
+    write(town, sidecar("payments", "inboundConnectionPool: { http: { http2MaxRequests: 1 } }"))
+    for place in callers_of_payments(town):
+        assert get(place, "http://10.60.0.30/").name == "payments"
+        seen = load(place, "10.60.0.30", requests=48, connections=12, path="/?delay=60")
+        assert seen["failed"] == 0 and set(seen["status"]) == {"200", "503"}, seen
+        assert get(place, "http://10.60.0.30/").status == 200  # what was counted was given back
+    # For this port alone, in place of what is said of all.
+    write(town, sidecar("payments", "inboundConnectionPool: { http: { http2MaxRequests: 1 } }, ingress: [ { port: { "
+                        "number: 8080, protocol: HTTP, name: http }, connectionPool: { http: { http2MaxRequests: "
+                        "100 } } } ]"))
+    seen = load(town.frontend, "10.60.0.30", requests=48, connections=12, path="/?delay=60")
+    assert seen["status"] == {"200": 48}, seen
+
+
+def test_an_application_takes_so_many_connections_at_once(town):
+    write(town, sidecar("payments", "inboundConnectionPool: { tcp: { maxConnections: 1 } }"))
+    for place in callers_of_payments(town):
+        began = time.monotonic()
+        seen = load(place, "10.60.0.30", requests=12, connections=6, path="/?delay=100")
+        assert seen["status"] == {"200": 12}, seen
+        assert time.monotonic() - began >= 1.2, place.name  # one after the other
+    write(town, sidecar("payments", "inboundConnectionPool: { tcp: { maxConnections: 1 }, http: { "
+                        "http1MaxPendingRequests: 1 } }"))
+    seen = load(town.frontend, "10.60.0.30", requests=48, connections=12, path="/?delay=60")
+    assert set(seen["status"]) == {"200", "503"}, seen
+
+
+def test_an_ingress_leads_to_another_port(town):
+    web.serve(town.payments, 8081, name="inner")
+    for protocol in ("HTTP", "TCP"):
+        for endpoint in ("127.0.0.1:8081", "0.0.0.0:8081"):
+            write(town, sidecar("payments", f"ingress: [ {{ port: {{ number: 8080, protocol: {protocol}, name: a }}, "
+                                f"defaultEndpoint: \"{endpoint}\" }} ]"))
+            for place in callers_of_payments(town):
+                answer = get(place, "http://10.60.0.30/")
+                assert answer.name == "inner", (protocol, endpoint, place.name, answer)
+                # Over loopback an application sees loopback, as behind a sidecar.
+                peer = "127.0.0.1" if endpoint.startswith("127") else place.ip4
+                assert answer.json["peer"].rpartition(":")[0] == peer, answer.json["peer"]
+    write(town)
+    for place in callers_of_payments(town):
+        assert get(place, "http://10.60.0.30/").name == "payments"

@@ -4,6 +4,7 @@
  * own, as a sidecar's would be. Everything on the worker's thread but what shared.c says. */
 #pragma once
 
+#include "agent/helper/balance/limits.h"
 #include "agent/helper/balance/upstream.h"
 #include "agent/model/balance.h"
 #include "agent/model/balance_health.h"
@@ -52,19 +53,10 @@ struct shared_cluster {
 	struct health_set set;
 };
 
-enum limit { LIMIT_CONNECTIONS, LIMIT_PENDING, LIMIT_REQUESTS, LIMIT_RETRIES, LIMIT_KINDS };
-
-struct shared_limits {
-	unsigned int refs;
-	uint32_t n[LIMIT_KINDS]; /* of all workers */
-};
-
 struct shared_cluster *shared_cluster_get(const char *name); /* a reference; NULL: no memory */
 void shared_cluster_put(struct shared_cluster *c);
 struct shared_host *shared_host_get(struct shared_cluster *c, const struct addr_port *addr);
 bool shared_host_put(struct shared_cluster *c, struct shared_host *h); /* true: it was the last, and ejected */
-struct shared_limits *shared_limits_get(const char *cluster, uint64_t pod);
-void shared_limits_put(const char *cluster, uint64_t pod, struct shared_limits *l);
 
 /* --- clusters.c */
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the workers of a process know together of a cluster: who is ejected, and how much of a limit is used. Found by
+/* What the workers of a process know together of a cluster: who is ejected. Found by
  * name under one lock, which is taken when a worker begins or ends to use a cluster or an endpoint, never for a request;
  * the words in it are atomic. */
 #include "agent/helper/balance/internal.h"
@@ -12,7 +12,6 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct table *clusters; /* name -> struct shared_cluster; NULL while there is none */
-static struct table *limits;   /* pod, name -> struct shared_limits */
 
 static bool table_need(struct table **t)
 {
@@ -113,58 +112,4 @@ bool shared_host_put(struct shared_cluster *c, struct shared_host *h)
 	}
 	pthread_mutex_unlock(&lock);
 	return ejected;
-}
-
-/* A pod's cookie and a cluster's name. */
-static char *limits_key(const char *cluster, uint64_t pod, size_t *len)
-{
-	size_t name_len = strlen(cluster) + 1;
-	char *key = malloc(sizeof(pod) + name_len);
-	if (!key)
-		return NULL;
-	memcpy(key, &pod, sizeof(pod));
-	memcpy(key + sizeof(pod), cluster, name_len);
-	*len = sizeof(pod) + name_len;
-	return key;
-}
-
-struct shared_limits *shared_limits_get(const char *cluster, uint64_t pod)
-{
-	size_t len;
-	char *key = limits_key(cluster, pod, &len);
-	if (!key)
-		return NULL;
-	struct shared_limits *l = NULL;
-	pthread_mutex_lock(&lock);
-	if (table_need(&limits)) {
-		l = table_get(limits, key, len);
-		if (!l) {
-			l = calloc(1, sizeof(*l));
-			if (l && table_set(limits, key, len, l) < 0) {
-				free(l);
-				l = NULL;
-			}
-		}
-		if (l)
-			l->refs++;
-		table_drop(&limits);
-	}
-	pthread_mutex_unlock(&lock);
-	free(key);
-	return l;
-}
-
-void shared_limits_put(const char *cluster, uint64_t pod, struct shared_limits *l)
-{
-	size_t len;
-	char *key = limits_key(cluster, pod, &len);
-	pthread_mutex_lock(&lock);
-	/* Without memory for the key it stays, with no use of its limits: harmless, and found again. */
-	if (--l->refs == 0 && key) {
-		table_remove(limits, key, len);
-		free(l);
-		table_drop(&limits);
-	}
-	pthread_mutex_unlock(&lock);
-	free(key);
 }

@@ -150,9 +150,9 @@ struct exchange_private {
 	struct side_call *mirrors[MIRRORS_MAX];
 	uint8_t mirror_count;
 	struct grpc_counter grpc_request, grpc_response;
-	struct identity *peer;			  /* a reference behind x.peer */
-	TAILQ_ENTRY(exchange_private) local_link; /* waits for a connection to the application */
-	bool local_waits;
+	struct identity *peer;				/* a reference behind x.peer */
+	TAILQ_ENTRY(exchange_private) local_link;	/* waits for a connection to the application */
+	bool local_waits, local_pending, local_counted; /* the last two: against the application's limits */
 	uint8_t local_tries;
 	struct addr_port pinned;	      /* by the session; port 0: there is none yet */
 	uint32_t session_began, session_used; /* as the request said, seconds */
@@ -294,7 +294,8 @@ void mirrors_drop(struct exchange_private *e); /* the request did not end: neith
 /* --- local.c: the pod's own application */
 void local_open(struct exchange_private *e); /* calls attempt_got_stream() or attempt_no_stream(), perhaps at once */
 void local_cancel(struct exchange_private *e);
-void local_close(struct local_upstream *l); /* its memory is the downstream's; NULL is fine */
+void local_close(struct local_upstream *l); /* with the downstream connection; NULL is fine */
+void local_free(struct local_upstream *l);  /* when its exchanges have ended; NULL is fine */
 
 /* --- side_call.c */
 void side_calls_end(struct http_proxy *p, const struct worker_pod *pod); /* NULL: of all pods */

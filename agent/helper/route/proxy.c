@@ -39,9 +39,9 @@ static void downstream_free(struct downstream *d)
 	assert(d->magic == DOWNSTREAM_MAGIC && !d->conn && !d->exchanges);
 	http_vhost_unref(d->vhost);
 	identity_unref(d->peer);
+	local_free(d->local);
 	worker_pod_unref(d->proxy->w, d->pod);
 	d->magic = 0;
-	free(d->local);
 	free(d);
 }
 

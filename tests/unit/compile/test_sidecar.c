@@ -105,6 +105,100 @@ static void test_unknown_calls_go_to_the_egress_proxy(void **state)
 	assert_true(world_finds(&w, "Sidecar/shop/one", "there is no such service"));
 }
 
+static const struct inbound_port *port_of(uint16_t port)
+{
+	const struct workload *s = world_workload(&w, "shop/s1");
+
+	for (size_t i = 0; i < s->l7_port_count; i++)
+		if (s->l7_ports[i].port == port)
+			return &s->l7_ports[i];
+	return NULL;
+}
+
+static void test_pool_of_inbound_connections(void **state)
+{
+	(void)state;
+	assert_int_equal(world_workload(&w, "shop/s1")->l7_port_count, 0);
+	world_with(
+		&w,
+		SIDECAR("one", "shop",
+			"workloadSelector: { labels: { app: s } }, inboundConnectionPool: { tcp: { maxConnections: 7, "
+			"idleTimeout: 1s }, http: { http1MaxPendingRequests: 3, http2MaxRequests: 5, "
+			"maxRequestsPerConnection: 2, idleTimeout: 4s } }"));
+	const struct inbound_port *p = port_of(8080), *others = port_of(0);
+	assert_true(world_workload(&w, "shop/s1")->l7_other_ports);
+	assert_false(world_workload(&w, "shop/caller")->l7_other_ports);
+	assert_non_null(p);
+	assert_non_null(others);
+	assert_int_equal(p->app, APP_HTTP);
+	assert_int_equal(p->max_connections, 7);
+	assert_int_equal(p->max_pending, 3);
+	assert_int_equal(p->max_requests, 5);
+	assert_int_equal(p->max_requests_per_connection, 2);
+	assert_int_equal(p->idle_ms, 4000);
+	assert_int_equal(others->max_requests, 5);
+	assert_int_equal(port_of(81)->app, APP_TCP); /* the kernel's, still */
+	assert_false(port_of(81)->helper);
+	assert_true(
+		world_finds(&w, "Sidecar/shop/one", "inboundConnectionPool.tcp.maxConnections is in force on HTTP"));
+	/* A port's own replaces it whole. */
+	world_with(&w, SIDECAR("one", "shop",
+			       "inboundConnectionPool: { http: { http2MaxRequests: 5 } }, ingress: [ { port: { number: "
+			       "8080, protocol: GRPC, name: a }, connectionPool: { tcp: { maxConnections: 2 } } } ]"));
+	p = port_of(8080);
+	assert_int_equal(p->app, APP_GRPC);
+	assert_int_equal(p->max_requests, 0);
+	assert_int_equal(p->max_connections, 2);
+	world_delete(&w, "Sidecar/shop/one");
+	world_compile(&w);
+	assert_int_equal(world_workload(&w, "shop/s1")->l7_port_count, 0);
+	assert_false(world_workload(&w, "shop/s1")->l7_other_ports);
+}
+
+static void test_default_endpoints(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *endpoint;
+		enum inbound_target target;
+		uint16_t port;
+	} rows[] = { { "127.0.0.1:9090", INBOUND_LOOPBACK, 9090 },
+		     { "[::1]:9090", INBOUND_LOOPBACK6, 9090 },
+		     { "0.0.0.0:9091", INBOUND_SAME, 9091 },
+		     { "[::]:9091", INBOUND_SAME, 9091 } };
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char yaml[512];
+		snprintf(yaml, sizeof(yaml),
+			 SIDECAR("one", "shop",
+				 "ingress: [ { port: { number: 7000, protocol: TCP, name: a }, defaultEndpoint: "
+				 "\"%s\" } ]"),
+			 rows[i].endpoint);
+		world_with(&w, yaml);
+		const struct inbound_port *p = port_of(7000);
+		assert_non_null(p);
+		assert_true(p->helper); /* bytes, too, can only be led there by it */
+		assert_int_equal(p->target, rows[i].target);
+		assert_int_equal(p->target_port, rows[i].port);
+		assert_false(world_workload(&w, "shop/s1")->l7_other_ports);
+		assert_int_equal(world_workload(&w, "shop/s1")->l7_port_count, 1);
+	}
+	/* What can't be followed is refused, and what was in force stays. */
+	static const char *const refused[] = { "unix:///run/app.sock", "10.0.0.9:80", "127.0.0.1", "localhost:80" };
+	w.skip_rejected = true;
+	world_delete(&w, "Sidecar/shop/one");
+	for (size_t i = 0; i < ARRAY_SIZE(refused); i++) {
+		char yaml[512];
+		snprintf(yaml, sizeof(yaml),
+			 SIDECAR("two", "shop",
+				 "ingress: [ { port: { number: 7001, protocol: TCP, name: a }, defaultEndpoint: "
+				 "\"%s\" } ]"),
+			 refused[i]);
+		world_with(&w, yaml);
+		if (port_of(7001))
+			fail_msg("%s", refused[i]);
+	}
+}
+
 static void test_what_has_no_effect_is_said(void **state)
 {
 	(void)state;
@@ -137,8 +231,8 @@ static void test_what_has_no_effect_is_said(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_outbound_policy_is_the_workloads),
-		CASE(test_unknown_calls_go_to_the_egress_proxy),
+		CASE(test_outbound_policy_is_the_workloads), CASE(test_unknown_calls_go_to_the_egress_proxy),
+		CASE(test_pool_of_inbound_connections),	     CASE(test_default_endpoints),
 		CASE(test_what_has_no_effect_is_said),
 	};
 

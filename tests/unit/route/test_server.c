@@ -10,6 +10,10 @@
 
 #include <cmocka.h>
 
+#include "agent/helper/balance/limits.h"
+#include "agent/helper/worker.h"
+#include "agent/model/workload.h"
+
 static const char get[] = "GET / HTTP/1.1\r\nHost: shop\r\n\r\n";
 static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 static const char peer[] = "spiffe://cluster.local/ns/web/sa/front";
@@ -208,6 +212,135 @@ static void test_pod_that_is_removed_loses_its_connections(void **state)
 	world_free(w);
 }
 
+/* --- what the application takes at once --- */
+
+/* What other workers use of the limits of port 80, and the port's settings. */
+static struct inbound_port port;
+
+static struct shared_limits *limits_begin(struct world *w, struct inbound_port settings)
+{
+	struct worker_pod *pod = worker_pod_of(w);
+	port = settings;
+	port.port = 80;
+	pod->l7_ports = &port;
+	pod->l7_port_count = 1;
+	struct shared_limits *l = shared_limits_get("inbound|80||", pod->cookie);
+	assert_non_null(l);
+	return l;
+}
+
+static void limits_end(struct world *w, struct shared_limits *l)
+{
+	uint64_t cookie = worker_pod_of(w)->cookie;
+	http_proxy_pod_removed(w->proxy, worker_pod_of(w));
+	world_tick(w, 0);
+	for (int i = 0; i < LIMIT_KINDS; i++)
+		assert_int_equal(l->n[i], 0); /* all that was taken was given back */
+	shared_limits_put("inbound|80||", cookie, l);
+	world_free(w);
+}
+
+static void test_no_more_requests_than_the_application_takes(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	struct shared_limits *l = limits_begin(w, (struct inbound_port){ .max_requests = 2 });
+	l->n[LIMIT_REQUESTS] = 2;
+	world_connect_inbound(w, NULL);
+	world_send(w, get);
+	world_tick(w, 0);
+	assert_received(w, "HTTP/1.1 503 ");
+	assert_received(w, "x-envoy-overloaded: true\r\n");
+	assert_int_equal(w->flags, FLAG(UO));
+	assert_int_equal(w->app_count, 0);
+	assert_int_equal(l->n[LIMIT_REQUESTS], 2);
+	l->n[LIMIT_REQUESTS] = 1;
+	world_send(w, get);
+	world_tick(w, 0);
+	assert_int_equal(l->n[LIMIT_REQUESTS], 2);
+	app_answers(w, 0, ok);
+	assert_received(w, "200 OK");
+	assert_int_equal(l->n[LIMIT_REQUESTS], 1);
+	l->n[LIMIT_REQUESTS] = 0;
+	limits_end(w, l);
+}
+
+static void test_a_request_waits_for_a_connections_place(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	struct shared_limits *l = limits_begin(w, (struct inbound_port){ .max_connections = 1, .max_pending = 3 });
+	l->n[LIMIT_CONNECTIONS] = 1;
+	world_connect_inbound(w, NULL);
+	world_send(w, get);
+	world_tick(w, 100);
+	assert_int_equal(w->app_count, 0);
+	assert_int_equal(l->n[LIMIT_PENDING], 1);
+	assert_not_received(w, "HTTP");
+	l->n[LIMIT_CONNECTIONS] = 0; /* another worker's has ended */
+	world_tick(w, 30);
+	world_tick(w, 0);
+	assert_int_equal(l->n[LIMIT_CONNECTIONS], 1);
+	assert_int_equal(l->n[LIMIT_PENDING], 0);
+	app_answers(w, 0, ok);
+	assert_received(w, "200 OK");
+	world_tick(w, 0);
+	assert_int_equal(l->n[LIMIT_CONNECTIONS], 0); /* kept without a request it would keep others out */
+	limits_end(w, l);
+}
+
+static void test_no_more_waits_than_may(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	struct shared_limits *l = limits_begin(w, (struct inbound_port){ .max_connections = 1, .max_pending = 3 });
+	l->n[LIMIT_CONNECTIONS] = 1;
+	l->n[LIMIT_PENDING] = 3;
+	world_connect_inbound(w, NULL);
+	world_send(w, get);
+	world_tick(w, 0);
+	assert_received(w, "HTTP/1.1 503 ");
+	assert_int_equal(w->flags, FLAG(UO));
+	assert_int_equal(l->n[LIMIT_REQUESTS], 0);
+	l->n[LIMIT_CONNECTIONS] = l->n[LIMIT_PENDING] = 0;
+	limits_end(w, l);
+}
+
+static void test_a_client_that_leaves_gives_its_wait_back(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	struct shared_limits *l = limits_begin(w, (struct inbound_port){ .max_connections = 1 });
+	l->n[LIMIT_CONNECTIONS] = 1;
+	world_connect_inbound(w, NULL);
+	world_send(w, get);
+	world_tick(w, 0);
+	assert_int_equal(l->n[LIMIT_PENDING], 1);
+	fake_break(w->client, -ECONNRESET);
+	world_tick(w, 50);
+	assert_int_equal(l->n[LIMIT_PENDING], 0);
+	assert_int_equal(l->n[LIMIT_REQUESTS], 0);
+	l->n[LIMIT_CONNECTIONS] = 0;
+	limits_end(w, l);
+}
+
+static void test_so_many_requests_on_a_connection(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	struct shared_limits *l = limits_begin(w, (struct inbound_port){ .max_requests_per_connection = 2 });
+	world_connect_inbound(w, NULL);
+	for (size_t i = 0; i < 4; i++) {
+		world_send(w, get);
+		world_tick(w, 0);
+		world_tick(w, 0);
+		app_answers(w, i / 2, ok);
+		world_tick(w, 0);
+		assert_int_equal(w->app_count, i / 2 + 1);
+	}
+	limits_end(w, l);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -220,6 +353,11 @@ int main(void)
 		cmocka_unit_test(test_client_that_leaves_while_the_application_is_called),
 		cmocka_unit_test(test_stage_that_waits),
 		cmocka_unit_test(test_pod_that_is_removed_loses_its_connections),
+		cmocka_unit_test(test_no_more_requests_than_the_application_takes),
+		cmocka_unit_test(test_a_request_waits_for_a_connections_place),
+		cmocka_unit_test(test_no_more_waits_than_may),
+		cmocka_unit_test(test_a_client_that_leaves_gives_its_wait_back),
+		cmocka_unit_test(test_so_many_requests_on_a_connection),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
