@@ -87,6 +87,7 @@ void attempt_pump(struct exchange_private *e)
 		stream_send_body(e->up.s, NULL, 0, true);
 	e->up.sent_end = true;
 	leg_forget(&e->up);
+	tunnel_half_ended(e);
 }
 
 void attempt_request_ended(struct exchange_private *e)
@@ -94,6 +95,8 @@ void attempt_request_ended(struct exchange_private *e)
 	mirrors_end(e);
 	if (e->state == EX_UPSTREAM || e->state == EX_HELD || e->state == EX_RESPONSE)
 		attempt_pump(e);
+	if (e->up.sent_end)
+		tunnel_half_ended(e);
 	if (e->state != EX_STAGES && e->state != EX_DONE)
 		arm_timeouts(e);
 }

@@ -48,6 +48,7 @@ static size_t body_take(struct exchange_private *e, const uint8_t *bytes, size_t
 	e->x.record.request_bytes += n;
 	if (e->x.record.grpc)
 		grpc_count(&e->grpc_request, bytes, n);
+	tunnel_moved(e);
 	if (n && e->mirror_count)
 		mirrors_body(e, bytes, n);
 	if (n == len && end) {

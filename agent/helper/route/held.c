@@ -92,7 +92,7 @@ void held_pump(struct exchange_private *e)
 	if (e->response_ended) {
 		if (e->response_trailers ? stream_send_trailers(e->down.s, e->response_trailers) == 0 :
 					   sent || stream_send_body(e->down.s, NULL, 0, true) == 0)
-			response_done(e);
+			response_ended(e);
 	} else if (e->up.s && e->up.refused) {
 		e->up.refused = false;
 		stream_resume(e->up.s);

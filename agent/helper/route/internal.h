@@ -16,7 +16,8 @@ enum {
 	DOWNSTREAM_MAGIC = 0x444f574e,
 	BODY_KEPT_MAX = 64 << 10, /* of a request's body, for a retry */
 	BODY_FOR_STAGE_MAX = 1 << 20,
-	EXCHANGES_KEPT = 256, /* in the free list */
+	EXCHANGES_KEPT = 256,	/* in the free list */
+	HALF_IDLE_MS = 3600000, /* of a tunnel that has one half left */
 	MIRRORS_MAX = 8,
 	ATTEMPTS_MAX = 64,
 };
@@ -41,6 +42,7 @@ struct http_proxy {
 	struct exchange_list dead, idle; /* freed at the end of the tick; the free list */
 	struct downstream_list dead_conns;
 	size_t idle_count, live, conn_count;
+	uint32_t half_idle_ms;
 	bool reaping, draining, freed;
 };
 
@@ -129,7 +131,8 @@ struct exchange_private {
 	uint64_t attempt_ns, attempt_end_ns;
 	char *transport_failure; /* behind the record's */
 	bool prepared, upgraded;
-	bool in_body, pulled; /* within on_body; and there is room for more of it */
+	uint64_t tunnel_moved_ns; /* upgraded: bytes, either way */
+	bool in_body, pulled;	  /* within on_body; and there is room for more of it */
 
 	/* The response, before it is sent: as much of its body as a script wants to see. */
 	uint8_t *held;
@@ -251,6 +254,9 @@ void response_trailers(struct exchange_private *e, struct http_head *trailers); 
 bool response_finish(struct exchange_private *e);
 void response_start(struct exchange_private *e); /* the endpoint's goes on: its head, what is held, then the rest */
 void response_done(struct exchange_private *e);
+void response_ended(struct exchange_private *e);    /* the same, but of a tunnel only this half is over */
+void tunnel_half_ended(struct exchange_private *e); /* either was passed on; nothing where there is no tunnel */
+void tunnel_moved(struct exchange_private *e);
 
 /* --- held.c: a response that a script looks at before it is sent */
 size_t held_take(struct exchange_private *e, const uint8_t *bytes, size_t len, bool end);

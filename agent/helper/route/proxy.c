@@ -250,6 +250,7 @@ int http_proxy_new(struct worker *w, struct http_proxy **out)
 		return -ENOMEM;
 	p->w = w;
 	p->loop = worker_loop(w);
+	p->half_idle_ms = HALF_IDLE_MS;
 	TAILQ_INIT(&p->conns);
 	TAILQ_INIT(&p->calls);
 	TAILQ_INIT(&p->dead_calls);

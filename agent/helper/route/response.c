@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/base/loop.h"
+#include "agent/base/mem.h"
 #include "agent/helper/worker.h"
 
 /* The status that says how the endpoint did: gRPC's own when there is one. */
@@ -20,6 +21,57 @@ void response_done(struct exchange_private *e)
 	e->down.sent_end = true;
 	attempt_end(e, OUTCOME_RESPONSE, e->response_outcome);
 	downstream_response_done(e);
+}
+
+/* --- tunnels: what comes after an upgrade, or a CONNECT, that was agreed to. Each half ends for itself. */
+
+/* With one half gone there may be nobody who would notice that the other is, too. */
+static void on_half_idle(struct deadline *d)
+{
+	struct exchange_private *e = container_of(d, struct exchange_private, alarm);
+	uint64_t most = e->x.proxy->half_idle_ms;
+	uint64_t idle_ms = (loop_now_ns(e->x.proxy->loop) - e->tunnel_moved_ns) / 1000000;
+	if (idle_ms >= most)
+		exchange_abort(e, FLAG(SI), "stream_idle_timeout", HTTP_RESET_TIMEOUT);
+	else
+		deadline_set(&e->x.proxy->deadlines, &e->alarm, most - idle_ms, on_half_idle);
+}
+
+void tunnel_moved(struct exchange_private *e)
+{
+	if (e->upgraded)
+		e->tunnel_moved_ns = loop_now_ns(e->x.proxy->loop);
+}
+
+void tunnel_half_ended(struct exchange_private *e)
+{
+	if (e->state != EX_RESPONSE || !e->upgraded)
+		return;
+	if (e->up.sent_end && e->down.sent_end) {
+		response_done(e);
+		return;
+	}
+	tunnel_moved(e);
+	if (!e->alarm.set)
+		deadline_set(&e->x.proxy->deadlines, &e->alarm, e->x.proxy->half_idle_ms, on_half_idle);
+}
+
+/* All of what the endpoint says was passed on. */
+void response_ended(struct exchange_private *e)
+{
+	if (!e->upgraded) {
+		response_done(e);
+		return;
+	}
+	e->down.sent_end = true;
+	leg_forget(&e->down);
+	tunnel_half_ended(e);
+}
+
+static bool is_tunnel(const struct exchange_private *e, const struct http_head *head)
+{
+	return head->status == 101 ||
+	       (http_is(e->x.head->method, "CONNECT") && head->status >= 200 && head->status < 300);
 }
 
 /* As Envoy's router: how long the endpoint took; another proxy's figure on the way is replaced. */
@@ -60,7 +112,7 @@ void response_from_upstream(struct exchange_private *e, struct http_head *head, 
 	r->response_header_bytes = head->text_bytes;
 	if (r->grpc)
 		r->grpc_status = grpc_status(head);
-	if (head->status == 101) {
+	if (is_tunnel(e, head)) {
 		e->upgraded = true; /* as long as it lives: the route's timeout was for the answer */
 		deadline_clear(&x->proxy->deadlines, &e->total);
 	}
@@ -86,7 +138,7 @@ void response_start(struct exchange_private *e)
 	if (stream_send_head(e->down.s, e->response, end) < 0)
 		return; /* on_reset follows */
 	if (end)
-		response_done(e);
+		response_ended(e);
 	else
 		held_pump(e);
 }
@@ -114,6 +166,7 @@ size_t response_body(struct exchange_private *e, const uint8_t *bytes, size_t le
 	}
 	size_t n = stream_send_body(e->down.s, bytes, len, end);
 	r->response_bytes += n;
+	tunnel_moved(e);
 	if (r->grpc)
 		grpc_count(&e->grpc_response, bytes, n);
 	if (n < len) {
@@ -123,7 +176,7 @@ size_t response_body(struct exchange_private *e, const uint8_t *bytes, size_t le
 	if (end) {
 		e->up.got_end = true;
 		leg_forget(&e->up);
-		response_done(e);
+		response_ended(e);
 	}
 	return len;
 }
@@ -142,7 +195,7 @@ void response_trailers(struct exchange_private *e, struct http_head *trailers)
 	if (e->state == EX_HELD)
 		held_ended(e);
 	else if (stream_send_trailers(e->down.s, trailers) == 0)
-		response_done(e);
+		response_ended(e);
 }
 
 static void fields_add(struct http_head *to, const struct http_head *from)

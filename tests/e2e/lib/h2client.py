@@ -3,7 +3,8 @@
 """Requests over one HTTP/2 connection (prior knowledge), all at once; prints JSON: a list of {status, headers, trailers,
 body (its length), text, when}, and the seconds of all.
 
-    h2client.py ADDRESS PATH [--streams N] [--size BYTES] [--trailer K:V] [--priority] [--slow] [--websocket BYTES]"""
+    h2client.py ADDRESS PATH [--streams N] [--size BYTES] [--trailer K:V] [--priority] [--slow] [--websocket BYTES
+                [--half client|server]]   who ends its half of the WebSocket first; the other then says the rest"""
 import argparse
 import json
 import socket
@@ -23,6 +24,7 @@ parser.add_argument("--trailer")
 parser.add_argument("--priority", action="store_true")
 parser.add_argument("--slow", action="store_true", help="takes nothing for a second")
 parser.add_argument("--websocket", type=int, default=0)
+parser.add_argument("--half", choices=["client", "server"])
 options = parser.parse_args()
 conn = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
 sock = socket.create_connection((options.address, 80), 10)
@@ -57,14 +59,17 @@ def send():
     for stream in list(left):
         if options.websocket and not streams[stream]["status"]:
             continue
+        if options.half == "server" and "ended" not in streams[stream]:
+            continue
         while left[stream]:
             size = min(left[stream], conn.local_flow_control_window(stream), conn.max_outbound_frame_size)
             if size <= 0:
                 break
             conn.send_data(stream, b"x" * size)
             left[stream] -= size
-        if not left[stream] and not options.websocket:
+        if not left[stream] and (options.half or not options.websocket):
             del left[stream]
+            streams[stream]["done"] = options.half == "server"
             if options.trailer:
                 conn.send_headers(stream, [tuple(options.trailer.split(":", 1))], end_stream=True)
             else:
@@ -90,12 +95,13 @@ def take(event):
         if len(stream["text"]) < 4000:
             stream["text"] += event.data.decode("latin-1")
         conn.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-        if options.websocket and stream["body"] >= options.websocket and left.pop(event.stream_id, None) is not None:
+        if options.websocket and not options.half and stream["body"] >= options.websocket and left.pop(event.stream_id, None) is not None:
             conn.end_stream(event.stream_id)
     elif isinstance(event, h2.events.StreamReset):
         stream["reset"] = int(event.error_code)
     if isinstance(event, (h2.events.StreamEnded, h2.events.StreamReset)):
-        stream["done"] = True
+        stream["ended"] = True
+        stream["done"] = options.half != "server" or "reset" in stream
         stream["when"] = round(time.monotonic() - began, 3)
 
 

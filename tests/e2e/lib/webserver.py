@@ -7,7 +7,8 @@
 The answer is JSON: name, method, target, version, headers (a list of pairs, as received), peer, local, body length.
 Query parameters: status=N, delay=MS, size=N (bytes instead of JSON), chunked=1, trailers=1, header=K:V (repeatable),
 fail=N&key=K (the first N requests of that key get 503), reset=head|body|start, hang=1 (no answer), early=1 (answers before
-the body), fd=close (Connection: close), broken=1 (this and all that follow get 500) and broken=0. /ws upgrades to an echo of bytes, /sse sends an event every 50 ms."""
+the body), fd=close (Connection: close), broken=1 (this and all that follow get 500) and broken=0. /ws upgrades to an echo of bytes
+(half=client: reads to the end, then says how much; half=server: says hello, ends its half, and later answers tell as "half" how much came after), /sse sends an event every 50 ms."""
 import argparse
 import asyncio
 import json
@@ -61,11 +62,19 @@ class Server:
         self.name = name
         self.connections = 0
         self.broken = False
+        self.half = None
 
-    async def upgrade(self, reader, writer, fields):
+    async def upgrade(self, reader, writer, fields, half):
         writer.write(f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: {fields['upgrade']}\r\n"
                      "Connection: Upgrade\r\n\r\n".encode())
-        while data := await reader.read(65536):
+        if half == "server":
+            writer.write(b"hello")
+            writer.write_eof()
+            self.half = len(await reader.read(-1))
+        elif half == "client":
+            writer.write(f"got {len(await reader.read(-1))}".encode())
+            await writer.drain()
+        while not half and (data := await reader.read(65536)):
             writer.write(data)
             await writer.drain()
 
@@ -87,7 +96,7 @@ class Server:
         if fields.get("expect", "").lower() == "100-continue":
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if path == "/ws" and "upgrade" in fields:
-            await self.upgrade(reader, writer, fields)
+            await self.upgrade(reader, writer, fields, first.get("half"))
             return False
         if first.get("reset") == "head":
             abort(writer)
@@ -110,7 +119,7 @@ class Server:
         body = json.dumps({
             "name": self.name, "method": method, "target": target, "version": version, "headers": headers,
             "peer": text(writer.get_extra_info("peername")), "local": text(writer.get_extra_info("sockname")),
-            "body": length, "trailers": trailers, "connection": self.connections}).encode()
+            "body": length, "trailers": trailers, "connection": self.connections, "half": self.half}).encode()
         if "size" in first:
             body = b"x" * int(first["size"])
         chunked = "chunked" in first or "trailers" in first

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bodies both ways: back-pressure, early answers, interim responses, upgrades, and every order of breaking off. */
+#include "agent/helper/route/internal.h"
 #include "tests/unit/route/world.h"
 
 #include <errno.h>
@@ -178,10 +179,94 @@ static void test_websocket(void **state)
 	assert_int_equal(w->records, 0);
 	fake_push_end(w->attempts[0].t);
 	world_tick(w, 0);
+	assert_true(w->client->ended && !w->client->closed); /* the other half lives */
+	assert_int_equal(w->records, 0);
+	world_send(w, "bye");
+	assert_requested(w, 0, "pingping2bye");
+	assert_false(w->attempts[0].t->ended);
+	fake_push_end(w->client);
+	world_tick(w, 0);
 	assert_int_equal(w->records, 1);
 	assert_int_equal(w->status, 101);
+	assert_int_equal(w->flags, 0);
 	assert_int_equal(w->response_bytes, 4);
+	assert_int_equal(w->request_bytes, 12);
+	assert_true(w->client->closed && !w->client->aborted);
+	assert_true(w->attempts[0].t->closed && !w->attempts[0].t->aborted);
 	world_free(w);
+}
+
+static void upgraded(struct world *w)
+{
+	world_send(w, "GET /chat HTTP/1.1\r\nHost: shop\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+	world_answer(w, 0, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+}
+
+static void test_tunnel_whose_client_ends_first(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	world_connect(w);
+	upgraded(w);
+	world_send(w, "all");
+	fake_push_end(w->client);
+	world_tick(w, 0);
+	assert_true(w->attempts[0].t->ended && !w->attempts[0].t->closed);
+	assert_false(w->client->closed);
+	world_answer(w, 0, "late");
+	assert_received(w, "\r\n\r\nlate");
+	fake_push_end(w->attempts[0].t);
+	world_tick(w, 0);
+	assert_int_equal(w->records, 1);
+	assert_int_equal(w->flags, 0);
+	assert_true(w->client->closed && !w->client->aborted);
+	world_free(w);
+}
+
+static void test_half_of_a_tunnel_breaks(void **state)
+{
+	(void)state;
+	for (int client = 0; client < 2; client++) {
+		struct world *w = world_new();
+		world_connect(w);
+		upgraded(w);
+		fake_push_end(client ? w->attempts[0].t : w->client);
+		world_tick(w, 0);
+		assert_int_equal(w->records, 0);
+		fake_break(client ? w->client : w->attempts[0].t, -ECONNRESET);
+		world_tick(w, 0);
+		assert_int_equal(w->records, 1);
+		assert_int_equal(w->flags, client ? FLAG(DC) : FLAG(UC));
+		world_free(w);
+	}
+}
+
+static void test_half_of_a_tunnel_may_not_be_idle_for_ever(void **state)
+{
+	(void)state;
+	for (int client = 0; client < 2; client++) {
+		struct world *w = world_new();
+		w->proxy->half_idle_ms = 300;
+		world_connect(w);
+		upgraded(w);
+		world_tick(w, 400); /* with both there is no limit */
+		assert_int_equal(w->records, 0);
+		fake_push_end(client ? w->client : w->attempts[0].t);
+		for (int i = 0; i < 4; i++) {
+			world_tick(w, 100);
+			if (client)
+				world_answer(w, 0, "still");
+			else
+				world_send(w, "still");
+			assert_int_equal(w->records, 0);
+		}
+		world_tick(w, 800);
+		assert_int_equal(w->records, 1);
+		assert_int_equal(w->flags, FLAG(SI));
+		assert_string_equal(w->details, "stream_idle_timeout");
+		assert_true(w->client->closed);
+		world_free(w);
+	}
 }
 
 static void test_upgrade_that_is_refused_is_an_answer(void **state)
@@ -402,6 +487,9 @@ int main(void)
 		cmocka_unit_test(test_head_and_304_have_no_body),
 		cmocka_unit_test(test_answer_before_the_request_ended),
 		cmocka_unit_test(test_websocket),
+		cmocka_unit_test(test_tunnel_whose_client_ends_first),
+		cmocka_unit_test(test_half_of_a_tunnel_breaks),
+		cmocka_unit_test(test_half_of_a_tunnel_may_not_be_idle_for_ever),
 		cmocka_unit_test(test_upgrade_that_is_refused_is_an_answer),
 		cmocka_unit_test(test_client_that_leaves_cancels_the_endpoint),
 		cmocka_unit_test(test_endpoint_that_breaks_http_is_502),
