@@ -71,7 +71,11 @@ const char *const *compiler_hosts(const struct compiler *c, size_t *count);
 
 /* The addresses of key sets that this node's workloads verify tokens with (jwksUri, or an issuer's discovery document, which
  * ends in "/.well-known/openid-configuration"), for compile_input.jwks of the next run: as above. */
-const char *const *compiler_jwks(const struct compiler *c, size_t *count);
+struct compile_jwks_want {
+	char *uri;
+	uint32_t timeout_ms; /* the longest that a rule gives it */
+};
+const struct compile_jwks_want *compiler_jwks(const struct compiler *c, size_t *count);
 
 /* The strictest outlier detection of the services that have this endpoint; false: none is on. Cheap enough to ask for
  * each connection. */

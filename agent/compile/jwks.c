@@ -46,40 +46,50 @@ int jwks_update(struct compiler *c, const struct compile_input *in)
 
 /* --- which are wanted: those of this node's workloads */
 
-static void wanted_done(char **v, size_t n)
+static void wanted_done(struct compile_jwks_want *v, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		free(v[i]);
+		free(v[i].uri);
 	free(v);
 }
 
-static int on_text_cmp(const void *a, const void *b)
+static int on_uri_cmp(const void *a, const void *b)
 {
-	return strcmp(*(char *const *)a, *(char *const *)b);
+	return strcmp(((const struct compile_jwks_want *)a)->uri, ((const struct compile_jwks_want *)b)->uri);
 }
 
 struct wanted {
-	char **v;
+	struct compile_jwks_want *v;
 	size_t n, cap;
 };
 
-static int workload_wants(struct wanted *w, const struct http_filters *f)
+static int want(struct wanted *w, const struct jwt_rule *rule)
 {
-	for (size_t i = 0; f && i < f->jwt_count; i++) {
-		const char *uri = f->jwt[i].jwks_uri;
-		bool known = !uri;
-		for (size_t k = 0; k < w->n && !known; k++)
-			known = str_eq(w->v[k], uri);
-		if (known)
-			continue;
+	size_t k = 0;
+
+	while (k < w->n && !str_eq(w->v[k].uri, rule->jwks_uri))
+		k++;
+	if (k == w->n) {
 		if (mem_reserve(&w->v, &w->cap, w->n + 1, sizeof(*w->v)) < 0)
 			return -ENOMEM;
-		w->v[w->n] = strdup(uri);
-		if (!w->v[w->n])
+		w->v[k] = (struct compile_jwks_want){ .uri = strdup(rule->jwks_uri) };
+		if (!w->v[k].uri)
 			return -ENOMEM;
 		w->n++;
 	}
+	if (rule->jwks_timeout_ms > w->v[k].timeout_ms)
+		w->v[k].timeout_ms = rule->jwks_timeout_ms;
 	return 0;
+}
+
+static int workload_wants(struct wanted *w, const struct http_filters *f)
+{
+	int rc = 0;
+
+	for (size_t i = 0; f && i < f->jwt_count && rc == 0; i++)
+		if (f->jwt[i].jwks_uri)
+			rc = want(w, &f->jwt[i]);
+	return rc;
 }
 
 int jwks_wanted_update(struct compiler *c)
@@ -94,7 +104,7 @@ int jwks_wanted_update(struct compiler *c)
 		}
 	}
 	if (w.n)
-		qsort(w.v, w.n, sizeof(*w.v), on_text_cmp);
+		qsort(w.v, w.n, sizeof(*w.v), on_uri_cmp);
 	wanted_done(c->jwks.wanted, c->jwks.wanted_count);
 	c->jwks.wanted = w.v;
 	c->jwks.wanted_count = w.n;
@@ -108,8 +118,8 @@ void jwks_done(struct compiler *c)
 	c->jwks = (struct jwks_state){ 0 };
 }
 
-const char *const *compiler_jwks(const struct compiler *c, size_t *count)
+const struct compile_jwks_want *compiler_jwks(const struct compiler *c, size_t *count)
 {
 	*count = c->jwks.wanted_count;
-	return (const char *const *)c->jwks.wanted;
+	return c->jwks.wanted;
 }

@@ -13,6 +13,8 @@
 #include "agent/compile/inventory.h"
 #include "agent/config/kinds_http.h"
 
+enum { FETCH_TIMEOUT_MS = 5000 };
+
 struct copying {
 	const struct resource *r;
 	const struct jwt_rule_spec *spec;
@@ -108,6 +110,8 @@ static void keys_copy(struct copying *x, const struct filters_of *of)
 	struct jwt_rule *to = x->to;
 
 	to->jwks_inline = x->spec->jwks && *x->spec->jwks;
+	uint64_t timeout = x->spec->timeout.set ? x->spec->timeout.ms : FETCH_TIMEOUT_MS;
+	to->jwks_timeout_ms = timeout > UINT32_MAX ? UINT32_MAX : (uint32_t)timeout;
 	if (to->jwks_inline) {
 		to->jwks = text(x, x->spec->jwks);
 		return;

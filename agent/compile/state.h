@@ -61,8 +61,8 @@ struct http_state {
 
 /* Key sets for tokens: jwks.c. */
 struct jwks_state {
-	struct table *keys; /* uri -> text; NULL: none was ever there */
-	char **wanted;
+	struct table *keys;		  /* uri -> text; NULL: none was ever there */
+	struct compile_jwks_want *wanted; /* by uri */
 	size_t wanted_count;
 };
 

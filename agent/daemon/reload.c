@@ -41,6 +41,18 @@ static struct compile_host *hosts_resolved(const struct daemon *d, size_t *count
 	return out;
 }
 
+static void keys_want(struct daemon *d)
+{
+	size_t n = 0;
+	const struct compile_jwks_want *wanted = compiler_jwks(d->compiler, &n);
+	AUTO(mem_freep) struct jwks_want *wants = calloc(n + 1, sizeof(*wants));
+
+	for (size_t i = 0; wants && i < n; i++)
+		wants[i] = (struct jwks_want){ wanted[i].uri, wanted[i].timeout_ms };
+	if (!wants || jwks_source_set(d->jwks, wants, n) < 0)
+		log_error("out of memory: key sets of RequestAuthentications are not fetched anew");
+}
+
 int daemon_compile(struct daemon *d, struct plan **out, struct err *err)
 {
 	const struct compile_source source = { source_next, d->store };
@@ -58,9 +70,7 @@ int daemon_compile(struct daemon *d, struct plan **out, struct err *err)
 	const char *const *names = compiler_hosts(d->compiler, &n);
 	if (dns_source_set(d->dns, names, n) < 0)
 		log_error("out of memory: names of ServiceEntries are not resolved anew");
-	names = compiler_jwks(d->compiler, &n);
-	if (jwks_source_set(d->jwks, names, n) < 0)
-		log_error("out of memory: key sets of RequestAuthentications are not fetched anew");
+	keys_want(d);
 	return 0;
 }
 

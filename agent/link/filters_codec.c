@@ -36,6 +36,7 @@ static const struct shape_field jwt_rule_fields[] = {
 	SHAPE_LIST(jwt_rule, output_claims, output_claim_count, &shape_jwt_claim_header),
 	SHAPE_TEXTS(jwt_rule, space_delimited_claims, space_delimited_claim_count),
 	SHAPE_TEXT(jwt_rule, origin),
+	SHAPE_U32(jwt_rule, jwks_timeout_ms),
 };
 static const struct shape shape_jwt_rule = { SHAPE_OF(jwt_rule) };
 

@@ -196,6 +196,7 @@ static uint64_t jwt_digest(uint64_t id, const struct jwt_rule *j)
 	id = digest_text(id, j->jwks);
 	id = digest_text(id, j->jwks_uri);
 	id = digest_number(id, j->jwks_inline);
+	id = digest_number(id, j->jwks_timeout_ms);
 	id = locations_digest(id, j->headers, j->header_count);
 	id = locations_digest(id, j->params, j->param_count);
 	id = locations_digest(id, j->cookies, j->cookie_count);

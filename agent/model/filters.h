@@ -28,9 +28,10 @@ struct jwt_rule {
 	char *issuer;
 	char **audiences;
 	size_t audience_count;
-	char *jwks;	  /* the keys: inline, or as the agent fetched them; NULL: not there (yet) */
-	char *jwks_uri;	  /* for messages */
-	bool jwks_inline; /* HS* only then */
+	char *jwks;		  /* the keys: inline, or as the agent fetched them; NULL: not there (yet) */
+	char *jwks_uri;		  /* for messages */
+	bool jwks_inline;	  /* HS* only then */
+	uint32_t jwks_timeout_ms; /* for fetching them */
 	/* None of the three lists: Authorization "Bearer " and the parameter access_token. */
 	struct jwt_location *headers, *params, *cookies;
 	size_t header_count, param_count, cookie_count;

@@ -22,6 +22,7 @@ struct entry {
 	struct jwks_source *js;
 	struct loop_timer *timer;
 	struct entry *next_due;
+	uint32_t timeout_ms;
 	bool due;
 	struct transfer *transfer; /* under way */
 	char *step;		   /* the address under way, when a discovery document gave it */
@@ -180,7 +181,7 @@ static void dequeue(struct jwks_source *js, const struct entry *e)
 static void entry_start(struct entry *e)
 {
 	const struct transfer_request request = { .url = e->step ? e->step : e->set.uri,
-						  .timeout_ms = JWKS_TIMEOUT_MS,
+						  .timeout_ms = e->timeout_ms,
 						  .response_max = JWKS_BYTES_MAX,
 						  .once = true,
 						  .fail_on_error = true,
@@ -313,16 +314,18 @@ static bool is_among(struct entry *const *v, size_t n, const struct entry *e)
 }
 
 /* A node has a handful of issuers: looking through all is fine. */
-int jwks_source_set(struct jwks_source *js, const char *const *uris, size_t count)
+int jwks_source_set(struct jwks_source *js, const struct jwks_want *wants, size_t count)
 {
 	struct entry **entries = calloc(count + 1, sizeof(struct entry *));
 	if (!entries)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
-		struct entry *known = entry_find(js, uris[i]);
-		entries[i] = known ? known : entry_new(js, uris[i]);
-		if (entries[i])
+		struct entry *known = entry_find(js, wants[i].uri);
+		entries[i] = known ? known : entry_new(js, wants[i].uri);
+		if (entries[i]) {
+			entries[i]->timeout_ms = wants[i].timeout_ms ? wants[i].timeout_ms : JWKS_TIMEOUT_MS;
 			continue;
+		}
 		while (i--)
 			if (!is_among(js->entries, js->count, entries[i]))
 				entry_free(entries[i]);

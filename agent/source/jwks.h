@@ -17,9 +17,14 @@ enum {
 	JWKS_REFRESH_MIN_S = 60,    /* whatever the server says */
 	JWKS_RETRY_MIN_S = 1,
 	JWKS_RETRY_MAX_S = 60,
-	JWKS_TIMEOUT_MS = 5000,
+	JWKS_TIMEOUT_MS = 5000, /* when nobody says; Istio's */
 	JWKS_INFLIGHT_MAX = 16,
 	JWKS_REDIRECTS_MAX = 3,
+};
+
+struct jwks_want {
+	const char *uri;
+	uint32_t timeout_ms; /* of one request; 0: JWKS_TIMEOUT_MS */
 };
 
 struct jwks_set {
@@ -37,7 +42,7 @@ int jwks_source_new(struct loop *loop, void (*on_change)(void *arg), void *arg, 
 void jwks_source_free(struct jwks_source *js);
 /* The addresses to keep fetched, from now on these: sorted and unique (as compiler_jwks() gives them). One that ends in
  * "/.well-known/openid-configuration" leads to the keys by its jwks_uri. New ones are asked at once. 0 or -ENOMEM. */
-int jwks_source_set(struct jwks_source *js, const char *const *uris, size_t count);
+int jwks_source_set(struct jwks_source *js, const struct jwks_want *wants, size_t count);
 /* Sorted by uri; borrowed until the next call of jwks_source_set or the loop's next turn. */
 const struct jwks_set *jwks_source_sets(const struct jwks_source *js, size_t *count);
 /* Asks for all of them again now rather than when they are due. */

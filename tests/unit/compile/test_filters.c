@@ -81,9 +81,9 @@ static void test_shop_example_as_written(void **state)
 	assert_true(world_finds(&w, "RequestAuthentication/shop/frontend-jwt", "no keys from"));
 
 	/* what is to be fetched, and what comes of it */
-	const char *const *wanted = compiler_jwks(w.compiler, &n);
+	const struct compile_jwks_want *wanted = compiler_jwks(w.compiler, &n);
 	assert_int_equal(n, 1);
-	assert_string_equal(wanted[0], jwks[0].uri);
+	assert_string_equal(wanted[0].uri, jwks[0].uri);
 	uint64_t id = f->id;
 	w.in.jwks = jwks;
 	w.in.jwks_count = 1;
@@ -136,12 +136,21 @@ static void test_where_keys_are_when_nothing_is_said(void **state)
 	world_set(&w, base);
 	world_with(&w, AUTHN("a", "shop",
 			     "jwtRules: [ { issuer: \"https://i.example/r/\" }, { issuer: me@example.com } ]"));
-	const char *const *wanted = compiler_jwks(w.compiler, &n);
+	const struct compile_jwks_want *wanted = compiler_jwks(w.compiler, &n);
 	assert_int_equal(n, 1);
-	assert_string_equal(wanted[0], "https://i.example/r/.well-known/openid-configuration");
+	assert_string_equal(wanted[0].uri, "https://i.example/r/.well-known/openid-configuration");
+	assert_int_equal(wanted[0].timeout_ms, 5000); /* Istio's */
 	assert_null(inbound()->jwt[1].jwks_uri);
 	assert_true(world_finds(&w, "RequestAuthentication/shop/a", "neither jwks nor jwksUri"));
+	world_with(&w, AUTHN("b", "shop",
+			     "jwtRules: [ { issuer: \"https://i.example/r/\", timeout: 7s }, { issuer: "
+			     "\"https://i.example/r/\", timeout: 2s } ]"));
 	world_delete(&w, "RequestAuthentication/shop/a");
+	world_compile(&w);
+	wanted = compiler_jwks(w.compiler, &n);
+	assert_int_equal(n, 1);
+	assert_int_equal(wanted[0].timeout_ms, 7000);
+	world_delete(&w, "RequestAuthentication/shop/b");
 	world_compile(&w);
 	assert_null(inbound());
 	compiler_jwks(w.compiler, &n);

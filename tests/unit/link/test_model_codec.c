@@ -455,6 +455,7 @@ static void walk_jwt(struct walk *w, struct jwt_rule *j)
 	TEXT(j, jwks);
 	TEXT(j, jwks_uri);
 	BOOL(j, jwks_inline);
+	U32(j, jwks_timeout_ms);
 	walk_locations(w, &j->headers, &j->header_count);
 	walk_locations(w, &j->params, &j->param_count);
 	walk_locations(w, &j->cookies, &j->cookie_count);

@@ -33,6 +33,7 @@ struct fixture {
 	const char *headers, *body; /* body: of every path but the discovery document's */
 	size_t zeros;		    /* bytes after the body */
 	bool silent;
+	uint32_t timeout_ms;
 	char discovery[256], path[256];
 };
 
@@ -141,7 +142,7 @@ static void ask(struct fixture *f, const char *scheme, const char *path)
 {
 	char uri[256];
 	snprintf(uri, sizeof(uri), "%s://127.0.0.1:%u%s", scheme, f->port, path);
-	assert_int_equal(jwks_source_set(f->js, (const char *const[]){ uri }, 1), 0);
+	assert_int_equal(jwks_source_set(f->js, &(struct jwks_want){ .uri = uri, .timeout_ms = f->timeout_ms }, 1), 0);
 }
 
 static const struct jwks_set *only(struct fixture *f)
@@ -297,6 +298,16 @@ static void test_redirects_and_discovery_stay_within_http(void **state)
 	assert_non_null(strstr(only(f)->error, "neither https"));
 }
 
+static void test_a_request_takes_no_longer_than_wanted(void **state)
+{
+	struct fixture *f = *state;
+	f->silent = true;
+	f->timeout_ms = 50;
+	ask(f, "http", "/slow");
+	until(f->loop, is_failed, f, "failed"); /* far sooner than without */
+	assert_null(only(f)->keys);
+}
+
 static void test_sets_come_and_go_while_they_are_asked(void **state)
 {
 	struct fixture *f = *state;
@@ -326,6 +337,7 @@ int main(void)
 		CASE(test_new_keys_are_told_and_old_ones_stay_when_there_are_none),
 		CASE(test_https_wants_a_proven_server),
 		CASE(test_redirects_and_discovery_stay_within_http),
+		CASE(test_a_request_takes_no_longer_than_wanted),
 		CASE(test_sets_come_and_go_while_they_are_asked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
