@@ -148,7 +148,10 @@ static void show_inbound(struct cli *cli, const json_t *x)
 		at_text_or(in, "mtls_origin", "the default"));
 	explain_head(cli, "Policy");
 	policy = policy_verdict_text(in);
-	fprintf(cli->out, "%s\n", at_true(in, "by_request") ? "each request is judged by its rules" : policy);
+	fprintf(cli->out, "%s\n",
+		at_true(in, "by_request") ? "each request is judged by its rules" :
+		at_true(in, "by_name")	  ? "the rules ask for the TLS server name (connection.sni)" :
+					    policy);
 	if (at_text(in, "help"))
 		fprintf(cli->out, "%15s%s: %s\n", "", at_text_or(in, "reason", "?"), at_text(in, "help"));
 	if (json_is_object(at(in, "audit"))) {

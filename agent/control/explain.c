@@ -171,18 +171,22 @@ static void settle_path(struct explain *x)
 	     s ? s->uid : "SOURCE");
 }
 
-/* Rules on requests, at a port where requests are seen: who may connect is not who may ask. */
-static bool judged_by_request(const struct policy *p, const struct workload *d, const struct located_destination *to,
-			      uint16_t port)
+/* Rules on requests, at a port where requests are seen: who may connect is not who may ask ("by_request"). Rules on TLS
+ * server names, without one of which the connection is refused ("by_name"). NULL: neither, the verdict stands. */
+static const char *judged_later(const struct policy *p, const struct workload *d, const struct located_destination *to,
+				uint16_t port, enum drop_reason reason)
 {
-	if (to->proto != IPPROTO_TCP || !policy_needs_http(p))
-		return false;
-	for (size_t i = 0; i < d->l7_port_count; i++)
+	if (to->proto != IPPROTO_TCP || !policy_needs_http(p) || reason == DROP_MTLS_REQUIRED)
+		return NULL;
+	bool http = d->l7_other_ports || (to->port && to->port->l7 != L7_NONE && to->port->l7 != L7_TCP);
+	for (size_t i = 0; i < d->l7_port_count; i++) { /* of workloads of this node alone */
+		uint8_t app = d->l7_ports[i].app;
 		if (d->l7_ports[i].port == port)
-			return d->l7_ports[i].sni || d->l7_ports[i].app == APP_HTTP ||
-			       d->l7_ports[i].app == APP_HTTP2 || d->l7_ports[i].app == APP_GRPC ||
-			       d->l7_ports[i].app == APP_UNKNOWN;
-	return d->l7_other_ports || (to->port && to->port->l7 != L7_NONE);
+			http = app == APP_HTTP || app == APP_HTTP2 || app == APP_GRPC || app == APP_UNKNOWN;
+	}
+	if (http)
+		return "by_request";
+	return reason != DROP_NONE && policy_needs_sni(p, port) ? "by_name" : NULL;
 }
 
 static void verdict_json(json_t *o, const struct policy *p, const struct policy_verdict *v, enum drop_reason reason)
@@ -273,14 +277,15 @@ static json_t *explain_inbound_part(struct explain *x)
 	bool by_helper = str_eq(x->path, "hbone") || str_eq(x->path, "http");
 	o = inbound_json(x->rq, d, policy, peer, &x->source.addr, &x->chosen, x->to.proto, !by_helper,
 			 &x->inbound_reason, &disagrees);
-	if (judged_by_request(policy, d, &x->to, x->chosen.port) && x->inbound_reason != DROP_MTLS_REQUIRED) {
+	const char *later = judged_later(policy, d, &x->to, x->chosen.port, x->inbound_reason);
+	if (later) {
 		x->inbound_reason = DROP_NONE;
 		disagrees = NULL;
 		json_object_del(o, "rule");
 		json_object_del(o, "reason");
 		json_object_del(o, "help");
 		json_set_bool(o, "allowed", true);
-		json_set_bool(o, "by_request", true);
+		json_set_bool(o, later, true);
 	}
 	policy_unref(policy);
 	x->inbound_known = true;
@@ -414,13 +419,16 @@ static void authz_one(const struct explain *x, json_t *items, const struct workl
 	const struct identity *peer =
 		source->workload && source->workload->enrolled ? source->workload->identity : NULL;
 	json_t *o = inbound_json(rq, d, policy, peer, &source->addr, at, x->to.proto, false, &reason, &disagrees);
-	bool by_request = judged_by_request(policy, d, &x->to, at->port) && reason != DROP_MTLS_REQUIRED;
+	const char *later = judged_later(policy, d, &x->to, at->port, reason);
 	policy_unref(policy);
-	if (by_request) {
+	if (later) {
 		json_set(o, "allowed", json_null());
-		json_set_bool(o, "by_request", true);
-		json_set_text(o, "problem",
-			      "each request is judged by its rules; ask about one, with a URL (http://HOST/PATH)");
+		json_set_bool(o, later, true);
+		json_set_text(
+			o, "problem",
+			str_eq(later, "by_name") ?
+				"the rules ask for the connection's TLS server name (connection.sni)" :
+				"each request is judged by its rules; ask about one, with a URL (http://HOST/PATH)");
 	}
 	json_set_text(o, "peer", peer ? peer->uri : NULL);
 	json_set_u64(o, "port", at->port);

@@ -327,6 +327,8 @@ def test_policies_ask_for_the_server_name(town, tmp_path, clean):
                 for name, passes in names.items():
                     wait_for(f"{place.name} to {address} as {name}: {action} {condition}",
                              lambda: handshake(place, address, name) == passes)
+        said = town.agent("node-a").meshctl("explain", "shop/frontend", "secure:443", check=False).stdout
+        assert "the rules ask for the TLS server name" in said, said
         # Whoever comes in the clear, too.
         stranger = town.net.pods["stranger"]
         direct = ("openssl", "s_client", "-connect", f"{town.payments.ip4}:{TLS_PORT}", "-servername")
