@@ -108,6 +108,25 @@ def test_routes_lead_elsewhere_by_header(town):
     assert get(town.frontend, url, host="ring").name == "catalog-1"
 
 
+def test_subsets_keep_the_address_if_they_have_it(town):
+    routes(town, "{ match: [ { headers: { x-version: { exact: v2 } } } ], route: [ { destination: { host: ring, subset: v2 } } ] }",
+           MARKED)
+    town.mesh.write("30-policy.yaml", "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
+                    "metadata: { name: ring, namespace: shop }\nspec: { host: ring, subsets: [ { name: v2, labels: "
+                    "{ version: v2 } } ] }\n")
+    town.mesh.settle()
+    for pod in (town.catalog_1, town.catalog_2):
+        for url in pod_urls(pod):
+            assert get(town.frontend, url + "/", host="ring", headers={"X-Version": "v2"}).name == "catalog-2"
+            assert get(town.frontend, url + "/", host="ring").name == pod.name
+
+
+def test_a_route_from_a_service_with_an_address(town):
+    routes(town, "{ route: [ { destination: { host: ring } } ] }", host="payments")
+    seen = {get(town.frontend, f"http://{address}/").name for address in ("10.60.0.30", "[fd60::30]") for _ in range(12)}
+    assert seen == {"catalog-1", "catalog-2"}
+
+
 def test_another_host_goes_to_the_address_without_routes(town):
     routes(town, MARKED)
     for pod in (town.catalog_1, town.catalog_2):

@@ -69,6 +69,21 @@ static bool is_avoided(const struct attempt *a, const struct addr_port *addr)
 	return false;
 }
 
+/* PASSTHROUGH to an address that is another service's, or of a pod that is not in the subset, can't be meant: any endpoint of
+ * the cluster will do, if it has one. An address of its own counts even when its pod is no endpoint any more. */
+static bool passes_through(const struct entry *e, const struct attempt *a)
+{
+	const struct http_cluster *c = e->version->cluster;
+
+	if (c->lb != CLUSTER_PASSTHROUGH)
+		return false;
+	bool own = !(c->subset && *c->subset) && (!a->q.called || str_eq(a->q.called, c->host));
+	if (own || !c->endpoint_count)
+		return true;
+	const struct host *h = host_find(e, &a->q.original);
+	return h && !host_is_ad_hoc(h);
+}
+
 static struct host *host_choose(struct upstreams *u, struct entry *e, struct attempt *a, struct way *way)
 {
 	uint64_t now_ns = loop_now_ns(u->loop);
@@ -78,7 +93,7 @@ static struct host *host_choose(struct upstreams *u, struct entry *e, struct att
 		.now_ns = now_ns, .random = &u->random, .avoid = avoid, .skip = a->q.skip_priorities
 	};
 
-	if (c->lb == CLUSTER_PASSTHROUGH)
+	if (passes_through(e, a))
 		return a->q.original.port ? ad_hoc_get(e, &a->q.original, now_ns, &way->queue, &way->count) : NULL;
 	entry_health(e, now_ns);
 	if (a->q.pinned.port && !is_avoided(a, &a->q.pinned)) {

@@ -40,8 +40,10 @@ enum { UPSTREAM_AVOID_MAX = 8 };
 struct upstream_query {
 	struct worker_pod *pod; /* whose request; its sockets and identity are used */
 	const char *cluster;
-	const char *host;	      /* the request's, for SNI and DYNAMIC_DNS */
-	struct addr_port original;    /* for PASSTHROUGH */
+	const char *host;	   /* the request's, for SNI and DYNAMIC_DNS */
+	struct addr_port original; /* for PASSTHROUGH */
+	const char *
+		called; /* for it: the host of the service that has `original`; NULL: not known. Outlives the question */
 	struct addr_port source;      /* for HASH_SOURCE_IP */
 	const struct http_head *head; /* for the other hashes; valid during the call */
 	bool downstream_h2;	      /* for CLUSTER_AS_CLIENT; gRPC and HTTP/2-only requests set it too */

@@ -160,6 +160,7 @@ void attempt_start(struct exchange_private *e)
 		.cluster = e->destination->cluster,
 		.host = request_host(e),
 		.original = e->target,
+		.called = e->conn->vhost ? e->conn->vhost->host : NULL,
 		.source = { x->remote, x->source.port },
 		.head = x->head,
 		.downstream_h2 = e->conn->conn->protocol == HTTP_PROTO_2 || x->record.grpc,

@@ -243,6 +243,55 @@ static void test_passthrough_goes_where_the_caller_wanted(void **state)
 	assert_int_equal(fake.conn_count, 2);
 }
 
+static uint8_t taken(struct upstream_query *q)
+{
+	struct request a;
+
+	request_start_with(&a, q);
+	fake_connected_all();
+	uint8_t last = a.endpoint.addr.b[15];
+	request_end(&a, 200);
+	return last;
+}
+
+/* A route from another service, or to a subset that the pod that was called is not in. */
+static void test_passthrough_takes_its_own_endpoints_when_the_address_is_anothers(void **state)
+{
+	(void)state;
+	struct upstream_query q;
+	struct http_cluster *c = fake_cluster(1);
+
+	c->lb = CLUSTER_PASSTHROUGH;
+	free(c->host);
+	c->host = strdup("ring");
+	fake_push_c(c);
+	request_query(&q);
+	assert_int_equal(addr_port_parse("10.60.0.9:80", &q.original), 0);
+	q.called = "ring";
+	assert_int_equal(taken(&q), 9);
+	q.called = "other";
+	assert_int_equal(taken(&q), 1);
+	assert_int_equal(addr_port_parse("10.0.0.1:80", &q.original), 0);
+	assert_int_equal(taken(&q), 1);
+
+	c = fake_cluster(2);
+	c->lb = CLUSTER_PASSTHROUGH;
+	free(c->subset);
+	c->subset = strdup("v2");
+	fake_push_c(c);
+	q.called = NULL;
+	for (size_t i = 0; i < 10; i++)
+		assert_int_equal(taken(&q), 1); /* it is in the subset */
+	assert_int_equal(addr_port_parse("10.60.0.9:80", &q.original), 0);
+	assert_in_range(taken(&q), 1, 2);
+
+	c = fake_cluster(0);
+	c->lb = CLUSTER_PASSTHROUGH;
+	fake_push_c(c);
+	q.called = "other";
+	assert_int_equal(taken(&q), 9); /* there is nothing else */
+}
+
 static void passthrough_query(struct upstream_query *q)
 {
 	struct http_cluster *c = fake_cluster(0);
@@ -547,6 +596,7 @@ int main(void)
 		TEST(test_a_cluster_that_goes_ends_what_waits_but_not_what_runs),
 		TEST(test_an_unused_cluster_is_watched_no_more),
 		TEST(test_passthrough_goes_where_the_caller_wanted),
+		TEST(test_passthrough_takes_its_own_endpoints_when_the_address_is_anothers),
 		TEST(test_passthrough_to_a_pod_goes_through_its_tunnel),
 		TEST(test_passthrough_sends_nothing_before_the_address_is_known),
 		TEST(test_passthrough_addresses_are_forgotten_and_bounded),
