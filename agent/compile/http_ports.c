@@ -16,6 +16,7 @@
 #include "agent/config/kinds_http.h"
 #include "agent/model/filters.h"
 #include "agent/model/policy.h"
+#include "agent/model/telemetry.h"
 
 /* --- callers' side */
 
@@ -147,7 +148,7 @@ bool workload_needs_l7(const struct workload *w)
 {
 	const struct http_filters *f = w->inbound;
 
-	if (w->policy && policy_needs_http(w->policy))
+	if ((w->policy && policy_needs_http(w->policy)) || (w->telemetry && w->telemetry->server))
 		return true;
 	if (!f)
 		return false;

@@ -30,6 +30,7 @@ struct building {
 	const struct compiler *c;
 	struct telemetry *t;
 	const struct resource *r; /* whose words these are; NULL: the MeshConfig's */
+	bool logs, spans, tags;	  /* of the server's side were asked for by its name */
 	struct notes *notes;
 };
 
@@ -143,6 +144,7 @@ static int metric_override_add(struct building *b, const struct metrics_override
 	if (is_tcp(metric) && o->tag_overrides.n)
 		NOTE(b->notes, FINDING_WARNING, b->r,
 		     "tagOverrides of TCP metrics have no effect: the kernel counts connections by identities alone");
+	b->tags |= modes == SERVER && !is_tcp(metric) && o->tag_overrides.n;
 	for (int i = 0; i < REPORTER_COUNT * REQUEST_METRIC_COUNT; i++) {
 		int reporter = i / REQUEST_METRIC_COUNT, which = i % REQUEST_METRIC_COUNT;
 		if (!(modes & (1u << reporter)) || (metric >= 0 && metric != which))
@@ -345,6 +347,7 @@ static int logging_apply(struct building *b, const struct telemetry_spec *spec)
 		/* The first element of a resource that speaks of a side replaces what others said of it. */
 		logs_clear(b->t, modes & ~cleared);
 		cleared |= modes;
+		b->logs |= modes == SERVER;
 		if (l->disabled.set && l->disabled.v) {
 			logs_clear(b->t, modes);
 			continue;
@@ -440,6 +443,7 @@ static int tracing_apply(struct building *b, const struct telemetry_spec *spec)
 	for (size_t i = 0; i < spec->tracing.n; i++) {
 		const struct tracing_rule *r = &spec->tracing.v[i];
 		unsigned int modes = modes_matched(r->match);
+		b->spans |= modes == SERVER;
 		for (int reporter = 0; reporter < REPORTER_COUNT; reporter++)
 			if ((modes & (1u << reporter)) && tracing_one(b, &b->t->tracing[reporter], r) < 0)
 				return -ENOMEM;
@@ -508,6 +512,9 @@ int telemetry_build(const struct compiler *c, const char *ns, const struct label
 		telemetry_unref(b.t);
 		return rc;
 	}
+	const struct tracing *spans = &b.t->tracing[REPORTER_SERVER];
+	b.t->server =
+		(b.logs && b.t->log_count[REPORTER_SERVER]) || (b.spans && spans->provider && spans->server) || b.tags;
 	telemetry_seal(b.t);
 	*out = b.t;
 	return 0;

@@ -281,6 +281,7 @@ static const struct shape_field telemetry_fields[] = {
 	LOGS(REPORTER_SERVER, "server_logs"),
 	TRACING(REPORTER_CLIENT, "client_tracing"),
 	TRACING(REPORTER_SERVER, "server_tracing"),
+	SHAPE_BOOL(telemetry, server),
 };
 const struct shape shape_telemetry = { SHAPE_OF(telemetry) };
 

@@ -106,7 +106,7 @@ static uint64_t tracing_digest(uint64_t id, const struct tracing *t)
 
 void telemetry_seal(struct telemetry *t)
 {
-	uint64_t id = digest_number(HASH64_INIT, t->metrics);
+	uint64_t id = digest_number(digest_number(HASH64_INIT, t->metrics), t->server);
 	for (size_t r = 0; r < REPORTER_COUNT; r++) {
 		for (size_t m = 0; m < REQUEST_METRIC_COUNT; m++)
 			id = override_digest(id, &t->overrides[r][m]);

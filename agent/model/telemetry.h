@@ -66,6 +66,8 @@ struct telemetry {
 	unsigned int refs;
 	uint64_t id;
 	bool metrics; /* a Prometheus provider is in force */
+	/* The server's side was asked for by name: requests to the workload are looked at even where no rule needs it. */
+	bool server;
 	struct metric_override overrides[REPORTER_COUNT][REQUEST_METRIC_COUNT];
 	struct access_log *logs[REPORTER_COUNT];
 	size_t log_count[REPORTER_COUNT];

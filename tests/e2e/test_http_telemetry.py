@@ -95,6 +95,47 @@ def test_mistakes_are_told_with_path_and_line_and_change_nothing(town):
         town.mesh.settle()
 
 
+def test_the_servers_side_is_told_of_when_asked_for_by_name(town):
+    """payments has no rules on requests: its connections come to the helper for this alone."""
+    town.mesh.write("44-server.yaml", (
+        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: payments, namespace: shop }\nspec:\n"
+        "  selector: { matchLabels: { app: payments } }\n  accessLogging:\n"
+        "  - { match: { mode: SERVER }, providers: [ { name: more } ], filter: { expression: \"has(connection."
+        "uri_san_peer_certificate) && request.url_path == '/served'\" } }\n"))
+    town.mesh.settle()
+    try:
+        def served():
+            assert get(town.frontend, PAYMENTS + "/served?x=1").status == 200
+            return [line for line in lines(town, "more.log") if line.startswith("/served ") and "/sa/payments " in line]
+        wait_for("the server's line", served)
+        wait_for("its count", lambda: town.agent("node-b").metric(
+            "istio_requests_total", reporter="destination", source_workload="frontend", destination_workload="payments",
+            source_principal="spiffe://cluster.local/ns/shop/sa/frontend", connection_security_policy="mutual_tls") >= 1)
+    finally:
+        town.mesh.remove("44-server.yaml")
+        town.mesh.settle()
+
+
+def test_metrics_may_be_switched_off(town):
+    agent = town.agent("node-a")
+    off = ("apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: quiet, namespace: shop }\nspec:\n"
+           "  selector: { matchLabels: { app: frontend } }\n  metrics:\n  - overrides:\n"
+           "    - { match: { metric: REQUEST_SIZE, mode: CLIENT }, disabled: true }\n")
+    town.mesh.write("46-off.yaml", off)
+    town.mesh.settle()
+    try:
+        def counts():
+            return [agent.metric(name, reporter="source", destination_service="payments.shop.svc.cluster.local")
+                    for name in ("istio_requests_total", "istio_response_bytes_count", "istio_request_bytes_count")]
+        before = counts()
+        for _ in range(3):
+            get(town.frontend, PAYMENTS + "/off")
+        wait_for("what is counted", lambda: [a - b for a, b in zip(counts(), before)] == [3, 3, 0])
+    finally:
+        town.mesh.remove("46-off.yaml")
+        town.mesh.settle()
+
+
 def test_a_log_that_is_moved_away_is_opened_anew(town):
     os.rename(os.path.join(town.logs, "text.log"), os.path.join(town.logs, "text.log.1"))
 
@@ -229,10 +270,12 @@ def test_traces_to_zipkin(town):
     seen = answer.seen("traceparent")
     assert seen.startswith(f"00-{trace}-") and not seen.startswith(f"00-{trace}-b7ad6b7169203331") and seen.endswith("-01")
 
-    def span():
-        return [span for body in received(path) for span in json.loads(body) if span["traceId"] == trace]
-    one = wait_for("the span", span)[0]
-    assert one["id"] == seen.split("-")[2] and one["parentId"] == "b7ad6b7169203331" and one["kind"] == "CLIENT"
+    def client():
+        """Its span, when that which the application saw is there: the same, or the server's behind it."""
+        spans = [span for body in received(path) for span in json.loads(body) if span["traceId"] == trace]
+        return seen.split("-")[2] in [span["id"] for span in spans] and [s for s in spans if s["kind"] == "CLIENT"]
+    one = wait_for("the span", client)[0]
+    assert one["parentId"] == "b7ad6b7169203331"
     assert one["localEndpoint"]["serviceName"] == "frontend.shop"
     assert one["tags"]["cell"] == "a" and one["tags"]["tenant"] == "gold" and one["tags"]["what"] == "GET as 200"
     assert one["tags"]["http.response.status_code"] == "200" and one["tags"]["url.path"] == "/traced"

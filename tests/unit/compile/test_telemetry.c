@@ -11,6 +11,7 @@
 
 #include "agent/base/str.h"
 #include "agent/model/telemetry.h"
+#include "agent/model/workload.h"
 #include "tests/unit/compile/world.h"
 
 static struct world w;
@@ -261,6 +262,40 @@ static void test_tracing_says_what_is_told_and_passed_on(void **state)
 	free(mesh);
 }
 
+/* A server's requests are only looked at where something needs it: said by name, it does. */
+static void test_the_servers_side_by_name_brings_requests_to_the_helper(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *spec;
+		bool server;
+	} cases[] = {
+		{ "  accessLogging: [ { providers: [ { name: text } ] } ]", false },
+		{ "  accessLogging: [ { match: { mode: CLIENT }, providers: [ { name: text } ] } ]", false },
+		{ "  accessLogging: [ { match: { mode: SERVER }, providers: [ { name: text } ] } ]", true },
+		{ "  accessLogging: [ { match: { mode: SERVER }, disabled: true } ]", false },
+		{ "  tracing: [ { match: { mode: SERVER }, providers: [ { name: zip } ] } ]", true },
+		{ "  tracing: [ { match: { mode: SERVER }, providers: [ { name: zip } ], disableSpanReporting: true } "
+		  "]",
+		  false },
+		{ "  metrics: [ { overrides: [ { match: { mode: SERVER }, disabled: true } ] } ]", false },
+		{ "  metrics: [ { overrides: [ { match: { mode: SERVER, metric: REQUEST_COUNT }, tagOverrides: { a: { "
+		  "value: request.method } } } ] } ]",
+		  true },
+		{ "  metrics: [ { overrides: [ { match: { mode: SERVER, metric: TCP_SENT_BYTES }, tagOverrides: { a: { "
+		  "operation: REMOVE } } } ] } ]",
+		  false },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *text = str_format("apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: a, "
+					"namespace: shop }\nspec:\n%s\n---\n",
+					cases[i].spec);
+		assert_int_equal(of(providers, text)->server, cases[i].server);
+		assert_int_equal(world_workload(&w, "shop/a")->l7_other_ports, cases[i].server);
+		free(text);
+	}
+}
+
 static void test_what_has_no_effect_is_told(void **state)
 {
 	(void)state;
@@ -310,6 +345,7 @@ int main(void)
 		CASE(test_logging_without_a_provider_goes_where_the_mesh_says),
 		CASE(test_logging_switched_off_and_on_again),
 		CASE(test_tracing_says_what_is_told_and_passed_on),
+		CASE(test_the_servers_side_by_name_brings_requests_to_the_helper),
 		CASE(test_what_has_no_effect_is_told),
 		CASE(test_unchanged_keeps_the_workload),
 	};

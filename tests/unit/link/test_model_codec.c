@@ -640,6 +640,7 @@ static void walk_telemetry(struct walk *w, void *object)
 {
 	struct telemetry *t = object;
 	BOOL(t, metrics);
+	BOOL(t, server);
 	for (size_t r = 0; r < REPORTER_COUNT; r++) {
 		for (size_t m = 0; m < REQUEST_METRIC_COUNT; m++) {
 			struct metric_override *o = &t->overrides[r][m];
