@@ -190,6 +190,8 @@ int hbone_new(struct worker *w, struct hbone **out)
 		rc = -EIO;
 	if (rc == 0)
 		rc = loop_timer_new(h->loop, on_tick, h, &h->tick);
+	if (rc == 0)
+		rc = ahead_init(h);
 	if (rc < 0) {
 		hbone_free(h);
 		return rc;
@@ -211,8 +213,8 @@ void hbone_free(struct hbone *h)
 	struct hbone_conn *c;
 	while ((c = TAILQ_FIRST(&h->conns)))
 		hbone_conn_close(c);
-	if (h->tick)
-		loop_timer_free(h->tick);
+	loop_timer_free(h->tick);
+	loop_timer_free(h->quiet_timer);
 	table_free(h->identities);
 	table_free(h->pools);
 	tls_trust_unref(h->trust);

@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 enum {
-	SNIFF_SILENT_MS = 200,	 /* then a client that has said nothing waits for its server */
+	SNIFF_SILENT_MS = 200,	 /* then a client that has said nothing is taken to wait for its server */
 	SNIFF_HALTING_MS = 1000, /* then what it has begun is not HTTP */
 	SNIFF_DECLARED_MS = SERVER_IDLE_S * 1000,
 };
@@ -169,6 +169,10 @@ static void inbound_l4(struct hbone_stream *s)
 		inbound_fail(s, 401, verdict.reason, verdict.rule ? verdict.rule->name : NULL);
 		return;
 	}
+	if (ahead_take(s)) {
+		inbound_open(s);
+		return;
+	}
 	s->state = STREAM_CONNECTING;
 	s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + CONNECT_TIMEOUT_MS);
 	struct worker_wait *wait = worker_socket_take(s->h->w, s->pod, POD_CONNECT_LOCAL, on_socket, s);
@@ -180,6 +184,7 @@ static void inbound_l4(struct hbone_stream *s)
 
 static void inbound_http(struct hbone_stream *s, enum http_protocol protocol)
 {
+	ahead_leave(s);
 	s->http = true;
 	s->state = STREAM_OPEN;
 	s->began_s = s->active_s = (uint32_t)(hbone_now_ms(s->h) / 1000);
@@ -228,14 +233,17 @@ void inbound_sniff(struct hbone_stream *s)
 		s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + SNIFF_HALTING_MS);
 }
 
+bool inbound_admits(const struct hbone_stream *s)
+{
+	struct policy_verdict verdict;
+	judge(s, &verdict);
+	return verdict.reason == DROP_NONE;
+}
+
 /* A client that is refused unless its server name is one that a rule wants: its server has nothing to say before. */
 static bool must_say(const struct hbone_stream *s)
 {
-	struct policy_verdict verdict;
-	if (!policy_needs_sni(s->pod->policy, s->destination.port))
-		return false;
-	judge(s, &verdict);
-	return verdict.reason != DROP_NONE;
+	return policy_needs_sni(s->pod->policy, s->destination.port) && !inbound_admits(s);
 }
 
 static void inbound_l7(struct hbone_stream *s, bool declared)
@@ -247,6 +255,8 @@ static void inbound_l7(struct hbone_stream *s, bool declared)
 	s->deadline_ms = (uint32_t)(hbone_now_ms(s->h) + (declared ? SNIFF_DECLARED_MS : SNIFF_SILENT_MS));
 	if (declared)
 		stream_settle(s);
+	else
+		ahead_wait(s);
 	inbound_answer(s);
 }
 

@@ -57,6 +57,8 @@ struct hbone {
 	struct tls_trust *trust;
 	struct hbone_conns conns, dirty;
 	struct hbone_streams streams;
+	struct hbone_streams quiet; /* whose clients have said nothing yet, by age: hbone_ahead.c */
+	struct loop_timer *quiet_timer;
 	size_t conn_count, stream_count, unsettled; /* unsettled: connections and streams with a near deadline */
 	unsigned int depth;
 	bool draining, later, freed;
@@ -96,6 +98,9 @@ struct hbone_conn {
 	TAILQ_ENTRY(hbone_conn) all, in_pool, in_dirty;
 };
 
+/* The application's socket of a stream that is still sniffed. */
+enum stream_ahead { AHEAD_NONE, AHEAD_CONNECTING, AHEAD_OPEN };
+
 enum stream_state {
 	STREAM_RESOLVING,  /* outbound: what is the endpoint? */
 	STREAM_QUEUED,	   /* outbound: waits for a connection of its pool */
@@ -109,7 +114,7 @@ enum stream_state {
 struct hbone_stream {
 	struct h2_stream h2; /* first: h2.c knows only this */
 	uint32_t magic;
-	uint8_t state;
+	uint8_t state, ahead;
 	bool inbound, settled, app_eof, app_shut, blocked, eager, retried;
 	bool hung_up;	/* the application has sent its last byte, as epoll says */
 	bool http;	/* inbound, and the engine judges each request */
@@ -117,6 +122,7 @@ struct hbone_stream {
 	bool declared;	/* inbound: HTTP by declaration */
 	bool l4_named;	/* inbound, to a port where L4 rules ask for the TLS server name */
 	bool uncharged; /* does not count against the pod's limit */
+	bool quiet;	/* in h->quiet */
 	bool closing;	/* its transport's user has closed it: not past deadline_ms */
 	int fd, events;
 	int error;			   /* for the transport's user; 0: -ECONNRESET */
@@ -131,10 +137,11 @@ struct hbone_stream {
 	struct addr_port destination; /* endpoint, or the authority */
 	uint16_t app_port;	      /* inbound: where the application was found */
 	uint32_t deadline_ms, idle_ms, max_ms;
+	uint32_t quiet_ms;	    /* since when */
 	uint32_t active_s, began_s; /* of the worker's clock */
 	uint64_t sent, received;
 	char *sni;			      /* inbound: as policy_input's */
-	TAILQ_ENTRY(hbone_stream) all, queue; /* queue: the pool's waiting, or the connection's blocked */
+	TAILQ_ENTRY(hbone_stream) all, queue; /* queue: the pool's waiting, the connection's blocked, or quiet */
 };
 
 static inline struct hbone_stream *stream_of(struct h2_stream *s)
@@ -242,6 +249,14 @@ void outbound_opened(struct hbone_stream *s, int status);
 /* The stream can't be had: counted, reported, the application's connection reset. */
 void outbound_fail(struct hbone_stream *s, enum drop_reason reason);
 void outbound_join(struct hbone_stream *s, const struct endpoint_info *info); /* its pool; may fail it */
+
+bool inbound_admits(const struct hbone_stream *s); /* by the L4 rules */
+
+/* hbone_ahead.c */
+int ahead_init(struct hbone *h);
+void ahead_wait(struct hbone_stream *s);  /* sniffing begins, and its client may wait for its server */
+void ahead_leave(struct hbone_stream *s); /* it is HTTP, or gone */
+bool ahead_take(struct hbone_stream *s);  /* it is not; true: the stream has the application's socket, connected */
 
 /* pool.c */
 int pool_join(struct hbone_stream *s, const struct endpoint_info *info); /* 0 or -errno; the stream is queued */

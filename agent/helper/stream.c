@@ -66,6 +66,7 @@ void stream_discard(struct hbone_stream *s)
 static void stream_unlink(struct hbone_stream *s)
 {
 	struct hbone *h = s->h;
+	ahead_leave(s);
 	worker_wait_cancel(TAKE(s->wait));
 	pool_leave(s);
 	if (s->blocked)

@@ -539,6 +539,46 @@ static void test_transport_unknown_port_falls_back(void **state)
 	close(client);
 }
 
+/* The application is called while its client, who says nothing, is still listened to: whoever speaks first decides. */
+static void test_transport_silent_client_and_its_server(void **state)
+{
+	struct world *w = *state;
+	char text[8];
+	serve_http(w, APP_UNKNOWN);
+	int client = app_connect(&w->client, &w->app);
+	int server = tcp_accept(w->loop, w->listener);
+	app_send(w->loop, server, "220", 3);
+	app_recv(w->loop, client, text, 3);
+	app_send(w->loop, client, "helo", 4);
+	app_recv(w->loop, server, text, 4);
+	assert_int_equal(w->server.sockets_taken, 1);
+	close(client);
+	close(server);
+
+	client = app_connect(&w->client, &w->app);
+	server = tcp_accept(w->loop, w->listener);
+	app_send(w->loop, client, "GET / HTTP", 10);
+	run_until_count(w->loop, &w->server.http, 1);
+	assert_int_equal(app_next(w->loop, server, text, 1), 0); /* it was only slow */
+	close(client);
+	run_until_count(w->loop, &served.ends, 1);
+	told_done(&served);
+	close(server);
+}
+
+static void test_transport_silent_client_that_would_be_refused(void **state)
+{
+	struct world *w = *state;
+	char byte;
+	serve_http(w, APP_UNKNOWN);
+	w->server.pod.policy->has_allow = true;
+	int client = app_connect(&w->client, &w->app);
+	assert_int_equal(app_next(w->loop, client, &byte, 1), -ECONNRESET); /* its time is over */
+	assert_int_equal(w->server.drops[DROP_POLICY_NO_ALLOW], 1);
+	assert_int_equal(w->server.sockets_taken, 0);
+	close(client);
+}
+
 static void test_transport_end_while_sniffing_is_safe(void **state)
 {
 	struct world *w = *state;
@@ -652,6 +692,8 @@ int main(void)
 		WORLD_TEST(test_transport_http_port_goes_to_the_engine),
 		WORLD_TEST(test_transport_between_two_transports),
 		WORLD_TEST(test_transport_unknown_port_falls_back),
+		WORLD_TEST(test_transport_silent_client_and_its_server),
+		WORLD_TEST(test_transport_silent_client_that_would_be_refused),
 		WORLD_TEST(test_transport_end_while_sniffing_is_safe),
 		WORLD_TEST(test_transport_server_names_are_judged),
 	};
