@@ -231,6 +231,10 @@ int locate_destination(const struct plan *plan, const char *ns, const char *text
 		return pick_port(s, at.port, proto, out, err);
 
 	const struct workload *w = find_workload(plan, host, &count);
+	if (!w) {
+		w = plan_dns_pod_lookup(plan, ns, host);
+		count = w ? 1 : 0;
+	}
 	if (!w)
 		return err_set(err, -ENOENT,
 			       "there is no service or workload \"%.100s\"%s%s; `meshctl get services` lists them (of "

@@ -92,12 +92,16 @@ void daemon_on_dns(uint64_t cookie, const char *name, struct link_dns_answer *ou
 	memset(out, 0, sizeof(*out));
 	if (!d->plan || !pod)
 		return;
-	const struct dns_name *found = plan_dns_lookup_from(d->plan, pod->workload->ns, name);
-	if (!found)
+	const char *ns = pod->workload->ns;
+	const struct dns_name *found = plan_dns_lookup_from(d->plan, ns, name);
+	/* A pod of a headless service is less than a name of its own, and more than one behind a wildcard. */
+	bool of_pod = !found || found->name[0] == '*';
+	const struct workload *named = of_pod ? plan_dns_pod_lookup(d->plan, ns, name) : NULL;
+	if (!found && !named)
 		return;
 	out->known = true;
-	out->addrs = found->addrs;
-	out->addr_count = found->addr_count;
+	out->addrs = named ? named->addrs : found->addrs;
+	out->addr_count = named ? named->addr_count : found->addr_count;
 	out->ttl_s = d->plan->mesh.dns_ttl_s;
 }
 

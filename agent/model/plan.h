@@ -122,6 +122,9 @@ const struct dns_name *plan_dns_lookup(const struct plan *plan, const char *name
 /* As asked by a workload of namespace ns: also a bare "catalog", and only what is exported to ns; of several services
  * with one host that of ns comes first. ns NULL: as plan_dns_lookup. */
 const struct dns_name *plan_dns_lookup_from(const struct plan *plan, const char *ns, const char *name);
+/* "web-0.web", in any form of the headless service's name: its ready endpoint of that hostname, which is what a StatefulSet's
+ * label says, or else the workload's name. NULL: none. Linear in the service's endpoints. */
+const struct workload *plan_dns_pod_lookup(const struct plan *plan, const char *ns, const char *name);
 
 int mesh_settings_init(struct mesh_settings *mesh); /* the defaults; 0 or -ENOMEM */
 int mesh_settings_copy(struct mesh_settings *to, const struct mesh_settings *from);

@@ -231,6 +231,35 @@ const struct dns_name *plan_dns_lookup_from(const struct plan *plan, const char 
 	return found;
 }
 
+static const struct workload *pod_of_port(const struct service_port *port, const char *hostname)
+{
+	for (size_t i = 0; i < port->endpoint_count; i++) {
+		const struct workload *w = port->endpoints[i].workload;
+		if (!w || !port->endpoints[i].healthy)
+			continue;
+		const char *label = workload_label(w, "statefulset.kubernetes.io/pod-name");
+		if (str_eq(label ? label : w->name, hostname))
+			return w;
+	}
+	return NULL;
+}
+
+const struct workload *plan_dns_pod_lookup(const struct plan *plan, const char *ns, const char *name)
+{
+	char text[DNS_TEXT_MAX];
+	if (!name_normalise(name, text))
+		return NULL;
+	char *dot = strchr(text, '.');
+	const struct dns_name *of = dot ? plan_dns_lookup_from(plan, ns, dot + 1) : NULL;
+	if (!of || !of->service || of->service->kind != SERVICE_HEADLESS)
+		return NULL;
+	*dot = '\0';
+	const struct workload *found = NULL;
+	for (size_t i = 0; !found && i < of->service->port_count; i++)
+		found = pod_of_port(&of->service->ports[i], text);
+	return found;
+}
+
 const struct dns_name *plan_dns_lookup(const struct plan *plan, const char *name)
 {
 	return plan_dns_lookup_from(plan, NULL, name);

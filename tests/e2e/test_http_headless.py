@@ -92,6 +92,17 @@ def test_by_name_and_by_the_names_that_callers_write(town):
         assert answer.name == "catalog-2" and answer.seen("x-routed") == "ring", host
 
 
+def test_each_pod_has_a_name(town):
+    routes(town, MARKED)
+    for pod in (town.catalog_1, town.catalog_2):
+        for name in (f"{pod.name}.{RING}", f"{pod.name}.ring.shop"):
+            for family in ("-4", "-6"):
+                answer = get(town.frontend, f"http://{name}:8080/", family)
+                assert answer.name == pod.name and answer.seen("x-routed") == "ring", (name, family)
+    x = json.loads(town.agent("node-a").meshctl("explain", "frontend", f"http://catalog-2.{RING}:8080/", "-o", "json").stdout)
+    assert x["verdict"] == "allowed" and x["inbound"][0]["workload"] == "shop/catalog-2", x
+
+
 def test_a_pod_calls_itself_and_others(town):
     routes(town, MARKED)
     for pod in (town.catalog_1, town.catalog_2):

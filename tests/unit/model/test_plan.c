@@ -171,6 +171,50 @@ static void test_endpoints_of_services_without_address_are_found_where_they_are_
 	assert_int_equal(vip->service_port, 80);
 }
 
+static void test_pods_of_headless_services_have_names(void **state)
+{
+	(void)state;
+	static const struct label stateful[] = { { "statefulset.kubernetes.io/pod-name", "web-0" } };
+	static const struct {
+		const char *ns, *name;
+		bool found;
+	} rows[] = {
+		{ NULL, "web-0.web.shop.svc.cluster.local", true },
+		{ "shop", "Web-0.web.", true },
+		{ "edge", "web-0.web.shop", true },
+		{ "edge", "web-0.web", false },
+		{ NULL, "pod.web.shop", false }, /* the label says another */
+		{ NULL, "web-1.web.shop", false },
+		{ NULL, "web-0.catalog.shop", false }, /* it has an address */
+		{ NULL, "b.web.shop", true },	       /* by its name */
+		{ NULL, "c.web.shop", false },	       /* not ready */
+		{ NULL, "web-0", false },
+		{ NULL, "web-0.", false },
+		{ NULL, "", false },
+	};
+	struct service *s = service_add("shop", "web.shop.svc.cluster.local", "10.60.0.8", 80, IPPROTO_TCP);
+	struct workload *w = workload_add("shop/pod", "10.0.0.7");
+
+	w->name = strdup("pod");
+	w->labels = calloc(1, sizeof(*w->labels));
+	w->labels[0] = (struct label){ strdup(stateful[0].key), strdup(stateful[0].value) };
+	w->label_count = 1;
+	s->kind = SERVICE_HEADLESS;
+	s->vip_count = 0;
+	for (size_t i = 0; i < 3; i++) {
+		endpoint_add(s, "10.0.0.7:80");
+		s->ports[0].endpoints[i].healthy = i != 2;
+		s->ports[0].endpoints[i].workload = i ? plan->workloads[i == 1 ? 0 : 2] : w;
+	}
+	plan->workloads[0]->name = strdup("b");
+	plan->workloads[2]->name = strdup("c");
+	assert_int_equal(plan_seal(plan), 0);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (!plan_dns_pod_lookup(plan, rows[i].ns, rows[i].name) == rows[i].found)
+			fail_msg("%s from %s", rows[i].name, rows[i].ns ? rows[i].ns : "-");
+	assert_ptr_equal(plan_dns_pod_lookup(plan, "shop", "web-0.web"), w);
+}
+
 static void test_names_are_found_in_all_their_forms(void **state)
 {
 	(void)state;
@@ -258,6 +302,7 @@ int main(void)
 		CASE(test_workloads_are_found_by_address_and_uid),
 		CASE(test_vip_lookup_prefers_the_address_then_the_longest_range),
 		CASE(test_endpoints_of_services_without_address_are_found_where_they_are_http),
+		CASE(test_pods_of_headless_services_have_names),
 		CASE(test_names_are_found_in_all_their_forms),
 		CASE(test_one_host_of_two_namespaces_is_the_askers),
 		CASE(test_overlong_name_is_not_found),
