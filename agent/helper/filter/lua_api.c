@@ -112,8 +112,10 @@ static void pseudo_put(lua_State *L, struct http_head *head, const char *name, c
 
 	for (size_t i = 0; i < n; i++)
 		fits &= text[i] > ' ' && text[i] < 0x7f;
-	if (!member || !fits)
+	if (!member || !fits) {
 		luaL_error(L, "\"%s\": there is no such header of a request, or its value can't be one", name);
+		return; /* not reached */
+	}
 	*member = http_head_text(head, text, n);
 	if (!member->p)
 		luaL_error(L, "out of memory");

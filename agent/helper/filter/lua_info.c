@@ -130,6 +130,16 @@ static int on_remote(lua_State *L)
 	return address_push(L, &info_check(L)->x->source);
 }
 
+/* Whom proxies in front name, as far as they are trusted; its port is not known then. */
+static int on_client(lua_State *L)
+{
+	const struct exchange *x = info_check(L)->x;
+	struct addr_port client = { .addr = x->remote };
+	if (addr_eq(&x->remote, &x->source.addr))
+		client.port = x->source.port;
+	return address_push(L, &client);
+}
+
 static int on_local(lua_State *L)
 {
 	return address_push(L, &info_check(L)->x->destination);
@@ -303,7 +313,7 @@ void lua_info_register(lua_State *L)
 	static const struct luaL_Reg info[] = { { "protocol", on_protocol },
 						{ "requestedServerName", on_server_name },
 						{ "downstreamDirectRemoteAddress", on_remote },
-						{ "downstreamRemoteAddress", on_remote },
+						{ "downstreamRemoteAddress", on_client },
 						{ "downstreamDirectLocalAddress", on_local },
 						{ "downstreamLocalAddress", on_local },
 						{ "downstreamSslConnection", on_downstream_ssl },

@@ -10,22 +10,27 @@
 
 enum { FIRST_CAP = 2048 };
 
-int body_keep(struct exchange_private *e, const uint8_t *bytes, size_t len)
+int body_append(uint8_t **body, uint32_t *len, uint32_t *cap, const uint8_t *bytes, size_t n)
 {
-	if (e->body_len + len > e->body_cap) {
-		size_t cap = e->body_cap ? e->body_cap : FIRST_CAP;
-		while (cap < e->body_len + len)
-			cap *= 2;
-		uint8_t *grown = realloc(e->body, cap);
+	if (*len + n > *cap) {
+		size_t wanted = *cap ? *cap : FIRST_CAP;
+		while (wanted < *len + n)
+			wanted *= 2;
+		uint8_t *grown = realloc(*body, wanted);
 		if (!grown)
 			return -ENOMEM;
-		e->body = grown;
-		e->body_cap = (uint32_t)cap;
+		*body = grown;
+		*cap = (uint32_t)wanted;
 	}
-	if (len)
-		memcpy(e->body + e->body_len, bytes, len);
-	e->body_len += (uint32_t)len;
+	if (n)
+		memcpy(*body + *len, bytes, n);
+	*len += (uint32_t)n;
 	return 0;
+}
+
+int body_keep(struct exchange_private *e, const uint8_t *bytes, size_t len)
+{
+	return body_append(&e->body, &e->body_len, &e->body_cap, bytes, len);
 }
 
 void body_free(struct exchange_private *e)

@@ -10,8 +10,6 @@
 
 #include "agent/base/mem.h"
 
-enum { FIRST_CAP = 2048 };
-
 void held_free(struct exchange_private *e)
 {
 	free(e->held);
@@ -22,20 +20,7 @@ void held_free(struct exchange_private *e)
 
 static int held_keep(struct exchange_private *e, const uint8_t *bytes, size_t len)
 {
-	if (e->held_len + len > e->held_cap) {
-		size_t cap = e->held_cap ? e->held_cap : FIRST_CAP;
-		while (cap < e->held_len + len)
-			cap *= 2;
-		uint8_t *grown = realloc(e->held, cap);
-		if (!grown)
-			return -ENOMEM;
-		e->held = grown;
-		e->held_cap = (uint32_t)cap;
-	}
-	if (len)
-		memcpy(e->held + e->held_len, bytes, len);
-	e->held_len += (uint32_t)len;
-	return 0;
+	return body_append(&e->held, &e->held_len, &e->held_cap, bytes, len);
 }
 
 static void held_give(struct exchange_private *e, bool whole)

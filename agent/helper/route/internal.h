@@ -194,6 +194,8 @@ void downstream_pull(struct exchange_private *e);	 /* bytes that were refused ma
 void downstream_response_done(struct exchange_private *e);
 
 /* --- body.c */
+/* n more bytes into memory that grows: at most its double is there for nothing. 0 or -ENOMEM. */
+int body_append(uint8_t **body, uint32_t *len, uint32_t *cap, const uint8_t *bytes, size_t n);
 int body_keep(struct exchange_private *e, const uint8_t *bytes, size_t len); /* 0 or -ENOMEM */
 void body_free(struct exchange_private *e);
 size_t body_from_client(struct exchange_private *e, const uint8_t *bytes, size_t len, bool end);

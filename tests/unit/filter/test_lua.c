@@ -151,6 +151,16 @@ static void test_other_calls(void **state)
 	assert_string_equal(scripts_say("h:metadata():get('k')"), "nil");
 	assert_string_equal(scripts_say("h:streamInfo():protocol()"), "HTTP/1.1");
 	assert_string_equal(scripts_say("h:streamInfo():downstreamDirectRemoteAddress()"), "10.7.0.1:40000");
+	assert_string_equal(scripts_say("h:streamInfo():downstreamRemoteAddress()"), "10.7.0.1:40000");
+	scripts_only(
+		"function envoy_on_request(h) h:headers():add('x', h:streamInfo():downstreamRemoteAddress() .. ' ' .. "
+		"h:streamInfo():downstreamDirectRemoteAddress()) end");
+	struct exchange *far = fake_exchange("GET /");
+	far->filters = scripts;
+	addr_parse("192.0.2.7", &far->remote);
+	assert_int_equal(stage_lua(far), STAGE_CONTINUE);
+	assert_string_equal(fake_header(far, "x"), "192.0.2.7:0 10.7.0.1:40000");
+	fake_exchange_free(far);
 	assert_string_equal(scripts_say("#h:streamInfo():requestedServerName()"), "0");
 	assert_string_equal(scripts_say("h:connection():ssl()"), "nil");
 	assert_true(strtod(scripts_say("h:timestamp()"), NULL) > 1.6e12);
