@@ -140,6 +140,30 @@ static void test_nothing_matched_and_unparsable(void **state)
 	assert_int_equal(stage_authorize(x), STAGE_CONTINUE);
 }
 
+static void test_address_of_the_client_is_the_told_one(void **state)
+{
+	(void)state;
+	struct policy_rule *r = rule_add(POLICY_DENY, "shop/them", "/a");
+	r->matches[0].remote_ip_blocks.v = calloc(1, sizeof(struct cidr));
+	r->matches[0].remote_ip_blocks.n = 1;
+	cidr_parse("10.7.0.9/32", &r->matches[0].remote_ip_blocks.v[0]);
+	assert_int_equal(run("GET /a"), STAGE_ANSWERED);
+	cidr_parse("10.7.0.1/32", &r->matches[0].remote_ip_blocks.v[0]); /* the connection's */
+	assert_int_equal(run("GET /a"), STAGE_CONTINUE);
+
+	/* What was told is no address: whatever the rules are about would be a guess. */
+	for (int asked = 0; asked < 2; asked++) {
+		r->matches[0].remote_ip_blocks.n = (size_t)asked;
+		fake_exchange_free(TAKE(x));
+		x = fake_exchange("GET /b");
+		x->policy = policy;
+		x->remote_unknown = true;
+		assert_int_equal(stage_authorize(x), asked ? STAGE_ANSWERED : STAGE_CONTINUE);
+	}
+	assert_int_equal(answer.status, 403);
+	assert_int_equal(answer.reason, DROP_POLICY_DENY);
+}
+
 static void test_strict_is_held_for_requests_too(void **state)
 {
 	(void)state;
@@ -454,6 +478,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_allowed_denied_and_audited),
 		CASE(test_nothing_matched_and_unparsable),
+		CASE(test_address_of_the_client_is_the_told_one),
 		CASE(test_strict_is_held_for_requests_too),
 		CASE(test_unknown_provider_denies),
 		CASE(test_http_check_carries_what_is_configured),

@@ -324,7 +324,7 @@ static void test_what_a_service_is_asked(void **state)
 	assert_int_equal(m->descriptors[0]->n_entries, 2);
 	assert_string_equal(m->descriptors[0]->entries[0]->key, "who");
 	assert_string_equal(m->descriptors[0]->entries[0]->value, "??lice");
-	assert_string_equal(m->descriptors[0]->entries[1]->value, "10.7.0.1");
+	assert_string_equal(m->descriptors[0]->entries[1]->value, "10.7.0.9");
 	weft__ratelimit__request__free_unpacked(m, NULL);
 	answer_with(1, true);
 	assert_true(answer.continued);

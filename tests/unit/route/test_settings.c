@@ -265,6 +265,20 @@ static void test_remote_address_is_what_trusted_proxies_tell(void **state)
 	}
 }
 
+static void test_balancing_by_source_goes_by_the_told_one(void **state)
+{
+	(void)state;
+	struct world *w = world_of((struct proxy_settings){ .trusted_proxies = 1 });
+	char text[ADDR_TEXT_MAX];
+	world_connect(w);
+	world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n");
+	assert_string_equal(addr_text(&w->attempts[0].source.addr, text), "192.0.2.7");
+	world_answer(w, 0, ok);
+	world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
+	assert_string_equal(addr_text(&w->attempts[1].source.addr, text), "10.0.0.1");
+	done(w);
+}
+
 static void test_decorator_operation_ends_here(void **state)
 {
 	(void)state;
@@ -292,6 +306,7 @@ int main(void)
 		cmocka_unit_test(test_client_certificates),
 		cmocka_unit_test(test_certificate_without_its_uri),
 		cmocka_unit_test(test_remote_address_is_what_trusted_proxies_tell),
+		cmocka_unit_test(test_balancing_by_source_goes_by_the_told_one),
 		cmocka_unit_test(test_decorator_operation_ends_here),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -284,6 +284,7 @@ struct upstream_wait *upstream_get(struct upstreams *u, const struct upstream_qu
 				    .avoid_count = q->avoid_count,
 				    .skip = q->skip_priorities,
 				    .pinned = q->pinned,
+				    .source = q->source,
 				    .fn = fn,
 				    .arg = arg,
 				    .events = events,

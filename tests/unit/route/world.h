@@ -28,7 +28,7 @@ struct seen_attempt {
 	uint16_t status;
 	size_t avoid_count;
 	uint64_t skip;
-	struct addr_port pinned;
+	struct addr_port pinned, source;
 	struct fake_transport *t; /* NULL: there was no stream */
 	struct http_conn *conn;
 	struct upstream up;
