@@ -68,7 +68,7 @@ struct exchange *fake_exchange(const char *request)
 		x->query = (struct http_string){ mark + 1, (uint32_t)(x->head->path.n - n - 1) };
 	fields_add(x->head, path[target] ? path + target + 1 : NULL);
 	addr_port_parse("10.7.0.1:40000", &x->source);
-	addr_parse("10.7.0.9", &x->remote); /* behind a proxy that is trusted */
+	x->remote = x->source.addr;
 	addr_port_parse("10.0.0.1:8080", &x->destination);
 	return x;
 }

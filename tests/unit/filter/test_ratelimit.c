@@ -279,6 +279,7 @@ static struct exchange *asked(const char *request)
 {
 	struct exchange *x = fake_exchange(request);
 	x->filters = f;
+	addr_parse("10.7.0.9", &x->remote); /* behind a proxy that is trusted */
 	http_filters_seal(f);
 	assert_int_equal(stage_rate_limit(x), STAGE_WAIT);
 	assert_true(call.open);
