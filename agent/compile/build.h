@@ -48,8 +48,10 @@ bool target_selects(const struct compiler *c, const struct resource *r, const st
 /* By which DestinationRules a service is built. */
 struct rules_asked {
 	const struct rule_set *set;
-	const char *subset; /* whose policy counts; NULL: none's */
-	bool plain;	    /* for endpoints alone: no schedules for the kernel */
+	const char *subset;	    /* whose policy counts; NULL: none's */
+	bool plain;		    /* for endpoints alone: no schedules for the kernel */
+	const struct label *labels; /* of the caller, as far as they count; their names point into a cluster's name */
+	size_t label_count;
 };
 /* asked NULL: as the plan has it. */
 int service_build(struct compiler *c, struct service_node *node, const struct rules_asked *asked, struct service **out,
@@ -68,7 +70,9 @@ struct traffic {
 	struct outlier_settings outlier;
 	bool outlier_set; /* outlierDetection is written: Istio's failover between localities depends on it */
 	const struct locality_lb_setting *locality; /* NULL: off */
-	bool near_first; /* trafficDistribution: by locality, also without outlier detection */
+	bool near_first;	    /* trafficDistribution: by locality, also without outlier detection */
+	const struct label *labels; /* of the caller */
+	size_t label_count;
 };
 
 /* port 0: the service as a whole. */

@@ -196,18 +196,26 @@ static int cluster_build(struct compiler *c, struct service_node *node, const st
 			 const char *name, struct http_cluster **out)
 {
 	const struct service *s = node->object;
+	struct label labels[RULE_LABELS_MAX];
 	struct rule_set general, set;
 	struct http_rule rule;
+	char rules[sizeof(parts->rules)];
 
+	str_copy(rules, sizeof(rules), parts->rules);
+	size_t label_count = rules_named_labels(rules, labels);
 	rules_of(c, &(struct rule_caller){ 0 }, s->ns, s->hostname, &general);
 	set = general;
-	if (parts->has_rules)
-		rules_named(c, parts->rules, s->ns, s->hostname, &set);
+	if (parts->has_rules && !str_eq(rules, "*"))
+		rules_named(c, rules, s->ns, s->hostname, &set);
 	http_rule_of(&set, parts->port, parts->subset, &rule);
-	if (!orders_anew(&rule, &general))
+	if (!label_count && !orders_anew(&rule, &general))
 		return cluster_make(c, node, s, &rule, parts, name, out);
 
-	const struct rules_asked asked = { .set = &set, .subset = rule.subset ? parts->subset : NULL, .plain = true };
+	const struct rules_asked asked = { .set = &set,
+					   .subset = rule.subset ? parts->subset : NULL,
+					   .plain = true,
+					   .labels = labels,
+					   .label_count = label_count };
 	struct service *other;
 	int rc = service_build(c, node, &asked, &other, NULL);
 	if (rc < 0)

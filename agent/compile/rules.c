@@ -74,7 +74,7 @@ bool rule_exported(const struct compiler *c, const struct resource *rule, const 
 
 	if (!to->n)
 		return true;
-	for (size_t i = 0; i < to->n; i++)
+	for (size_t i = 0; to->v && i < to->n; i++)
 		if (str_eq(to->v[i], "*") || str_eq(to->v[i], ns) || (str_eq(to->v[i], ".") && str_eq(rule->ns, ns)))
 			return true;
 	return false;
@@ -172,7 +172,7 @@ static void rules_at(const struct compiler *c, const char *ns, const char *host,
 	for (size_t i = 0; i < rules.n; i++) {
 		const struct resource *r = rules.v[i];
 		if (is_for(c, r, place, caller) &&
-		    (!selector_of(r) || selectors_same(selector_of(r), selector_of(lead))))
+		    (!selector_of(r) || (lead && selectors_same(selector_of(r), selector_of(lead)))))
 			set_add(out, r);
 	}
 	set_bound(out);
@@ -260,9 +260,44 @@ bool rules_of_others(const struct compiler *c, const char *service_ns, const cha
 
 /* --- names of clusters */
 
+/* failoverPriority compares labels of the caller: clusters differ by them. Without outlier detection nothing fails over. */
+static size_t labels_compared(const struct compiler *c, const struct workload *caller, const struct http_rule *rule,
+			      struct label out[RULE_LABELS_MAX])
+{
+	const struct locality_lb_setting *setting = c->mesh_config ? c->mesh_config->locality_lb_setting : NULL;
+	size_t n = 0;
+
+	if (rule->lb && rule->lb->locality_lb_setting)
+		setting = rule->lb->locality_lb_setting;
+	if (!setting || !rule->outlier || (setting->enabled.set && !setting->enabled.v))
+		return 0;
+	for (size_t i = 0; i < setting->failover_priority.n && n < RULE_LABELS_MAX; i++) {
+		const char *key = setting->failover_priority.v[i];
+		const char *value = strchr(key, '=') ? NULL : workload_label(caller, key);
+		if (value)
+			out[n++] = (struct label){ (char *)(uintptr_t)key, (char *)(uintptr_t)value };
+	}
+	return n;
+}
+
+size_t rules_named_labels(char *text, struct label out[RULE_LABELS_MAX])
+{
+	size_t n = 0;
+
+	for (char *at = strchr(text, ';'), *next; at && n < RULE_LABELS_MAX; at = next) {
+		*at++ = '\0';
+		next = strchr(at, ';');
+		char *equals = strchr(at, '=');
+		if (!equals || (next && equals > next))
+			continue;
+		*equals = '\0';
+		out[n++] = (struct label){ at, equals + 1 };
+	}
+	return n;
+}
+
 static void qualifier_write(const struct rule_set *set, struct sb *sb)
 {
-	sb_addf(sb, "@");
 	for (size_t i = 0; i < set->n; i++)
 		sb_addf(sb, "%s%s%s", i ? "" : set->v[i]->ns, i ? "," : "/", set->v[i]->name);
 }
@@ -270,17 +305,26 @@ static void qualifier_write(const struct rule_set *set, struct sb *sb)
 char *rules_cluster_name(const struct compiler *c, const struct workload *caller, const struct service *s,
 			 uint16_t port, const char *subset, const char *host)
 {
+	struct label labels[RULE_LABELS_MAX];
 	struct rule_set own, general;
+	struct http_rule rule;
 	struct sb sb = { 0 };
 
 	if (!s || !caller)
 		return http_cluster_name(port, subset, host);
 	rules_of(c, &(struct rule_caller){ caller->ns, caller->labels, caller->label_count }, s->ns, s->hostname, &own);
 	rules_of(c, &(struct rule_caller){ 0 }, s->ns, s->hostname, &general);
-	if (rules_same(&own, &general))
+	http_rule_of(&own, port, subset, &rule);
+	size_t label_count = labels_compared(c, caller, &rule, labels);
+	if (rules_same(&own, &general) && !label_count)
 		return http_cluster_name(port, subset, host);
-	sb_addf(&sb, "%s", subset ? subset : "");
-	qualifier_write(&own, &sb);
+	sb_addf(&sb, "%s@", subset ? subset : "");
+	if (rules_same(&own, &general))
+		sb_add(&sb, "*");
+	else
+		qualifier_write(&own, &sb);
+	for (size_t i = 0; i < label_count; i++)
+		sb_addf(&sb, ";%s=%s", labels[i].key, labels[i].value);
 	char *qualified = sb_take(&sb);
 	char *name = qualified ? http_cluster_name(port, qualified, host) : NULL;
 	free(qualified);

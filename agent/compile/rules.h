@@ -12,7 +12,7 @@ struct service;
 struct workload;
 
 /* Names together are in names of clusters, so there is a limit. */
-enum { RULE_SET_MAX = 8, RULE_SET_TEXT_MAX = 384 };
+enum { RULE_SET_MAX = 8, RULE_SET_TEXT_MAX = 384, RULE_LABELS_MAX = 4 };
 
 /* In the order of merging. Of one namespace. */
 struct rule_set {
@@ -44,10 +44,14 @@ bool rules_of_others(const struct compiler *c, const char *service_ns, const cha
 bool rule_exported(const struct compiler *c, const struct resource *rule, const char *ns);
 
 /* The name of a cluster as it is for a caller: Istio's, with "@NS/RULE,RULE" behind the subset where the rules are not those
- * that nobody in particular has; "@" alone: none are. Newly allocated, or NULL. */
+ * that nobody in particular has ("@" alone: none are), and ";LABEL=VALUE" of the caller where failoverPriority compares it
+ * ("@*;LABEL=VALUE": with the rules that all have). Newly allocated, or NULL. */
 char *rules_cluster_name(const struct compiler *c, const struct workload *caller, const struct service *s,
 			 uint16_t port, const char *subset, const char *host);
 /* The rules that are named so ("@" not included), as far as they are there and for the host; if they were and none is left,
  * those of nobody in particular, as whoever asks has not yet been told. */
 void rules_named(const struct compiler *c, const char *text, const char *service_ns, const char *hostname,
 		 struct rule_set *out);
+
+/* The labels in such a text, which is cut up for it. Returns how many. */
+size_t rules_named_labels(char *text, struct label out[RULE_LABELS_MAX]);

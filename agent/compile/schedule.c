@@ -64,7 +64,8 @@ static bool setting_of(const struct traffic *t, struct locality_buffers *b, stru
 	return true;
 }
 
-/* Workloads of one node may differ in their labels; the caller that stands for the node has none but its locality. */
+/* Workloads of one node may differ in their labels: in the kernel's tables, and where nobody compares labels, the caller has
+ * none but the node's locality. */
 static int priorities_assign(const struct compiler *c, const struct traffic *t, struct endpoint_list *list)
 {
 	struct locality_buffers buffers;
@@ -81,7 +82,8 @@ static int priorities_assign(const struct compiler *c, const struct traffic *t, 
 		if (w)
 			places[i].place = (struct locality_place){ w->locality, w->labels, w->label_count };
 	}
-	locality_assign(&setting, &(struct locality_place){ .locality = c->locality }, places, list->n);
+	const struct locality_place caller = { c->locality, (struct label *)(uintptr_t)t->labels, t->label_count };
+	locality_assign(&setting, &caller, places, list->n);
 
 	size_t kept = 0;
 	for (size_t i = 0; i < list->n; i++) {

@@ -103,6 +103,8 @@ void traffic_of(const struct compiler *c, const struct rules_asked *asked, uint1
 		if (c->mesh_config->tcp_keepalive)
 			keepalive_apply(c->mesh_config->tcp_keepalive, &out->tcp);
 	}
+	out->labels = asked->labels;
+	out->label_count = asked->label_count;
 	http_rule_of(asked->set, port, asked->subset, &rule);
 	balancer_apply(rule.lb, out);
 	traffic_pool_apply(rule.pool, out);

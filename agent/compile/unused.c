@@ -46,6 +46,9 @@ void unused_rule_look(const struct resource *r, struct notes *notes)
 
 	if (!p)
 		return;
+	if (p->tunnel && p->tunnel->protocol && strcmp(p->tunnel->protocol, "CONNECT") != 0)
+		NOTE(notes, FINDING_WARNING, r, "tunnel.protocol %s is not spoken: the proxy is asked by CONNECT",
+		     p->tunnel->protocol);
 	client_tls_look(r, p->tls, notes);
 	balancer_look(r, p->load_balancer, notes);
 	pool_look(r, p->connection_pool, notes);

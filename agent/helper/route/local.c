@@ -145,7 +145,7 @@ static void on_capacity(struct http_conn *c, void *arg)
 	struct local_upstream *l = arg;
 	serve_waiters(l);
 	/* Places are few: one without a request is given back. */
-	if (l->conn == c && l->placed && !http_conn_streams(c))
+	if (l->conn && l->conn == c && l->placed && !http_conn_streams(c))
 		http_conn_drain(c);
 }
 

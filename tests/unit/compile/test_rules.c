@@ -269,6 +269,34 @@ static void test_rules_of_others_reach_ports(void **state)
 	assert_int_equal(world_port(&w, "shop", FQDN, 82)->l7, L7_NONE);
 }
 
+/* failoverPriority compares labels of the caller with those of endpoints: of each caller its own. */
+static void test_failover_priority_is_the_callers(void **state)
+{
+	(void)state;
+	world_with(&w, POD("own", "shop", "10.0.0.3", "app: own, v: a", "") POD("red", "team", "10.0.0.4",
+										"app: red, v: b", "")
+			       RULE("r", "shop", "s",
+				    "trafficPolicy: { outlierDetection: {}, loadBalancer: { localityLbSetting: { "
+				    "failoverPriority: [ v ] } } }"));
+	struct http_cluster *own = called_by("shop/own"), *red = called_by("team/red"), *far = called_by("other/far");
+	assert_string_equal(own->name, "outbound|80|@*;v=a|" FQDN);
+	assert_string_equal(http_cluster_shown(own), "outbound|80||" FQDN);
+	assert_string_equal(http_endpoints_of(own), "10.0.0.1:80 p0 w1, 10.0.0.2:80 p1 w1");
+	assert_string_equal(http_endpoints_of(red), "10.0.0.2:80 p0 w1, 10.0.0.1:80 p1 w1");
+	assert_string_equal(far->name, "outbound|80||" FQDN);
+	assert_string_equal(http_endpoints_of(far), "10.0.0.1:80 p0 w1, 10.0.0.2:80 p0 w1");
+	http_cluster_unref(own);
+	http_cluster_unref(red);
+	http_cluster_unref(far);
+	world_with(&w, RULE("mine", "team", FQDN,
+			    "trafficPolicy: { outlierDetection: {}, loadBalancer: { localityLbSetting: { "
+			    "failoverPriority: [ v ] } } }"));
+	red = called_by("team/red");
+	assert_string_equal(red->name, "outbound|80|@team/mine;v=b|" FQDN);
+	assert_string_equal(http_endpoints_of(red), "10.0.0.2:80 p0 w1, 10.0.0.1:80 p1 w1");
+	http_cluster_unref(red);
+}
+
 static void test_findings(void **state)
 {
 	(void)state;
@@ -292,6 +320,7 @@ int main(void)
 		CASE(test_several_rules_for_one_host_are_merged),
 		CASE(test_subsets_and_localities_are_the_callers),
 		CASE(test_rules_of_others_reach_ports),
+		CASE(test_failover_priority_is_the_callers),
 		CASE(test_findings),
 	};
 
