@@ -4,6 +4,7 @@ on the other one."""
 import hashlib
 import json
 import os
+import subprocess
 
 import pytest
 
@@ -12,6 +13,7 @@ from lib.gotool import go_tool
 from lib.mesh import service
 from lib.net import Net
 from lib.shell import wait_for
+from lib.traffic import PYTHON
 from lib.web import get
 
 NGINX, NGINX2, GRPC = 8090, 8092, 8079
@@ -135,6 +137,39 @@ def test_nginx_is_what_it_is_without_a_mesh(town, place, words):
 def test_a_large_file_of_nginx_is_whole(town, place, port):
     command = f"curl -sf --max-time 60 http://{place}:{port}/big.bin | sha256sum"
     assert town.frontend.run("bash", "-c", command, timeout=70).stdout.split()[0] == town.digests[place]
+
+
+# Asks for the large file on some connections, and reads the answers when it is told to.
+UNREAD = """
+import socket, sys
+held = []
+for i in range(int(sys.argv[3])):
+    s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    s.settimeout(30)
+    s.connect((sys.argv[1], int(sys.argv[2])))
+    s.sendall(b'GET /big.bin HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n')
+    held.append(s)
+print(sum(s.recv(12, socket.MSG_PEEK) == b'HTTP/1.1 200' for s in held), flush=True)
+sys.stdin.readline()
+for s in held:
+    size = 0
+    while more := s.recv(1 << 20):
+        size += len(more)
+    print(size, flush=True)
+"""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_unread_answers_leave_their_http_2_connection_to_others(town, place):
+    """All share the helper's connection to nginx."""
+    words = town.frontend.command(PYTHON, "-c", UNREAD, place.strip("[]"), 82, 12)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as unread:
+        assert unread.stdout.readline() == "12\n"
+        for _ in range(12):
+            assert get(town.frontend, f"http://{place}:82/small.txt", timeout=5).status == 200
+        sizes = unread.communicate("\n", timeout=60)[0].split()
+    assert len(sizes) == 12 and all(int(size) > BIG for size in sizes), sizes
 
 
 @pytest.mark.parametrize("place", [NEAR, FAR])
