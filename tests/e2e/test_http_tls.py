@@ -174,6 +174,8 @@ def test_nobody_is_shown_a_secret(town, tmp_path, clean):
     agent = town.agent("node-a")
     town.mesh.write("41-secret.yaml", secret("own", plain=True, cert=one[0], key=one[1], cacert=theirs.root))
     town.mesh.settle()
+    api_rule(town, "mode: MUTUAL, credentialName: own")
+    assert api(town).status == 503  # nobody is there, but the helper has the key now
     before = town.mesh.revision("node-a")
     town.mesh.write("41-secret.yaml", secret("own", cert=two[0], key=two[1], cacert=theirs.root))
     town.mesh.settle()

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "agent/base/hash.h"
+#include "agent/base/str.h"
+#include "agent/config/redact.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -26,6 +28,18 @@ static void check(const struct decoded *out)
 			abort();
 }
 
+/* What is read as a Secret is never shown as it was written. */
+static void check_hidden(const struct decoded *out, const char *name, const char *text, size_t len)
+{
+	bool secret = false;
+	struct sb shown = { 0 };
+	for (size_t i = 0; i < out->resource_count; i++)
+		secret |= out->resources[i]->kind == KIND_SECRET;
+	if (document_redact(name, text, len, &shown) == 0 && (secret || shown.len))
+		abort();
+	sb_done(&shown);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const char *const names[] = { "a.yaml", "a.json", "mesh.yaml", "mesh.json" };
@@ -42,8 +56,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(copy, text.text, text.len);
 		if (decoder_run(decoder, name, text.line, copy, text.len, hash64(HASH64_INIT, copy, text.len), &out) ==
 		    0) {
-			free(copy);
 			check(&out);
+			check_hidden(&out, name, copy, text.len);
+			free(copy);
 			decoded_done(&out);
 		} else {
 			free(copy);
