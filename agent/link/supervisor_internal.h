@@ -135,7 +135,8 @@ struct supervisor {
 	struct tap taps[TAPS_MAX];
 	uint32_t tap_ids;
 	struct link_shard past;
-	struct request_totals *past_requests; /* of helpers that have ended, and of labels long unused; NULL: none yet */
+	struct request_totals
+		*past_requests; /* of helpers that have ended, and of labels long unused; NULL: none yet */
 	struct loop_timer *requests_timer;
 	uint64_t requests_aged_s;
 	uint64_t restarts, protocol_errors, rate_limited;

@@ -2,12 +2,14 @@
 /* Formats of access logs and expressions over a hostile request. The input, in parts that a NUL ends: format, expression,
  * then values of headers. Text that holds no end of line makes one line; JSON's strings make an object that parses. */
 #include <assert.h>
+#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
 
+#include "agent/base/err.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/helper/observe/escape.h"
@@ -15,6 +17,8 @@
 #include "agent/helper/observe/format.h"
 #include "agent/helper/observe/record.h"
 #include "agent/helper/worker.h"
+#include "agent/model/access_format.h"
+#include "agent/model/cel.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -84,6 +88,11 @@ static void expression(const struct request_record *r, const char *text)
 	assert(!truth || (value && str_eq(out.p, "true")));
 	assert(value || !out.len);
 	sb_done(&out);
+	/* What documents are checked by says the same. */
+	struct err err = ERR_INIT;
+	if (cel_check(text, false, &err) == -EINVAL && strstr(err.text, "can't be read"))
+		assert(!value);
+	access_format_check(text, NULL, &err);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
