@@ -2,59 +2,13 @@
 /* What a script may know of its request besides the message: metadata(), filterContext(), streamInfo(), connection(). */
 #include <stdio.h>
 
-#include <jansson.h>
 #include <lauxlib.h>
 
 #include "agent/helper/filter/jwt.h"
 #include "agent/helper/filter/lua_api.h"
+#include "agent/helper/filter/lua_json.h"
 #include "agent/helper/worker.h"
 #include "agent/model/identity.h"
-
-enum { JSON_DEPTH_MAX = 32 };
-
-/* --- values of the configuration and of tokens */
-
-static void lua_json_push(lua_State *L, const json_t *value, int depth)
-{
-	const char *key;
-	json_t *member;
-
-	luaL_checkstack(L, 4, "values in values");
-	lua_vm_steps(L, 1);
-	switch (json_typeof(value)) {
-	case JSON_STRING:
-		lua_vm_steps(L, json_string_length(value) / 8);
-		lua_pushlstring(L, json_string_value(value), json_string_length(value));
-		return;
-	case JSON_INTEGER:
-	case JSON_REAL:
-		lua_pushnumber(L, json_number_value(value));
-		return;
-	case JSON_TRUE:
-	case JSON_FALSE:
-		lua_pushboolean(L, json_is_true(value));
-		return;
-	case JSON_NULL:
-		lua_pushnil(L);
-		return;
-	default:
-		break;
-	}
-	lua_newtable(L);
-	if (depth >= JSON_DEPTH_MAX)
-		return;
-	for (size_t i = 0; i < json_array_size(value); i++) {
-		lua_json_push(L, json_array_get(value, i), depth + 1);
-		lua_rawseti(L, -2, (int)i + 1);
-	}
-	/* An iteration of jansson's, which Lua's errors may leave: it owns nothing. */
-	json_object_foreach((json_t *)(uintptr_t)value, key, member)
-	{
-		lua_pushstring(L, key);
-		lua_json_push(L, member, depth + 1);
-		lua_rawset(L, -3);
-	}
-}
 
 /* pairs() of the table at the top. */
 static int lua_table_pairs(lua_State *L)
@@ -75,19 +29,14 @@ static int on_metadata(lua_State *L)
 static int on_metadata_get(lua_State *L)
 {
 	const struct lua_call *c = lua_object_check(L, "weft.metadata");
-	const json_t *value = json_object_get(c->choice.metadata, luaL_checkstring(L, 2));
-
-	if (value)
-		lua_json_push(L, value, 0);
-	else
-		lua_pushnil(L);
+	lua_json_member_push(L, c->choice.metadata, luaL_checkstring(L, 2));
 	return 1;
 }
 
-static int json_or_empty(lua_State *L, const json_t *value)
+static int json_or_empty(lua_State *L, const struct json_t *value)
 {
 	if (value)
-		lua_json_push(L, value, 0);
+		lua_json_push(L, value);
 	else
 		lua_newtable(L);
 	return 1;
@@ -173,15 +122,16 @@ static int on_dynamic_metadata(lua_State *L)
 
 /* What jwt_authn leaves there in Istio's sidecars: the token's claims, under "payload" (under the issuer in older ones). The
  * table that they go to is at the top. */
-static void claims_put(lua_State *L, const json_t *claims)
+static void claims_put(lua_State *L, const struct json_t *claims)
 {
-	const char *issuer = json_string_value(json_object_get(claims, "iss"));
-
 	lua_createtable(L, 0, 2);
-	lua_json_push(L, claims, 0);
-	if (issuer) {
-		lua_pushvalue(L, -1);
-		lua_setfield(L, -3, issuer);
+	lua_json_push(L, claims);
+	lua_json_member_push(L, claims, "iss");
+	if (lua_isstring(L, -1)) {
+		lua_pushvalue(L, -2);
+		lua_rawset(L, -4);
+	} else {
+		lua_pop(L, 1);
 	}
 	lua_setfield(L, -2, "payload");
 	lua_setfield(L, -2, "envoy.filters.http.jwt_authn");

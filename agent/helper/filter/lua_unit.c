@@ -4,7 +4,6 @@
  * Envoy. They begin anew when they have grown too large, or after a callback that went beyond its limits: what that left
  * behind could do the same to the next one. */
 #include <errno.h>
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +12,7 @@
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
-#include "agent/helper/filter/jwt_token.h"
+#include "agent/helper/filter/lua_json.h"
 #include "agent/helper/filter/lua_vm.h"
 
 enum { CODE_MAX = 256 << 10 };
@@ -36,8 +35,8 @@ int lua_units_new(struct lua_vm *vm)
 	for (size_t i = 0; i < f->script_count; i++)
 		n += f->scripts[i].source_count;
 	vm->units = calloc(n + 1, sizeof(*vm->units));
-	vm->contexts = calloc(f->lua_route_count + 1, sizeof(json_t *));
-	vm->metadata = calloc(f->lua_route_count + 1, sizeof(json_t *));
+	vm->contexts = calloc(f->lua_route_count + 1, sizeof(struct json_t *));
+	vm->metadata = calloc(f->lua_route_count + 1, sizeof(struct json_t *));
 	if (!vm->units || !vm->contexts || !vm->metadata)
 		return -ENOMEM;
 	for (size_t i = 0; i < f->script_count; i++)
@@ -45,12 +44,11 @@ int lua_units_new(struct lua_vm *vm)
 	for (size_t i = 0; i < f->script_count; i++)
 		for (size_t k = 0; k < f->scripts[i].source_count; k++)
 			unit_add(vm, f->scripts[i].sources[k].code, f->scripts[i].name);
-	jwt_json_init();
 	for (size_t i = 0; i < f->lua_route_count; i++) {
 		const struct lua_route *r = &f->lua_routes[i];
 		unit_add(vm, r->code, r->origin);
-		vm->contexts[i] = r->context ? json_loads(r->context, 0, NULL) : NULL;
-		vm->metadata[i] = r->metadata ? json_loads(r->metadata, 0, NULL) : NULL;
+		vm->contexts[i] = lua_json_new(r->context);
+		vm->metadata[i] = lua_json_new(r->metadata);
 	}
 	return 0;
 }
@@ -58,8 +56,8 @@ int lua_units_new(struct lua_vm *vm)
 void lua_units_free(struct lua_vm *vm)
 {
 	for (size_t i = 0; vm->contexts && vm->metadata && i < vm->filters->lua_route_count; i++) {
-		json_decref(vm->contexts[i]);
-		json_decref(vm->metadata[i]);
+		lua_json_free(vm->contexts[i]);
+		lua_json_free(vm->metadata[i]);
 	}
 	free(vm->contexts);
 	free(vm->metadata);
