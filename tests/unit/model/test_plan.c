@@ -132,7 +132,9 @@ static void endpoint_add(struct service *s, const char *at)
 	struct addr_port a;
 
 	assert_int_equal(addr_port_parse(at, &a), 0);
-	port->endpoints = realloc(port->endpoints, (port->endpoint_count + 1) * sizeof(*port->endpoints));
+	if (!port->endpoints)
+		port->endpoints = calloc(4, sizeof(*port->endpoints));
+	assert_true(port->endpoint_count < 4);
 	port->endpoints[port->endpoint_count++] = (struct endpoint){ .addr = a.addr, .port = a.port };
 }
 
