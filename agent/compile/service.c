@@ -103,13 +103,32 @@ static int core_vips_set(struct compiler *c, struct service *s, const struct res
 	return 0;
 }
 
+/* "ns1, ns2" */
+static int export_annotation_set(struct service *s, const char *text)
+{
+	enum { EXPORTS_MAX = 64 };
+	AUTO(mem_freep) char *copy = strdup(text);
+	const char *names[EXPORTS_MAX];
+	size_t n = 0;
+
+	if (!copy)
+		return -ENOMEM;
+	for (char *rest = copy, *one; n < EXPORTS_MAX && (one = strsep(&rest, ","));) {
+		one += strspn(one, " ");
+		one[strcspn(one, " ")] = '\0';
+		if (*one)
+			names[n++] = one;
+	}
+	return export_to_set(s, names, n);
+}
+
 static int core_export_set(const struct compiler *c, struct service *s, const struct resource *r)
 {
 	const char *annotation = string_map_get(&r->annotations, "networking.istio.io/exportTo");
 
-	if (annotation && !strchr(annotation, ','))
-		return export_to_set(s, &annotation, 1);
-	if (!annotation && c->mesh_config)
+	if (annotation)
+		return export_annotation_set(s, annotation);
+	if (c->mesh_config)
 		return export_to_set(s, c->mesh_config->default_service_export_to.v,
 				     c->mesh_config->default_service_export_to.n);
 	return 0;

@@ -53,7 +53,7 @@ static const struct schema schema_named_match = SCHEMA(named_match, named_match_
 
 static const struct field http_match_fields[] = {
 	FIELD(vs_match, name, "name", STRING, .doc = "For logs."),
-	FIELD(vs_match, stat_prefix, "statPrefix", STRING, .doc = "For statistics."),
+	FIELD(vs_match, stat_prefix, "statPrefix", STRING, .flags = FIELD_UNUSED, .doc = "For statistics."),
 	FIELD(vs_match, uri, "uri", OBJECT, .of = &schema_string_match, .doc = "Path."),
 	FIELD(vs_match, scheme, "scheme", OBJECT, .of = &schema_string_match, .doc = "Scheme."),
 	FIELD(vs_match, method, "method", OBJECT, .of = &schema_string_match, .doc = "Method."),

@@ -162,6 +162,21 @@ static void test_headless_service_resolves_to_its_endpoints(void **state)
 	assert_int_equal(name->addr_count, 3);
 }
 
+static void test_export_annotation_may_name_several(void **state)
+{
+	(void)state;
+	world_with(&w,
+		   "apiVersion: v1\nkind: Service\nmetadata: { name: s, namespace: shop, annotations: { "
+		   "networking.istio.io/exportTo: \"., team,other\" } }\nspec: { clusterIPs: [ 10.60.0.1 ], ports: [ { "
+		   "port: 80 } ] }\n");
+	const struct service *s = world_service(&w, "shop", "s.shop.svc.cluster.local");
+	assert_int_equal(s->export_to_count, 3);
+	assert_true(service_visible_from(s, "shop"));
+	assert_true(service_visible_from(s, "team"));
+	assert_true(service_visible_from(s, "other"));
+	assert_false(service_visible_from(s, "far"));
+}
+
 static void test_service_without_address_gets_one(void **state)
 {
 	(void)state;
@@ -269,6 +284,7 @@ int main(void)
 		CASE(test_weights_are_in_the_slots),
 		CASE(test_headless_service_resolves_to_its_endpoints),
 		CASE(test_service_without_address_gets_one),
+		CASE(test_export_annotation_may_name_several),
 		CASE(test_ids_vips_and_ports),
 		CASE(test_protocol_is_told_by_name_or_app_protocol),
 		CASE(test_internal_traffic_policy_local_keeps_to_the_node),
