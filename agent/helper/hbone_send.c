@@ -224,7 +224,7 @@ ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
 	size_t room = 0;
 	for (int i = 0; i < count; i++)
 		room += iov[i].iov_len;
-	ssize_t n = readv(s->fd, iov, count);
+	ssize_t n = count == 1 ? recv(s->fd, iov->iov_base, room, MSG_DONTWAIT) : readv(s->fd, iov, count);
 	if (n <= 0)
 		return n < 0 ? -errno : 0;
 

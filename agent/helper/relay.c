@@ -217,8 +217,10 @@ void relay_flush(struct hbone *h)
 		return;
 	}
 	if (s->to_app.len == 0 && s->state == STREAM_OPEN) {
-		struct msghdr msg = { .msg_iov = h->batch.iov, .msg_iovlen = (size_t)count };
-		ssize_t sent = sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
+		struct iovec *iov = h->batch.iov;
+		struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)count };
+		ssize_t sent = count == 1 ? send(s->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL | MSG_DONTWAIT) :
+					    sendmsg(s->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (sent < 0 && errno != EAGAIN && errno != EINTR) {
 			relay_broken(s);
 			return;
