@@ -64,6 +64,9 @@ void sidecar_look(const struct compiler *c, const struct resource *r, struct not
 
 /* --- http_ports.c */
 
+/* What weft.dev/l7 says, a label or an annotation of a Service or ServiceEntry. */
+enum l7_wish { L7_WISH_NONE, L7_WISH_DISABLED, L7_WISH_SNIFF /* what nothing is declared of */, L7_WISH_UNKNOWN };
+enum l7_wish http_wish_of(const struct resource *r);
 enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, const struct resource *r,
 			  const struct service_port *port, const struct rule_set *rules);
 /* Fills l7_ports of an enrolled local workload, whose policy and filters stand. 0 or -ENOMEM. */

@@ -20,12 +20,16 @@
 
 /* --- callers' side */
 
-static bool switched_off(const struct resource *r)
+enum l7_wish http_wish_of(const struct resource *r)
 {
-	const char *label = string_map_get(&r->labels, "weft.dev/l7"),
-		   *note = string_map_get(&r->annotations, "weft.dev/l7");
+	const char *word = string_map_get(&r->labels, "weft.dev/l7");
 
-	return str_eq(label, "disabled") || str_eq(note, "disabled");
+	if (!word)
+		word = string_map_get(&r->annotations, "weft.dev/l7");
+	return !word			? L7_WISH_NONE :
+	       str_eq(word, "disabled") ? L7_WISH_DISABLED :
+	       str_eq(word, "sniff")	? L7_WISH_SNIFF :
+					  L7_WISH_UNKNOWN;
 }
 
 /* What is said that only requests can fulfil. */
@@ -121,11 +125,14 @@ enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, con
 			  const struct service_port *port, const struct rule_set *rules)
 {
 	uint16_t number = port->port;
+	enum l7_wish wish = http_wish_of(r);
 
-	if (port->proto != IPPROTO_TCP || switched_off(r))
+	if (port->proto != IPPROTO_TCP || wish == L7_WISH_DISABLED)
 		return L7_NONE;
 	if (port->app == APP_HTTP || port->app == APP_HTTP2 || port->app == APP_GRPC)
 		return L7_HTTP;
+	if (port->app == APP_UNKNOWN && wish == L7_WISH_SNIFF)
+		return L7_SNIFF;
 
 	struct named named = named_of(c, s, port->port);
 	if (port->app == APP_UNKNOWN && !well_known_tcp(port->port) &&

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/compile/build.h"
+#include "agent/compile/http.h"
 #include "agent/compile/inventory.h"
 #include "agent/config/node.h"
 
@@ -59,10 +60,17 @@ void unused_rule_look(const struct resource *r, struct notes *notes)
 	}
 }
 
+static void wish_look(const struct resource *r, struct notes *notes)
+{
+	if (http_wish_of(r) == L7_WISH_UNKNOWN)
+		NOTE(notes, FINDING_WARNING, r, "weft.dev/l7 is neither \"disabled\" nor \"sniff\": it has no effect");
+}
+
 void unused_service_look(const struct resource *r, struct notes *notes)
 {
 	const struct service_spec *s = r->spec.service;
 
+	wish_look(r, notes);
 	if (s->external_ips.n)
 		NOTE(notes, FINDING_INFO, r, "externalIPs are not services' addresses here: clusterIPs are");
 }
@@ -72,6 +80,7 @@ void unused_service_entry_look(const struct resource *r, struct notes *notes)
 	const struct service_entry_spec *e = r->spec.service_entry;
 	const struct string_list *to = &e->export_to;
 
+	wish_look(r, notes);
 	if (e->subject_alt_names.n)
 		NOTE(notes, FINDING_INFO, r,
 		     "subjectAltNames are looked at where a DestinationRule asks for TLS (SIMPLE, MUTUAL); endpoints "

@@ -501,6 +501,19 @@ static void test_switched_off(void **state)
 	assert_int_equal(world_port(&w, "shop", FQDN, 80)->l7, L7_NONE);
 }
 
+static void test_asked_to_look(void **state)
+{
+	(void)state;
+	world_with(&w, SERVICE("s", ", annotations: { weft.dev/l7: sniff }",
+			       "{ port: 80, name: a }, { name: tcp-b, port: 81 }, { name: mysql, port: 82 }"));
+	assert_int_equal(world_port(&w, "shop", FQDN, 80)->l7, L7_SNIFF);
+	assert_int_equal(world_port(&w, "shop", FQDN, 81)->l7, L7_NONE);
+	assert_int_equal(world_port(&w, "shop", FQDN, 82)->l7, L7_NONE);
+	world_with(&w, SERVICE("s", ", labels: { weft.dev/l7: always }", "{ port: 80, name: a }"));
+	assert_int_equal(world_port(&w, "shop", FQDN, 80)->l7, L7_NONE);
+	assert_true(world_finds(&w, "Service/shop/s", "weft.dev/l7 is neither"));
+}
+
 #define POLICY                                                                                                         \
 	"apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: p, namespace: shop }\nspec: "  \
 	"{ rules: [ { to: [ { operation: "                                                                             \
@@ -558,6 +571,7 @@ int main(void)
 		CASE(test_declared_protocols),
 		CASE(test_undeclared_port_is_sniffed_when_rules_name_it),
 		CASE(test_switched_off),
+		CASE(test_asked_to_look),
 		CASE(test_inbound_ports_of_workloads_with_http_rules),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
