@@ -86,7 +86,7 @@ static bool tap_refused(struct helper *h, uint32_t id, const char *filter)
 
 	if (!*filter || cel_check(filter, true, &err) == 0)
 		return false;
-	snprintf(json, sizeof(json), "{\"error\":\"%s\"}", err.text);
+	snprintf(json, sizeof(json), "{\"error\":\"the filter: %s\"}", err.text);
 	m.id = id;
 	m.json = json;
 	helper_send(h, WEFT__LINK__TO_AGENT__MSG_TAP_RECORD, &m);
