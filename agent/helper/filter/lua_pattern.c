@@ -8,7 +8,7 @@
 
 enum { DEPTH_MAX = 200, OPEN = -1, POSITION = -2 };
 
-static const char *match_here(struct lua_matching *m, const char *s, const char *p);
+static const char *match_here(struct lua_matching *m, const char *s, const char *p) __attribute__((nonnull));
 
 static void tick(struct lua_matching *m)
 {

@@ -23,7 +23,7 @@ struct lua_matching {
 void lua_pattern_begin(struct lua_matching *m, lua_State *L, const char *text, size_t n, const char *pattern,
 		       size_t len);
 /* A match that begins at s, with the pattern from p on: its end, or NULL. */
-const char *lua_pattern_try(struct lua_matching *m, const char *s, const char *p);
+const char *lua_pattern_try(struct lua_matching *m, const char *s, const char *p) __attribute__((nonnull));
 /* Pushes one capture of the match from s to end; without any, the first is the whole match. */
 void lua_pattern_capture(struct lua_matching *m, int i, const char *s, const char *end);
 /* All of them; how many. whole: without captures, the match itself. */
