@@ -215,9 +215,13 @@ static void row_fill(const struct top_reading *now, const struct top_group *a, c
 		     double seconds, struct top_row *row)
 {
 	double buckets[TOP_BUCKETS_MAX];
-	/* All that is counted begins anew at once. */
+	/* All that is counted begins anew at once; or the agent has forgotten labels that were long unused, which is some of it:
+	 * then this time nothing is known. */
 	static const struct top_group none = { 0 };
-	const struct top_group *from = a && b->requests >= a->requests ? a : &none;
+	const struct top_group *from = !a			     ? &none :
+				       b->requests >= a->requests    ? a :
+				       b->requests > a->requests / 2 ? b :
+								       &none;
 	double requests = grown(from->requests, b->requests), failed = grown(from->failed, b->failed);
 
 	row->requests = requests / seconds;

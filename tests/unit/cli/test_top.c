@@ -96,6 +96,24 @@ static void test_counters_that_went_back_began_anew(void **state)
 	top_reading_done(&b);
 }
 
+static void test_labels_that_were_forgotten_are_no_requests(void **state)
+{
+	static const char both[] = "istio_requests_total{reporter=\"source\"," LABELS "response_code=\"200\"} 1000\n"
+				   "istio_requests_total{reporter=\"source\"," LABELS "response_code=\"503\"} 100\n";
+	static const char one[] = "istio_requests_total{reporter=\"source\"," LABELS "response_code=\"200\"} 1003\n";
+	struct top_reading a, b;
+	struct top_rows rows = { 0 };
+	(void)state;
+
+	assert_int_equal(top_read(both, TOP_BY_SERVICE, "source", &a), 0);
+	assert_int_equal(top_read(one, TOP_BY_SERVICE, "source", &b), 0);
+	assert_int_equal(top_diff(&a, &b, 1, &rows), 0);
+	assert_true(rows.n == 1 && fabs(rows.v[0].requests) < 1e-9);
+	top_rows_done(&rows);
+	top_reading_done(&a);
+	top_reading_done(&b);
+}
+
 static void test_quantiles(void **state)
 {
 	const double bounds[] = { 1, 10, INFINITY }, some[] = { 0, 10, 10 }, beyond[] = { 0, 0, 4 },
@@ -114,6 +132,7 @@ int main(void)
 		cmocka_unit_test(test_rates_are_of_what_came_in_between),
 		cmocka_unit_test(test_groups_and_reporters),
 		cmocka_unit_test(test_counters_that_went_back_began_anew),
+		cmocka_unit_test(test_labels_that_were_forgotten_are_no_requests),
 		cmocka_unit_test(test_quantiles),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
