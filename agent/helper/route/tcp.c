@@ -10,7 +10,6 @@
 
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
-#include "agent/base/table.h"
 #include "agent/helper/balance/upstream.h"
 #include "agent/helper/route/exchange.h"
 #include "agent/helper/route/tcp_route.h"
@@ -262,10 +261,8 @@ int tcp_proxy_new(struct worker *w, struct tcp_proxy **out)
 	/* Of which route a connection takes, nothing secret hangs. */
 	if (getrandom(&p->random, sizeof(p->random), 0) != sizeof(p->random))
 		p->random = clock_now_ns();
-	p->loads = table_new(NULL);
-	int rc = p->loads ? loop_timer_new(p->loop, on_tick, p, &p->tick) : -ENOMEM;
+	int rc = loop_timer_new(p->loop, on_tick, p, &p->tick);
 	if (rc < 0) {
-		table_free(p->loads);
 		free(p);
 		return rc;
 	}
@@ -281,7 +278,6 @@ void tcp_proxy_free(struct tcp_proxy *p)
 	while ((r = TAILQ_FIRST(&p->relays)))
 		tcp_relay_over(r, true);
 	loop_timer_free(p->tick);
-	table_free(p->loads);
 	free(p);
 }
 

@@ -11,7 +11,7 @@
 #include "agent/model/policy.h"
 
 struct http_cluster;
-struct table;
+struct shared_limits;
 struct upstream_wait;
 
 enum { TCP_IDLE_MS = 3600000, TCP_TICK_MS = 1000 };
@@ -24,12 +24,6 @@ struct relay_side {
 	bool ended;	/* it sends no more */
 };
 
-/* Connections to a cluster: connectionPool.tcp.maxConnections. */
-struct cluster_load {
-	uint32_t count;
-	char name[];
-};
-
 struct tcp_relay {
 	struct tcp_proxy *p;
 	struct worker_pod *pod; /* a reference; the place in its limit is fd's, then near.t's */
@@ -40,7 +34,8 @@ struct tcp_relay {
 	struct upstream_wait *pick;
 	struct transport_connect *connect;
 	struct http_cluster *cluster;
-	struct cluster_load *load; /* counted in; NULL: there is no limit */
+	struct shared_limits *load; /* of the pod's connections to the cluster; NULL: there is no limit */
+	char *load_name;
 	struct identity *caller;
 	struct addr_port peer, local; /* of the accepted one, as the application's peer sees them */
 	struct addr_port endpoint;
@@ -59,7 +54,6 @@ struct tcp_proxy {
 	struct loop *loop;
 	struct loop_timer *tick;
 	uint64_t random;
-	struct table *loads; /* name of a cluster -> struct cluster_load: those with a limit */
 	TAILQ_HEAD(, tcp_relay) relays;
 	size_t count;
 };

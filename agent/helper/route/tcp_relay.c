@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "agent/base/mem.h"
-#include "agent/base/table.h"
+#include "agent/helper/balance/limits.h"
 #include "agent/helper/balance/upstream.h"
 #include "agent/helper/route/exchange.h"
 #include "agent/helper/transport_internal.h"
@@ -36,35 +36,30 @@ static void side_close(struct relay_side *side, bool abort_it)
 
 bool tcp_relay_load(struct tcp_relay *r, const struct http_cluster *cluster)
 {
-	struct tcp_proxy *p = r->p;
-	uint32_t threads = worker_settings(p->w)->threads ? worker_settings(p->w)->threads : 1;
-	uint32_t max = (cluster->tcp.max_connections + threads - 1) / threads;
+	uint32_t max = cluster->tcp.max_connections;
 	if (!max || !cluster->name)
 		return true;
-	struct cluster_load *load = table_get_str(p->loads, cluster->name);
-	if (!load) {
-		size_t len = strlen(cluster->name) + 1;
-		load = calloc(1, sizeof(*load) + len);
-		if (!load || table_set_str(p->loads, cluster->name, load) < 0) {
-			free(load);
-			return false;
-		}
-		memcpy(load->name, cluster->name, len);
-	}
-	if (load->count >= max)
+	char *name = strdup(cluster->name);
+	struct shared_limits *load = name ? shared_limits_get(name, r->pod->cookie) : NULL;
+	if (!load || !limit_take(load, LIMIT_CONNECTIONS, max)) {
+		if (load)
+			shared_limits_put(name, r->pod->cookie, load);
+		free(name);
 		return false;
-	load->count++;
+	}
 	r->load = load;
+	r->load_name = name;
 	return true;
 }
 
 static void load_leave(struct tcp_relay *r)
 {
-	struct cluster_load *load = TAKE(r->load);
-	if (!load || --load->count > 0)
+	struct shared_limits *load = TAKE(r->load);
+	if (!load)
 		return;
-	table_remove(r->p->loads, load->name, strlen(load->name));
-	free(load);
+	limit_give(load, LIMIT_CONNECTIONS);
+	shared_limits_put(r->load_name, r->pod->cookie, load);
+	free(TAKE(r->load_name));
 }
 
 /* --- its end --- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What becomes of accepted connections, by what their destination means and what they say. */
 #include "agent/base/loop.h"
+#include "agent/helper/balance/limits.h"
 #include "agent/model/cluster.h"
 #include "agent/model/identity.h"
 #include "agent/model/l7.h"
@@ -387,6 +388,14 @@ static void test_accept_clusters_limit_is_kept(void **state)
 		close(fd);
 		rig_run(w, 5);
 	}
+	/* Those of other workers count, too. */
+	struct shared_limits *load = shared_limits_get("outbound|6379||redis", w->pod.cookie);
+	assert_int_equal(load->n[LIMIT_CONNECTIONS], 0);
+	load->n[LIMIT_CONNECTIONS] = 1;
+	w->drops[DROP_CONNECTION_LIMIT] = 0;
+	check_reset(w, stage_outbound(w), DROP_CONNECTION_LIMIT);
+	load->n[LIMIT_CONNECTIONS] = 0;
+	shared_limits_put("outbound|6379||redis", w->pod.cookie, load);
 	close(listener);
 }
 
