@@ -246,6 +246,25 @@ def test_calls_and_messages_are_counted(town):
         count(name, **more) - was for (name, more), was in zip(names, before)] == wanted)
 
 
+def test_messages_are_counted_by_the_servers_side_too(town, documents):
+    """Of a call that streams both ways and ends with a status of its own."""
+    documents("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: some, namespace: shop }\n"
+              "spec: { selector: { matchLabels: { app: payments } }, action: DENY, "
+              "rules: [ { to: [ { operation: { paths: [ /nothing ] } } ] } ] }\n")
+    agent = town.agent("node-b")
+    labels = {"request_protocol": "grpc", "reporter": "destination", "destination_workload": "payments",
+              "source_principal": "spiffe://cluster.local/ns/shop/sa/frontend"}
+
+    def counts():
+        return [agent.metric(name, grpc_response_status=status, **labels) for name, status in (
+            ("istio_requests_total", "0"), ("istio_request_messages_total", "0"), ("istio_response_messages_total", "0"),
+            ("istio_requests_total", "5"))]
+    before = counts()
+    assert call(town.frontend, FAR, "Chat", stream=6)["status"] == "OK"
+    assert call(town.frontend, FAR, "Unary", {"status": 5})["status"] == "NOT_FOUND"
+    wait_for("the calls to be counted", lambda: [a - b for a, b in zip(counts(), before)] == [1, 6, 6, 1])
+
+
 def test_traces_are_exported_over_grpc(town):
     town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\nextensionProviders:\n"
                     f"- {{ name: otlp, opentelemetry: {{ service: {town.node_a.ip4}, port: 4317 }} }}\n")
