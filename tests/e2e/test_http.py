@@ -232,11 +232,13 @@ def test_an_answer_that_may_not_be_retried_is_passed_on_whole(town):
     town.mesh.write("22-rule.yaml", "apiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
                     "metadata: { name: payments, namespace: shop }\nspec:\n  host: payments\n"
                     "  trafficPolicy: { connectionPool: { http: { maxRetries: 1 } } }\n")
-    routes(town, "{ retries: { attempts: 1, retryOn: 5xx }, route: [ { destination: { host: payments } } ] }", host="payments")
+    routes(town, "{ retries: { attempts: 1, retryOn: 5xx }, route: [ { destination: { host: payments } } ] }",
+           host="payments")
     try:
         def answers():
             done = town.frontend.run("bash", "-c", "for i in 1 2 3 4 5 6 7 8; do "
-                                     f"curl -s --max-time 10 -w '\\n' '{PAYMENTS}/?status=503&delay=300' & done; wait", timeout=30)
+                                     f"curl -s --max-time 10 -w '\\n' '{PAYMENTS}/?status=503&delay=300' & done; wait",
+                                     timeout=30)
             return [json.loads(line) for line in done.stdout.splitlines() if line]
         tries = []
 

@@ -34,7 +34,8 @@ def h2spec():
 @pytest.fixture(scope="module")
 def town(h2spec, tmp_path_factory):
     with Net(tmp_path_factory.mktemp("h2spec")) as net:
-        made = web.build(net, more=service("direct", "shop", [("http2", 80, 8081, "TCP")], ["10.60.0.82"], app="payments"))
+        direct = service("direct", "shop", [("http2", 80, 8081, "TCP")], ["10.60.0.82"], app="payments")
+        made = web.build(net, more=direct)
         made.mesh.write("30-policy.yaml", POLICY)
         made.mesh.settle()
         process = made.payments.spawn(os.path.join(BUILD, "h2spec/server"), 8081, 300, "0.0.0.0", name="h2-payments")

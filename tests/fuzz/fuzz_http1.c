@@ -302,6 +302,7 @@ static void run(struct run *r, const uint8_t *data, size_t size, bool piecewise)
 {
 	struct http_limits limits = http_limits_default;
 	*r = (struct run){ .t = { .ops = &transport_ops }, .client = data[0] & 1, .piecewise = piecewise };
+	limits.preserve_case = data[0] & 32;
 	if (data[0] & 8) {
 		limits.head_bytes = 100;
 		limits.field_count = 5;

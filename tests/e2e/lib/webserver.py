@@ -7,8 +7,9 @@
 The answer is JSON: name, method, target, version, headers (a list of pairs, as received), peer, local, body length.
 Query parameters: status=N, delay=MS, size=N (bytes instead of JSON), chunked=1, trailers=1, header=K:V (repeatable),
 fail=N&key=K (the first N requests of that key get 503), reset=head|body|start, hang=1 (no answer), early=1 (answers before
-the body), fd=close (Connection: close), broken=1 (this and all that follow get 500) and broken=0. /ws upgrades to an echo of bytes
-(half=client: reads to the end, then says how much; half=server: says hello, ends its half, and later answers tell as "half" how much came after), /sse sends an event every 50 ms."""
+the body), fd=close (Connection: close), broken=1 (this and all that follow get 500) and broken=0. /ws upgrades to an echo
+of bytes; with half=client it reads to the end, then says how much that was; with half=server it says hello and ends its half,
+and later answers tell as "half" how much came after. /sse sends an event every 50 ms."""
 import argparse
 import asyncio
 import json
