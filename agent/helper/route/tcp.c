@@ -303,7 +303,7 @@ void tcp_proxy_dump(struct tcp_proxy *p, struct sb *out)
 			r->far.t ? "open" : "connecting", addr_port_text(&r->local, to), at,
 			r->caller ? r->caller->uri : "", (unsigned long long)r->near.bytes,
 			(unsigned long long)r->far.bytes,
-			r->near.t ? transport_queued(r->near.t) + transport_queued(r->far.t) : 0,
+			r->near.t && r->far.t ? transport_queued(r->near.t) + transport_queued(r->far.t) : 0,
 			(unsigned long long)((tcp_now_ms(p) - r->began_ms) / 1000));
 		comma = ",";
 	}
