@@ -71,11 +71,18 @@ static void on_pick(const struct http_cluster *cluster, const struct cluster_end
 	relay_connect(r, cluster, endpoint);
 }
 
+static const char *host_called(const struct l7_target *target)
+{
+	const char *slash = target->service ? strchr(target->service, '/') : NULL;
+	return slash ? slash + 1 : NULL;
+}
+
 /* name: of the client's TLS; "": none. */
-static void outbound_begin(struct tcp_relay *r, const struct addr_port *original, const struct l7_target *target,
+static void outbound_begin(struct tcp_relay *r, const struct addr_port *original, struct l7_target *target,
 			   const char *name)
 {
 	struct tcp_proxy *p = r->p;
+	r->target = l7_target_ref(target);
 	r->local = *original;
 	if (r->pod->addr_count)
 		r->peer.addr = r->pod->addrs[0];
@@ -89,7 +96,12 @@ static void outbound_begin(struct tcp_relay *r, const struct addr_port *original
 		return;
 	}
 	struct upstream_query q = {
-		.pod = r->pod, .cluster = cluster, .host = r->name, .original = *original, .source = r->peer
+		.pod = r->pod,
+		.cluster = cluster,
+		.host = r->name,
+		.original = *original,
+		.called = host_called(target),
+		.source = r->peer,
 	};
 	struct upstream_wait *wait = upstream_pick(http_proxy_upstreams(worker_http(p->w)), &q, on_pick, r);
 	if (wait)
@@ -97,7 +109,7 @@ static void outbound_begin(struct tcp_relay *r, const struct addr_port *original
 }
 
 void tcp_proxy_outbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *original,
-			const struct l7_target *target, const char *name)
+			struct l7_target *target, const char *name)
 {
 	struct tcp_relay *r = tcp_relay_new(p, pod, fd, false);
 	if (r)
@@ -121,7 +133,7 @@ static void not_yet(bool spoke, void *arg)
 }
 
 struct tcp_relay *tcp_ahead_outbound(struct tcp_proxy *p, struct worker_pod *pod, const struct addr_port *original,
-				     const struct l7_target *target, tcp_ahead_fn fn, void *arg)
+				     struct l7_target *target, tcp_ahead_fn fn, void *arg)
 {
 	struct tcp_relay *r = tcp_relay_new(p, pod, -1, false);
 	if (!r)

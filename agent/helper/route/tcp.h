@@ -23,7 +23,7 @@ void tcp_proxy_free(struct tcp_proxy *p); /* cuts what it carries */
 /* A pod's call to `original`. Takes fd, of which nothing was read, and its place in the pod's limit (worker_pod_admit()).
  * name: of the client's TLS; "": none. */
 void tcp_proxy_outbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *original,
-			const struct l7_target *target, const char *name);
+			struct l7_target *target, const char *name);
 /* A connection to the pod at `local` from `peer`, which is the caller as authenticated (NULL: anonymous; a reference is
  * taken). sni: as policy_input's. Takes fd and its place. */
 void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *peer,
@@ -38,7 +38,7 @@ bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer
  * tcp_proxy_*() is told why). NULL: there is none. */
 typedef void (*tcp_ahead_fn)(bool spoke, void *arg);
 struct tcp_relay *tcp_ahead_outbound(struct tcp_proxy *p, struct worker_pod *pod, const struct addr_port *original,
-				     const struct l7_target *target, tcp_ahead_fn fn, void *arg);
+				     struct l7_target *target, tcp_ahead_fn fn, void *arg);
 struct tcp_relay *tcp_ahead_inbound(struct tcp_proxy *p, struct worker_pod *pod, const struct addr_port *peer,
 				    const struct addr_port *local, struct identity *caller, tcp_ahead_fn fn, void *arg);
 /* It is not HTTP, and names no server: the relay goes on by itself. Takes fd and its place. sni: inbound, as above. */

@@ -33,6 +33,7 @@ struct tcp_relay {
 	struct relay_side near, far; /* near: accepted */
 	struct upstream_wait *pick;
 	struct transport_connect *connect;
+	struct l7_target *target; /* outbound: a reference */
 	struct http_cluster *cluster;
 	struct shared_limits *load; /* of the pod's connections to the cluster; NULL: there is no limit */
 	char *load_name;

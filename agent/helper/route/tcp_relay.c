@@ -18,6 +18,7 @@
 #include "agent/helper/worker.h"
 #include "agent/model/cluster.h"
 #include "agent/model/identity.h"
+#include "agent/model/l7.h"
 
 /* --- life of a relay --- */
 
@@ -89,6 +90,7 @@ void tcp_relay_over(struct tcp_relay *r, bool abort_it)
 	if (r->counted)
 		*(r->inbound ? &worker_metrics(p->w)->inbound_closed : &worker_metrics(p->w)->outbound_closed) += 1;
 	worker_pod_unref(p->w, TAKE(r->pod));
+	l7_target_unref(TAKE(r->target));
 	http_cluster_unref(TAKE(r->cluster));
 	identity_unref(TAKE(r->caller));
 	free(TAKE(r->name));

@@ -124,6 +124,7 @@ struct upstream_wait *upstream_pick(struct upstreams *u, const struct upstream_q
 	s->picks++;
 	str_copy(s->picked, sizeof(s->picked), q->cluster);
 	str_copy(s->picked_host, sizeof(s->picked_host), q->host ? q->host : "");
+	str_copy(s->picked_called, sizeof(s->picked_called), q->called ? q->called : "");
 	fn(s->cluster, s->endpoint, s->endpoint ? UPSTREAM_OK : UPSTREAM_NO_ENDPOINT, arg);
 	return NULL;
 }

@@ -20,7 +20,7 @@ struct stage {
 	bool no_caller;
 	struct http_cluster *cluster;
 	struct cluster_endpoint *endpoint;
-	char picked[64], picked_host[64]; /* the cluster that was asked for */
+	char picked[64], picked_host[64], picked_called[64]; /* the cluster that was asked for */
 	unsigned int picks, reports_ok, reports_failed;
 	struct addr_port last_bind;
 	/* what came to the engine and to the tunnels */

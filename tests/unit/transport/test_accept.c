@@ -158,6 +158,7 @@ static void test_accept_other_bytes_are_relayed_whole(void **state)
 	struct worker *w = *state;
 	int listener;
 	redis_at(w, &listener);
+	w->stage->target->service = strdup("shop/redis.shop.svc");
 	int fd = stage_outbound(w);
 	say(fd, "*1\r\n$4\r\nPING\r\n");
 	int server = stage_accept(w, listener);
@@ -165,6 +166,7 @@ static void test_accept_other_bytes_are_relayed_whole(void **state)
 	say(server, "+PONG\r\n");
 	hear(w, fd, "+PONG\r\n");
 	assert_string_equal(w->stage->picked, "outbound|6379||redis");
+	assert_string_equal(w->stage->picked_called, "redis.shop.svc");
 	assert_int_equal(w->stage->reports_ok, 1);
 	assert_int_equal(tcp_proxy_live(w->stage->tcp), 1);
 	assert_int_equal(w->pod.connections, 1);
