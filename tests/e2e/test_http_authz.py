@@ -30,9 +30,10 @@ extensionProviders:
 - name: open
   envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 1s, failOpen: true }
 """
-# Allows who says so, sends others to a login, and tells what it was asked.
+# Allows who says so, sends others to a login, and tells what it was asked. (http.server's own class asks the DNS for the
+# host's name, which takes seconds where there is none.)
 AUTHORIZER = """
-import http.server, json
+import http.server, json, socketserver
 class Gate(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do(self):
@@ -45,7 +46,9 @@ class Gate(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
     do_GET = do_POST = do
     def log_message(self, *words): pass
-server = http.server.ThreadingHTTPServer(("0.0.0.0", 9000), Gate)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+server = Server(("0.0.0.0", 9000), Gate)
 print("listening", flush=True)
 server.serve_forever()
 """
@@ -59,7 +62,7 @@ def judge(body):
 """
 # One key set that can be changed by writing a file.
 KEYS = """
-import http.server, sys
+import http.server, socketserver, sys
 class Keys(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = open(sys.argv[1], "rb").read()
@@ -67,7 +70,9 @@ class Keys(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
     def log_message(self, *words): pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 9100), Keys)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+server = Server(("127.0.0.1", 9100), Keys)
 print("listening", flush=True)
 server.serve_forever()
 """

@@ -6,6 +6,7 @@
 import http.server
 import itertools
 import os
+import socketserver
 import sys
 
 COUNT = itertools.count()
@@ -28,6 +29,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler)
+class Server(socketserver.ThreadingTCPServer):
+    """http.server's own asks the DNS for the host's name, which takes seconds where there is none."""
+    allow_reuse_address = daemon_threads = True
+
+
+server = Server(("0.0.0.0", int(sys.argv[1])), Handler)
 print("listening", flush=True)
 server.serve_forever()
