@@ -145,28 +145,8 @@ struct tcp_relay *tcp_ahead_outbound(struct tcp_proxy *p, struct worker_pod *pod
 
 /* --- inbound --- */
 
-static void judge_one(const struct worker_pod *pod, const struct policy_input *in, struct policy_verdict *verdict)
-{
-	*verdict = (struct policy_verdict){ .reason = DROP_NOT_READY };
-	if (pod->policy)
-		policy_eval(pod->policy, in, verdict);
-}
-
-void tcp_relay_judge(const struct tcp_relay *r, struct policy_verdict *verdict)
-{
-	const struct policy_input in = {
-		.peer = r->caller,
-		.source = r->peer.addr,
-		.destination = r->local.addr,
-		.port = r->local.port,
-		.sni = r->sni,
-		.proto = IPPROTO_TCP,
-	};
-	judge_one(r->pod, &in, verdict);
-}
-
-bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
-		      const struct identity *caller, const char *sni)
+static void judge(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
+		  const struct identity *caller, const char *sni, struct policy_verdict *verdict)
 {
 	const struct policy_input in = {
 		.peer = caller,
@@ -176,8 +156,21 @@ bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer
 		.sni = sni,
 		.proto = IPPROTO_TCP,
 	};
+	*verdict = (struct policy_verdict){ .reason = DROP_NOT_READY };
+	if (pod->policy)
+		policy_eval(pod->policy, &in, verdict);
+}
+
+void tcp_relay_judge(const struct tcp_relay *r, struct policy_verdict *verdict)
+{
+	judge(r->pod, &r->peer, &r->local, r->caller, r->sni, verdict);
+}
+
+bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
+		      const struct identity *caller, const char *sni)
+{
 	struct policy_verdict verdict;
-	judge_one(pod, &in, &verdict);
+	judge(pod, peer, local, caller, sni, &verdict);
 	return verdict.reason == DROP_NONE;
 }
 
@@ -228,7 +221,7 @@ void tcp_proxy_policy_changed(struct tcp_proxy *p, struct worker_pod *pod)
 		tcp_relay_judge(r, &verdict);
 		if (verdict.reason == DROP_NONE)
 			continue;
-		worker_metrics(p->w)->policy_cuts++;
+		worker_metrics(p->w)->policy_cuts += !r->ahead; /* which carries nothing yet */
 		tcp_relay_refuse(r, verdict.reason, verdict.rule ? verdict.rule->name : NULL);
 	}
 }
