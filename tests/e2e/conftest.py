@@ -29,6 +29,22 @@ def town(tmp_path_factory):
         yield towns.build(made)
 
 
+@pytest.fixture
+def documents(town):
+    """Documents in force for one test, in the module's own town."""
+    def write(text):
+        town.mesh.write("21-test.yaml", text)
+        town.mesh.settle()
+        for agent in town.mesh.agents.values():
+            assert agent.api("/v1/status")["config"]["problems"] == []
+    yield write
+    try:
+        town.mesh.remove("21-test.yaml")
+    except FileNotFoundError:
+        pass
+    town.mesh.settle()
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
     """A failure shows the end of what the agents said."""

@@ -33,22 +33,6 @@ def town(tmp_path_factory):
         yield made
 
 
-@pytest.fixture
-def documents(town):
-    """Documents in force for one test."""
-    def write(text):
-        town.mesh.write("21-test.yaml", text)
-        town.mesh.settle()
-        for agent in town.mesh.agents.values():
-            assert agent.api("/v1/status")["config"]["problems"] == []
-    yield write
-    try:
-        town.mesh.remove("21-test.yaml")
-    except FileNotFoundError:
-        pass
-    town.mesh.settle()
-
-
 def rule(host, http):
     return (f"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{ name: {host}, namespace: shop }}\n"
             f"spec: {{ hosts: [ {host} ], http: [ {{ {http}, route: [ {{ destination: {{ host: {host} }} }} ] }} ] }}\n---\n")
