@@ -44,6 +44,14 @@ static const struct ext_authz *provider_find(const struct http_filters *f, const
 	return NULL;
 }
 
+void ext_denial_body(struct ext_denial *denial, const void *body, size_t len)
+{
+	denial->body = len ? malloc(len) : NULL;
+	denial->body_len = denial->body ? len : 0;
+	if (denial->body)
+		memcpy(denial->body, body, len);
+}
+
 static void denial_done(struct ext_denial *d)
 {
 	free(d->body);
@@ -58,12 +66,24 @@ static enum stage_result refuse(struct ext_call *c, const struct ext_denial *d, 
 	x->record.authz_rule = c->rules[c->at]->name;
 	refuse_count(x, DROP_EXT_AUTHZ_DENIED, x->record.authz_rule);
 	call_free(c);
-	exchange_respond(x, d->status, FLAG(UAEX), details, d->body, d->extra);
+	exchange_respond_bytes(x, d->status, FLAG(UAEX), details, d->body, d->body_len, d->extra);
 	return STAGE_ANSWERED;
 }
 
 static void on_response(const struct http_head *response, const uint8_t *body, size_t len,
 			const struct http_head *trailers, uint16_t status, void *arg);
+
+/* Not an error that failOpen could pass: who sends more than is looked at must not get around being asked. */
+static enum stage_result too_large(struct ext_call *c)
+{
+	static const char text[] = "Payload Too Large";
+	struct ext_denial denial = { .status = 413 };
+
+	ext_denial_body(&denial, text, sizeof(text) - 1);
+	refuse(c, &denial, "request_payload_too_large");
+	denial_done(&denial);
+	return STAGE_ANSWERED;
+}
 
 /* STAGE_WAIT when it was asked, STAGE_CONTINUE when it could not be. */
 static enum stage_result provider_ask(struct ext_call *c, const struct ext_authz *p)
@@ -76,7 +96,7 @@ static enum stage_result provider_ask(struct ext_call *c, const struct ext_authz
 		body = (struct ext_body){ c->body, c->body_len < most ? c->body_len : most,
 					  c->body_whole && c->body_len <= most };
 	if (most && !body.whole && !p->allow_partial)
-		return STAGE_CONTINUE; /* too large to be judged */
+		return too_large(c);
 	struct http_head *head =
 		p->grpc ? ext_authz_grpc_request(c->x, p, &body, &bytes, &len) : ext_authz_http_request(c->x, p, &body);
 	if (!head)

@@ -51,7 +51,7 @@ static void headers_add(struct check *c, struct exchange *x)
 	pair_add(c, ":scheme", text_of(c, h->scheme));
 	for (size_t i = 0; i < h->field_count; i++) {
 		struct http_string name = h->fields[i].name;
-		bool seen = false;
+		bool seen = http_is(name, EXT_PARTIAL_BODY);
 		for (size_t k = 0; k < i && !seen; k++)
 			seen = h->fields[k].name.n == name.n && memcmp(h->fields[k].name.p, name.p, name.n) == 0;
 		if (seen)
@@ -98,8 +98,8 @@ static void http_fill(struct check *c, Weft__Authz__HttpRequest *r, struct excha
 					  h->version == HTTP_1_0 ? "HTTP/1.0" :
 								   "HTTP/1.1");
 	headers_add(c, x);
-	if (body->p && !body->whole)
-		pair_add(c, "x-envoy-auth-partial-body", (char *)(uintptr_t) "true");
+	if (body->p)
+		pair_add(c, EXT_PARTIAL_BODY, (char *)(uintptr_t)(body->whole ? "false" : "true"));
 	r->headers = c->pair_list;
 	r->n_headers = c->pair_count;
 	if (body->p && p->pack_as_bytes) {
@@ -234,8 +234,8 @@ static enum ext_outcome deny(const Weft__Authz__DeniedHttpResponse *d, struct ex
 	int32_t code = d && d->status ? d->status->code : 0;
 
 	denial->status = code >= 200 && code < 600 ? (uint16_t)code : 403;
-	if (d && *d->body)
-		denial->body = strdup(d->body);
+	if (d)
+		ext_denial_body(denial, d->body.data, d->body.len);
 	if (d)
 		heads_apply(&denial->extra, d->n_headers, d->headers);
 	return EXT_DENY;

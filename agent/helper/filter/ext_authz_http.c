@@ -41,7 +41,7 @@ static int fields_copy(struct http_head *to, const struct http_head *from, const
 		if (f->id != HTTP_AUTHORIZATION &&
 		    !is_listed(p->include_request_headers, p->include_request_header_count, f->name))
 			continue;
-		if (!field_ok(f->name, f->value))
+		if (!field_ok(f->name, f->value) || http_is(f->name, EXT_PARTIAL_BODY))
 			continue;
 		struct http_string name = copy(to, f->name), value = copy(to, f->value);
 		if (!name.p || !value.p || http_add_ref(to, name, value) < 0)
@@ -68,8 +68,8 @@ struct http_head *ext_authz_http_request(struct exchange *x, const struct ext_au
 	h->path = http_head_textf(h, "%s%.*s", p->path_prefix ? p->path_prefix : "", (int)from->path.n, from->path.p);
 	h->content_length = (int64_t)body->n;
 	int rc = h->method.p && h->scheme.p && h->path.p ? fields_copy(h, from, p) : -1;
-	if (rc == 0 && body->p && !body->whole)
-		rc = http_set(h, "x-envoy-auth-partial-body", "true");
+	if (rc == 0 && body->p)
+		rc = http_set(h, EXT_PARTIAL_BODY, body->whole ? "false" : "true");
 	if (rc < 0) {
 		http_head_free(h);
 		return NULL;
@@ -148,8 +148,7 @@ enum ext_outcome ext_authz_http_response(struct exchange *x, const struct ext_au
 		return EXT_ERROR;
 
 	denial->status = response->status;
-	if (len)
-		denial->body = strndup((const char *)body, len);
+	ext_denial_body(denial, body, len);
 	for (size_t i = 0; i < response->field_count; i++) {
 		const struct http_field *f = &response->fields[i];
 		if (field_ok(f->name, f->value) && is_returned(p, f) &&

@@ -18,9 +18,13 @@ enum ext_outcome {
 
 struct ext_denial {
 	uint16_t status;
-	char *body;		 /* NULL: none */
+	uint8_t *body; /* any bytes; NULL: none */
+	size_t body_len;
 	struct http_head *extra; /* NULL: none */
 };
+
+/* Says whether the body is all there is; a client says no such thing. */
+#define EXT_PARTIAL_BODY "x-envoy-auth-partial-body"
 
 /* The head to send; NULL: no memory. grpc: *bytes is the message, with its frame, to be freed. */
 struct http_head *ext_authz_http_request(struct exchange *x, const struct ext_authz *p, const struct ext_body *body);
@@ -31,4 +35,5 @@ enum ext_outcome ext_authz_http_response(struct exchange *x, const struct ext_au
 					 struct ext_denial *denial);
 enum ext_outcome ext_authz_grpc_response(struct exchange *x, const struct http_head *response, const uint8_t *body,
 					 size_t len, const struct http_head *trailers, struct ext_denial *denial);
-const char *ext_authz_host(const struct ext_authz *p); /* of the service that is asked */
+void ext_denial_body(struct ext_denial *denial, const void *body, size_t len); /* a copy */
+const char *ext_authz_host(const struct ext_authz *p);			       /* of the service that is asked */

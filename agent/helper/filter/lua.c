@@ -201,7 +201,7 @@ static enum run respond(struct exchange_lua *l)
 
 	l->answered = true;
 	co_drop(l);
-	exchange_respond(c->x, c->status, 0, "lua_response", c->body, c->extra);
+	exchange_respond_bytes(c->x, c->status, 0, "lua_response", c->body, c->body_len, c->extra);
 	return RUN_ANSWERED;
 }
 

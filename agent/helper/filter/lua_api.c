@@ -182,15 +182,18 @@ static int on_respond(lua_State *L)
 	lua_yield_check(L, c, "respond");
 	luaL_checktype(L, 2, LUA_TTABLE);
 	const char *body = luaL_optlstring(L, 3, NULL, &n);
-	if (body && (n > LUA_TEXT_MAX || memchr(body, 0, n)))
-		return luaL_error(L, "respond(): a body of at most 256 KiB, of text");
+	if (n > LUA_TEXT_MAX)
+		return luaL_error(L, "respond(): a body of at most 256 KiB");
 	http_head_free(c->extra);
 	c->extra = http_head_new();
 	free(c->body);
-	c->body = body && n ? strdup(body) : NULL;
+	c->body = n ? malloc(n) : NULL;
+	c->body_len = n;
 	c->status = 0;
-	if (!c->extra || (body && n && !c->body))
+	if (!c->extra || (n && !c->body))
 		return luaL_error(L, "out of memory");
+	if (n)
+		memcpy(c->body, body, n);
 	lua_settop(L, 3);
 	lua_fields_put(L, 2, c->extra, &c->status);
 	if (!c->status)

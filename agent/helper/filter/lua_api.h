@@ -40,7 +40,8 @@ struct lua_call {
 	struct http_head *trailers;
 	/* respond() */
 	uint16_t status;
-	char *body; /* NULL: none */
+	void *body; /* NULL: none */
+	size_t body_len;
 	struct http_head *extra;
 	/* httpCall() */
 	struct http_head *outgoing;

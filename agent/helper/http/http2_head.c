@@ -174,6 +174,9 @@ bool http2_head_request(struct http2_stream *s)
 	s->is_head = http_is(h->method, "HEAD");
 	if (!target_ok(s))
 		return false;
+	/* One protocol by its name, as with Upgrade; within h2c there would be requests that nobody judges. */
+	if (h->protocol.p && (!http_name_valid(h->protocol.p, h->protocol.n) || http_is_nocase(h->protocol, "h2c")))
+		return false;
 	if (h->protocol.p) {
 		/* RFC 8441; the same as Upgrade to those above, so that it can be carried over either version. */
 		s->is_extended = true;

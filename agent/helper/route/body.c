@@ -108,8 +108,10 @@ void exchange_buffer_body(struct exchange *x, size_t max, exchange_body_fn fn, v
 	struct exchange_private *e = exchange_of(x);
 	assert(e->state == EX_STAGES && !e->buffer_fn);
 	e->buffer_max = max < BODY_FOR_STAGE_MAX ? max : BODY_FOR_STAGE_MAX;
-	if (e->request_ended || e->body_len >= e->buffer_max) {
-		bool whole = e->request_ended && e->body_len <= e->buffer_max;
+	/* What follows the head of a tunnel is no body, and does not end before somebody answered. */
+	bool tunnel = x->head->upgrade || http_is(x->head->method, "CONNECT");
+	if (tunnel || e->request_ended || e->body_len >= e->buffer_max) {
+		bool whole = tunnel || (e->request_ended && e->body_len <= e->buffer_max);
 		fn(x, e->body, e->body_len < e->buffer_max ? e->body_len : e->buffer_max, whole, arg);
 		return;
 	}

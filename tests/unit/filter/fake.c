@@ -129,12 +129,22 @@ static void copy_string(char *to, size_t size, struct http_string s)
 void exchange_respond(struct exchange *x, uint16_t status, uint32_t flags, const char *details, const char *body,
 		      const struct http_head *extra)
 {
+	exchange_respond_bytes(x, status, flags, details, body, body ? strlen(body) : 0, extra);
+}
+
+void exchange_respond_bytes(struct exchange *x, uint16_t status, uint32_t flags, const char *details, const void *body,
+			    size_t len, const struct http_head *extra)
+{
 	assert_false(answer.given);
 	answer.given = true;
 	answer.status = status;
 	answer.flags = flags;
 	snprintf(answer.details, sizeof(answer.details), "%s", details);
-	snprintf(answer.body, sizeof(answer.body), "%s", body ? body : "");
+	assert_true(len < sizeof(answer.body));
+	if (len)
+		memcpy(answer.body, body, len);
+	answer.body[len] = '\0';
+	answer.body_len = len;
 	fields_text(extra, answer.extra, sizeof(answer.extra));
 	if (extra) {
 		copy_string(answer.challenge, sizeof(answer.challenge), http_get(extra, "www-authenticate"));

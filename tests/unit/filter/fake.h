@@ -10,6 +10,7 @@ struct fake_answer {
 	char replacement[1024];
 	uint16_t status;
 	uint32_t flags;
+	size_t body_len;
 	char details[256], body[1024], challenge[512], location[128], extra[512]; /* extra: "name: value\n" ... */
 	size_t drops;
 	enum drop_reason reason;

@@ -258,6 +258,11 @@ static void test_http_denial_is_passed_back(void **state)
 	assert_int_equal(answer.reason, DROP_EXT_AUTHZ_DENIED);
 	assert_false(answer.continued);
 
+	assert_int_equal(run("GET /ext"), STAGE_WAIT); /* any bytes */
+	fake_call_answer(403, NULL, "a\0b", 3, NULL);
+	assert_int_equal(answer.body_len, 3);
+	assert_memory_equal(answer.body, "a\0b", 3);
+
 	name_add(&filters->ext_authz[0].downstream_on_deny, &filters->ext_authz[0].downstream_on_deny_count, "x-why");
 	assert_int_equal(run("GET /ext"), STAGE_WAIT);
 	fake_call_answer(401, "x-why: no\nset-cookie: a=b\nwww-authenticate: Basic", NULL, 0, NULL);
@@ -345,13 +350,24 @@ static void test_body_is_sent_when_wanted(void **state)
 	fake_body = "abcd"; /* just as much as is wanted */
 	assert_int_equal(run("POST /ext"), STAGE_WAIT);
 	assert_int_equal(call.body_len, 4);
-	fake_body = "abcdef"; /* too large to be judged whole */
-	assert_int_equal(run("POST /ext"), STAGE_ANSWERED);
-	assert_string_equal(answer.details, "ext_authz_error");
+	assert_string_equal(call.fields, "x-envoy-auth-partial-body: false\n");
+	fake_body = "abcdef"; /* too large to be judged whole: also with failOpen */
+	for (int open = 0; open < 2; open++) {
+		p->fail_open = open;
+		assert_int_equal(run("POST /ext"), STAGE_ANSWERED);
+		assert_int_equal(answer.status, 413);
+		assert_string_equal(answer.body, "Payload Too Large");
+		assert_string_equal(answer.details, "request_payload_too_large");
+		assert_int_equal(answer.drops, 1);
+	}
 	p->allow_partial = true;
-	assert_int_equal(run("POST /ext"), STAGE_WAIT);
+	name_add(&p->include_request_headers, &p->include_request_header_count, "x-*");
+	assert_int_equal(run("POST /ext\nx-envoy-auth-partial-body: false\nx-a: b"), STAGE_WAIT);
 	assert_int_equal(call.body_len, 4);
-	assert_non_null(strstr(call.fields, "x-envoy-auth-partial-body: true"));
+	assert_string_equal(call.fields, "x-a: b\nx-envoy-auth-partial-body: true\n");
+	fake_body = NULL; /* nothing to tell of, and what the client says of it is not told */
+	assert_int_equal(run("POST /ext\nx-envoy-auth-partial-body: false"), STAGE_WAIT);
+	assert_string_equal(call.fields, "");
 }
 
 /* --- gRPC */
@@ -389,6 +405,36 @@ static void test_grpc_check_says_who_and_what(void **state)
 	weft__authz__check_request__free_unpacked(m, NULL);
 	fake_call_answer(200, NULL, "\0\0\0\0\0", 5, "grpc-status: 0");
 	assert_true(answer.continued);
+}
+
+/* Whether the body is all is said by us: a client's word for it does not reach the service. */
+static void test_grpc_check_with_a_body(void **state)
+{
+	(void)state;
+	struct ext_authz *p = provider_add("ext", true);
+	p->max_body_bytes = 4;
+	p->allow_partial = true;
+	const struct {
+		const char *body, *partial;
+	} rows[] = { { "abc", "false" }, { "abcdef", "true" }, { NULL, NULL } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		fake_body = rows[i].body;
+		assert_int_equal(run("POST /ext\nx-envoy-auth-partial-body: no"), STAGE_WAIT);
+		Weft__Authz__CheckRequest *m =
+			weft__authz__check_request__unpack(NULL, call.body_len - 5, call.body + 5);
+		assert_non_null(m);
+		const Weft__Authz__HttpRequest *r = m->attributes->request->http;
+		assert_int_equal(r->n_headers, rows[i].partial ? 5 : 4);
+		if (rows[i].partial) {
+			assert_string_equal(r->headers[4]->key, "x-envoy-auth-partial-body");
+			assert_string_equal(r->headers[4]->value, rows[i].partial);
+			assert_memory_equal(r->body, rows[i].body, strlen(r->body));
+		}
+		weft__authz__check_request__free_unpacked(m, NULL);
+		fake_call_answer(200, NULL, "\0\0\0\0\0", 5, "grpc-status: 0");
+		assert_true(answer.continued);
+	}
 }
 
 static void test_grpc_allow_changes_headers(void **state)
@@ -443,12 +489,13 @@ static void test_grpc_denials_and_errors(void **state)
 
 	http.code = 429;
 	denied.status = &http;
-	denied.body = (char *)(uintptr_t) "slow down";
+	denied.body = (ProtobufCBinaryData){ 10, (uint8_t *)(uintptr_t) "slow\0down\xff" };
 	m.denied_response = &denied;
 	assert_int_equal(run("GET /ext"), STAGE_WAIT);
 	grpc_answer(&m);
 	assert_int_equal(answer.status, 429);
-	assert_string_equal(answer.body, "slow down");
+	assert_int_equal(answer.body_len, 10);
+	assert_memory_equal(answer.body, "slow\0down\xff", 10);
 
 	const struct {
 		uint16_t status;
@@ -492,6 +539,7 @@ int main(void)
 		CASE(test_client_that_leaves_cancels_the_call),
 		CASE(test_body_is_sent_when_wanted),
 		CASE(test_grpc_check_says_who_and_what),
+		CASE(test_grpc_check_with_a_body),
 		CASE(test_grpc_allow_changes_headers),
 		CASE(test_grpc_denials_and_errors),
 	};

@@ -202,6 +202,17 @@ static void test_respond_ends_the_script(void **state)
 	fake_exchange_free(x);
 }
 
+static void test_respond_takes_any_bytes(void **state)
+{
+	(void)state;
+	scripts_add("function envoy_on_request(h) h:respond({[':status']=200}, 'a\\0b\\255') end");
+	struct exchange *x = scripts_start("GET /");
+	assert_int_equal(answer.status, 200);
+	assert_int_equal(answer.body_len, 4);
+	assert_memory_equal(answer.body, "a\0b\xff", 4);
+	fake_exchange_free(x);
+}
+
 static void test_errors_let_the_request_go_on(void **state)
 {
 	(void)state;
@@ -517,6 +528,7 @@ int main(void)
 		SCRIPT_CASE(test_body),
 		SCRIPT_CASE(test_other_calls),
 		SCRIPT_CASE(test_respond_ends_the_script),
+		SCRIPT_CASE(test_respond_takes_any_bytes),
 		SCRIPT_CASE(test_errors_let_the_request_go_on),
 		SCRIPT_CASE(test_scripts_that_do_not_compile_refuse),
 		SCRIPT_CASE(test_hostile_scripts_are_stopped_and_refused),

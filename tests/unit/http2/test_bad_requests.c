@@ -99,6 +99,14 @@ static const char *const *const malformed[] = {
 	(const char *const[]){ ":method", "CONNECT", ":authority", "db", NULL },
 	(const char *const[]){ ":method", "GET", ":scheme", "ftp", ":path", "/", ":authority", "a", NULL },
 	(const char *const[]){ ":method", "CONNECT", ":protocol", "websocket", ":authority", "a", NULL },
+	(const char *const[]){ ":method", "CONNECT", ":protocol", "h2c", ":scheme", "http", ":path", "/", ":authority",
+			       "a", NULL },
+	(const char *const[]){ ":method", "CONNECT", ":protocol", "H2C", ":scheme", "http", ":path", "/", ":authority",
+			       "a", NULL },
+	(const char *const[]){ ":method", "CONNECT", ":protocol", "websocket, h2c", ":scheme", "http", ":path", "/",
+			       ":authority", "a", NULL },
+	(const char *const[]){ ":method", "CONNECT", ":protocol", "", ":scheme", "http", ":path", "/", ":authority",
+			       "a", NULL },
 };
 
 static void test_malformed_requests_are_reset(void **state)

@@ -476,6 +476,22 @@ static void test_stage_that_gets_part_of_a_long_body(void **state)
 	world_free(w);
 }
 
+/* What follows the request's head is the tunnel's: who waited for its end would wait for ever. */
+static void test_stage_that_reads_the_body_of_an_upgrade(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	w->authorize = reads_body;
+	read_body.max = 4;
+	world_connect_inbound(w, NULL);
+	world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+	assert_true(read_body.whole);
+	assert_int_equal(read_body.len, 0);
+	world_tick(w, 0);
+	assert_int_equal(w->app_count, 1);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -498,6 +514,7 @@ int main(void)
 		cmocka_unit_test(test_pipelined_requests_are_answered_in_order),
 		cmocka_unit_test(test_stage_that_reads_the_body),
 		cmocka_unit_test(test_stage_that_gets_part_of_a_long_body),
+		cmocka_unit_test(test_stage_that_reads_the_body_of_an_upgrade),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
