@@ -26,6 +26,15 @@ static char *number(const json_t *r, const char *key)
 	return strdup(json_is_string(v) ? json_string_value(v) : "-");
 }
 
+static void show_dry_run(struct cli *cli, const json_t *dry, const char *action)
+{
+	const char *policy = at_text(dry, "policy");
+
+	if (dry)
+		fprintf(cli->out, "    dry run of %s: %s%s%s\n", action, at_text_or(dry, "result", "?"),
+			policy ? " by " : "", policy ? policy : "");
+}
+
 static void show(struct cli *cli, const json_t *r)
 {
 	const char *time = at_text_or(r, "time", ""), *clock = strchr(time, 'T');
@@ -49,6 +58,10 @@ static void show(struct cli *cli, const json_t *r)
 	const char *flags = at_text(r, "flags");
 	if (flags && !str_eq(flags, "-"))
 		fprintf(cli->out, "    %s, %s\n", flags, at_text_or(r, "details", "-"));
+	if (at_text(r, "policy"))
+		fprintf(cli->out, "    policy %s\n", at_text(r, "policy"));
+	show_dry_run(cli, at(r, "dry_run_deny"), "DENY");
+	show_dry_run(cli, at(r, "dry_run_allow"), "ALLOW");
 	if (wide)
 		fprintf(cli->out, "    seen at the %s, %s, id %s\n", at_text_or(r, "reporter", "?"),
 			at_text_or(r, "cluster", "no cluster"), at_text_or(r, "request_id", "-"));

@@ -57,6 +57,10 @@ enum { LINK_SHARDS_MAX = 16, LINK_HANDSHAKE_BUCKETS = 10 }; /* us: 250 500 1k 2.
 	X(limits_full, counter, "rate_limit_table_full_total", "Requests refused: no room for another token bucket")   \
 	X(limits_failed, counter, "rate_limit_service_failures_total", "Questions that a rate limit service left")     \
 	X(lua_errors, counter, "lua_errors_total", "Lua scripts that ended with an error")                             \
+	X(dry_run_denied, counter, "authz_dry_run_denied_total",                                                       \
+	  "Requests that dry-run AuthorizationPolicies would refuse")                                                  \
+	X(dry_run_allowed, counter, "authz_dry_run_allowed_total",                                                     \
+	  "Requests that dry-run AuthorizationPolicies would let pass")                                                \
 	X(http_joined, counter, "http_joined_total", "HTTP connections to pods of the node that needed no socket")
 
 struct link_shard {

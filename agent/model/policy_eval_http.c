@@ -160,6 +160,14 @@ const char *policy_rule_why(const struct policy_rule *rule, const struct policy_
 	return NULL;
 }
 
+void policy_rule_text(const struct policy_rule *rule, char *buf, size_t size)
+{
+	const char *slash = strchr(rule->name, '/');
+
+	snprintf(buf, size, "ns[%.*s]-policy[%s]-rule[%u]", slash ? (int)(slash - rule->name) : 0, rule->name,
+		 slash ? slash + 1 : rule->name, rule->index);
+}
+
 static bool rule_holds(const struct policy_rule *rule, const struct policy_http_input *in)
 {
 	bool found = rule->match_count == 0;
@@ -195,7 +203,7 @@ static bool provider_known(const struct policy_http_verdict *out, const char *pr
 static bool is_open(const struct policy_http_verdict *v, const struct policy_rule *rule)
 {
 	if (rule->dry_run)
-		return !v->audit;
+		return true;
 	switch (rule->action) {
 	case POLICY_AUDIT:
 		return !v->audit;
@@ -207,6 +215,24 @@ static bool is_open(const struct policy_http_verdict *v, const struct policy_rul
 		return v->reason == DROP_POLICY_NO_ALLOW;
 	}
 	return false;
+}
+
+/* Istio asks dry-run rules of DENY and of ALLOW apart from each other and from those in force. */
+static void watch(struct policy_http_verdict *v, const struct policy_rule *rule)
+{
+	struct policy_shadow *s = rule->action == POLICY_DENY  ? &v->dry_deny :
+				  rule->action == POLICY_ALLOW ? &v->dry_allow :
+								 NULL;
+
+	if (rule->dry_run && s && !s->rule)
+		s->rule = rule;
+	if (!v->audit)
+		v->audit = rule;
+}
+
+bool policy_shadow_refuses(const struct policy_shadow *shadow, enum policy_action action)
+{
+	return shadow->asked && (action == POLICY_DENY) == (shadow->rule != NULL);
 }
 
 void policy_eval_http(const struct policy *p, const struct policy_http_input *in, struct policy_http_verdict *out)
@@ -223,10 +249,12 @@ void policy_eval_http(const struct policy *p, const struct policy_http_input *in
 	for (size_t i = 0; i < p->rule_count; i++) {
 		const struct policy_rule *rule = &p->rules[i];
 
+		out->dry_deny.asked |= rule->dry_run && rule->action == POLICY_DENY;
+		out->dry_allow.asked |= rule->dry_run && rule->action == POLICY_ALLOW;
 		if (!is_open(out, rule) || !rule_holds(rule, in))
 			continue;
 		if (rule->dry_run || rule->action == POLICY_AUDIT) {
-			out->audit = rule;
+			watch(out, rule);
 		} else if (rule->action != POLICY_CUSTOM || !custom_add(out, rule)) {
 			out->rule = rule;
 			out->reason = rule->action == POLICY_ALLOW ? DROP_NONE : DROP_POLICY_DENY;

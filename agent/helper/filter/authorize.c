@@ -5,6 +5,7 @@
 
 #include "agent/helper/filter/jwt.h"
 #include "agent/helper/filter/refuse.h"
+#include "agent/helper/worker.h"
 
 void authorize_eval(struct exchange *x, struct policy_http_verdict *out)
 {
@@ -28,12 +29,12 @@ void authorize_eval(struct exchange *x, struct policy_http_verdict *out)
 /* "rbac_access_denied_matched_policy[ns[shop]-policy[no-strangers]-rule[0]]", as Istio names what matched. */
 static const char *denial_details(struct exchange *x, const struct policy_rule *rule)
 {
-	const char *slash = rule ? strchr(rule->name, '/') : NULL;
-	if (!slash)
+	char name[600];
+
+	if (!rule)
 		return "rbac_access_denied_matched_policy[none]";
-	struct http_string text =
-		http_head_textf(x->head, "rbac_access_denied_matched_policy[ns[%.*s]-policy[%s]-rule[%u]]",
-				(int)(slash - rule->name), rule->name, slash + 1, rule->index);
+	policy_rule_text(rule, name, sizeof(name));
+	struct http_string text = http_head_textf(x->head, "rbac_access_denied_matched_policy[%s]", name);
 	return text.p ? text.p : "rbac_access_denied_matched_policy";
 }
 
@@ -45,8 +46,24 @@ enum stage_result authorize_deny(struct exchange *x, enum drop_reason reason, co
 	return STAGE_ANSWERED;
 }
 
+static void dry_run_tell(struct exchange *x, const struct policy_http_verdict *v)
+{
+	bool denied =
+		policy_shadow_refuses(&v->dry_deny, POLICY_DENY) || policy_shadow_refuses(&v->dry_allow, POLICY_ALLOW);
+
+	if (!v->dry_deny.asked && !v->dry_allow.asked)
+		return;
+	x->record.dry_deny = v->dry_deny;
+	x->record.dry_allow = v->dry_allow;
+	if (denied)
+		worker_metrics(x->w)->dry_run_denied++;
+	else
+		worker_metrics(x->w)->dry_run_allowed++;
+}
+
 static enum stage_result verdict_apply(struct exchange *x, const struct policy_http_verdict *v)
 {
+	dry_run_tell(x, v);
 	if (v->reason != DROP_NONE)
 		return authorize_deny(x, v->reason, v->rule);
 	if (v->audit)

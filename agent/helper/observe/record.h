@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/helper/http/message.h"
+#include "agent/model/policy_http.h"
 #include "agent/model/telemetry.h"
 
 #include "agent/base/addr.h"
@@ -81,6 +82,7 @@ struct request_record {
 	bool downstream_tls, upstream_tls, mutual; /* mutual: connection_security_policy=mutual_tls (attested too) */
 	const char *request_principal;		   /* "issuer/subject"; NULL: none */
 	const char *authz_rule;			   /* that denied or audited; NULL: none */
+	struct policy_shadow dry_deny, dry_allow;  /* what dry-run rules would say */
 	/* Span */
 	uint8_t trace_id[16], span_id[8], parent_id[8];
 	bool has_parent, sampled;

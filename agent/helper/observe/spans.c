@@ -139,6 +139,21 @@ static void tags(struct making *m, const struct tracing *t, const struct request
 		attribute_set(m, t->tags[i].name, tag_value(m, &t->tags[i], r));
 }
 
+/* As Istio's proxies write them. */
+static void dry_run(struct making *m, const struct policy_shadow *s, enum policy_action action, const char *name_key,
+		    const char *result_key)
+{
+	char name[256];
+
+	if (!s->asked)
+		return;
+	attribute(m, result_key, policy_shadow_refuses(s, action) ? "denied" : "allowed");
+	if (!s->rule)
+		return;
+	policy_rule_text(s->rule, name, sizeof(name));
+	attribute(m, name_key, copy(m, name, strlen(name)));
+}
+
 static void attributes(struct making *m, const struct request_record *r, bool istio)
 {
 	char flags[96], address[ADDR_PORT_TEXT_MAX];
@@ -172,6 +187,10 @@ static void attributes(struct making *m, const struct request_record *r, bool is
 	}
 	attribute(m, "peer.principal", r->peer ? r->peer->uri : NULL);
 	attribute(m, "component", "proxy");
+	dry_run(m, &r->dry_deny, POLICY_DENY, "istio.authorization.dry_run.deny_policy.name",
+		"istio.authorization.dry_run.deny_policy.result");
+	dry_run(m, &r->dry_allow, POLICY_ALLOW, "istio.authorization.dry_run.allow_policy.name",
+		"istio.authorization.dry_run.allow_policy.result");
 }
 
 void spans_add(struct spans *s, const struct tracing *t, const struct request_record *r)

@@ -21,6 +21,18 @@ static const char template[] =
 	"\"peer\":\"%DOWNSTREAM_PEER_URI_SAN%\",\"cluster\":\"%UPSTREAM_CLUSTER%\",\"endpoint\":\"%UPSTREAM_HOST%\","
 	"\"route\":\"%ROUTE_NAME%\",\"request_id\":\"%REQ(X-REQUEST-ID)%\",\"user_agent\":\"%REQ(USER-AGENT)%\"";
 
+/* ,"dry_run_deny":{"result":"denied","policy":"shop/no-admin"} */
+static void dry_run_json(struct sb *out, const char *name, const struct policy_shadow *s, enum policy_action action)
+{
+	if (!s->asked)
+		return;
+	sb_addf(out, ",\"dry_run_%s\":{\"result\":\"%s\"", name,
+		policy_shadow_refuses(s, action) ? "denied" : "allowed");
+	if (s->rule)
+		sb_addf(out, ",\"policy\":\"%s\"", s->rule->name);
+	sb_addf(out, "}");
+}
+
 static char *record_json(const struct request_record *r)
 {
 	struct sb out = { 0 };
@@ -29,7 +41,11 @@ static char *record_json(const struct request_record *r)
 		return NULL;
 	log_format_write(format, r, &out);
 	log_format_free(format);
-	/* Names of pods come from the agent: nothing in them needs escaping. */
+	/* Names of pods and policies come from the agent: nothing in them needs escaping. */
+	if (r->authz_rule)
+		sb_addf(&out, ",\"policy\":\"%s\"", r->authz_rule);
+	dry_run_json(&out, "deny", &r->dry_deny, POLICY_DENY);
+	dry_run_json(&out, "allow", &r->dry_allow, POLICY_ALLOW);
 	sb_addf(&out, ",\"reporter\":\"%s\",\"pod\":\"%s\"}", r->reporter == REPORTER_CLIENT ? "source" : "destination",
 		r->pod->uid);
 	return sb_take(&out);

@@ -12,6 +12,7 @@
 
 #include "agent/base/mem.h"
 #include "agent/helper/filter/ext_authz.pb-c.h"
+#include "agent/link/metrics.h"
 #include "agent/model/identity.h"
 #include "tests/unit/filter/fake.h"
 
@@ -115,6 +116,22 @@ static void test_allowed_denied_and_audited(void **state)
 	assert_int_equal(answer.reason, DROP_POLICY_DENY);
 	assert_int_equal(answer.drops, 1);
 	assert_string_equal(answer.rule, "shop/no-admin");
+}
+
+static void test_dry_runs_are_told_and_pass(void **state)
+{
+	(void)state;
+	rule_add(POLICY_DENY, "shop/dry", "/admin*")->dry_run = true;
+	fake_metrics.dry_run_denied = fake_metrics.dry_run_allowed = 0;
+	assert_int_equal(run("GET /admin"), STAGE_CONTINUE);
+	assert_int_equal(answer.drops, 0);
+	assert_string_equal(x->record.dry_deny.rule->name, "shop/dry");
+	assert_false(x->record.dry_allow.asked);
+	assert_int_equal(run("GET /"), STAGE_CONTINUE);
+	assert_true(x->record.dry_deny.asked);
+	assert_null(x->record.dry_deny.rule);
+	assert_int_equal(fake_metrics.dry_run_denied, 1);
+	assert_int_equal(fake_metrics.dry_run_allowed, 1);
 }
 
 static void test_nothing_matched_and_unparsable(void **state)
@@ -525,6 +542,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_allowed_denied_and_audited),
+		CASE(test_dry_runs_are_told_and_pass),
 		CASE(test_nothing_matched_and_unparsable),
 		CASE(test_address_of_the_client_is_the_told_one),
 		CASE(test_strict_is_held_for_requests_too),

@@ -416,6 +416,38 @@ static void test_audit_and_dry_run_only_watch(void **state)
 	assert_string_equal(v.audit->name, "x/dry");
 }
 
+/* DENY and ALLOW apart: who would be refused by either, and by which rule. */
+static void test_dry_runs_say_what_they_would(void **state)
+{
+	(void)state;
+	struct policy_http_verdict v = eval(&(struct req){ 0 });
+	assert_false(v.dry_deny.asked || v.dry_allow.asked);
+	assert_false(policy_shadow_refuses(&v.dry_deny, POLICY_DENY));
+	assert_false(policy_shadow_refuses(&v.dry_allow, POLICY_ALLOW));
+
+	for (int i = 0; i < 4; i++) {
+		struct policy_rule *r = rule_add(i < 2 ? POLICY_DENY : POLICY_ALLOW, i < 2 ? "x/deny" : "x/allow");
+		r->dry_run = true;
+		strings_add(&match_add(r)->methods, i % 2 ? "PUT" : "POST");
+		r->index = (uint32_t)i % 2;
+	}
+	policy->has_allow = false; /* of those in force */
+	v = eval(&(struct req){ .method = "PUT" });
+	assert_int_equal(v.reason, DROP_NONE);
+	assert_ptr_equal(v.dry_deny.rule, &policy->rules[1]);
+	assert_ptr_equal(v.dry_allow.rule, &policy->rules[3]);
+	assert_true(policy_shadow_refuses(&v.dry_deny, POLICY_DENY));
+	assert_false(policy_shadow_refuses(&v.dry_allow, POLICY_ALLOW));
+	char text[64];
+	policy_rule_text(v.dry_deny.rule, text, sizeof(text));
+	assert_string_equal(text, "ns[x]-policy[deny]-rule[1]");
+
+	v = eval(&(struct req){ .method = "GET" });
+	assert_true(v.dry_deny.asked && v.dry_allow.asked);
+	assert_false(policy_shadow_refuses(&v.dry_deny, POLICY_DENY));
+	assert_true(policy_shadow_refuses(&v.dry_allow, POLICY_ALLOW));
+}
+
 static void test_strict_and_paths_that_are_none_are_refused(void **state)
 {
 	(void)state;
@@ -478,6 +510,7 @@ int main(void)
 		CASE(test_custom_names_each_provider_once),
 		CASE(test_too_many_providers_are_a_refusal),
 		CASE(test_audit_and_dry_run_only_watch),
+		CASE(test_dry_runs_say_what_they_would),
 		CASE(test_strict_and_paths_that_are_none_are_refused),
 		CASE(test_needs_http_and_l4_refuses_custom),
 		CASE(test_why_names_the_field),

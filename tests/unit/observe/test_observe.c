@@ -241,6 +241,52 @@ static void test_taps_see_what_their_filter_takes(void **state)
 	json_decref(j);
 }
 
+static void test_taps_say_which_policy(void **state)
+{
+	struct fake *f = *state;
+	char name[] = "shop/no-admin";
+	const struct policy_rule rule = { .action = POLICY_DENY, .name = name };
+	f->r.authz_rule = name;
+	f->r.dry_deny = (struct policy_shadow){ true, &rule };
+	f->r.dry_allow.asked = true;
+	fake_notes.tap = "true";
+	record_finish(f->observe, &f->r);
+	json_t *j = json_loads(fake_notes.tap_record, JSON_REJECT_DUPLICATES, NULL);
+	assert_non_null(j);
+	assert_string_equal(json_string_value(json_object_get(j, "policy")), "shop/no-admin");
+	const json_t *deny = json_object_get(j, "dry_run_deny"), *allow = json_object_get(j, "dry_run_allow");
+	assert_string_equal(json_string_value(json_object_get(deny, "result")), "denied");
+	assert_string_equal(json_string_value(json_object_get(deny, "policy")), "shop/no-admin");
+	assert_string_equal(json_string_value(json_object_get(allow, "result")), "denied");
+	assert_null(json_object_get(allow, "policy"));
+	json_decref(j);
+}
+
+static void on_dry_run_span(const struct span *s, void *arg)
+{
+	(void)arg;
+	assert_string_equal(attribute(s, "istio.authorization.dry_run.deny_policy.name"),
+			    "ns[shop]-policy[no-admin]-rule[2]");
+	assert_string_equal(attribute(s, "istio.authorization.dry_run.deny_policy.result"), "denied");
+	assert_null(attribute(s, "istio.authorization.dry_run.allow_policy.name"));
+	assert_null(attribute(s, "istio.authorization.dry_run.allow_policy.result"));
+}
+
+static void test_spans_say_what_dry_runs_would(void **state)
+{
+	struct fake *f = *state;
+	char name[] = "shop/no-admin";
+	const struct policy_rule rule = { .action = POLICY_DENY, .name = name, .index = 2 };
+	tracing(f);
+	f->r.sampled = true;
+	f->r.dry_deny = (struct policy_shadow){ true, &rule };
+	record_finish(f->observe, &f->r);
+	fake_run(250);
+	assert_int_equal(fake_notes.span_count, 1);
+	assert_int_equal(
+		span_batch_read((const uint8_t *)fake_notes.spans.p, fake_notes.spans.len, on_dry_run_span, NULL), 0);
+}
+
 static uint64_t cpu_ns(void)
 {
 	struct timespec t;
@@ -295,6 +341,8 @@ int main(void)
 		CASE(test_istios_tags_may_be_left_out),
 		CASE(test_spans_are_sent_before_a_batch_is_too_long),
 		CASE(test_taps_see_what_their_filter_takes),
+		CASE(test_taps_say_which_policy),
+		CASE(test_spans_say_what_dry_runs_would),
 		CASE(test_time),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
