@@ -31,13 +31,27 @@ static bool is_udp(enum pod_socket kind)
 	return kind == POD_DNS_UDP || kind == POD_UDP_REMOTE;
 }
 
-static int socket_bind(int fd, int family)
+static int socket_bind(int fd, int family, uint16_t port)
 {
-	struct sockaddr_in6 any6 = { .sin6_family = AF_INET6 };
-	struct sockaddr_in any4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 any6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct sockaddr_in any4 = { .sin_family = AF_INET, .sin_port = htons(port) };
 
 	return family == AF_INET6 ? bind(fd, (struct sockaddr *)&any6, sizeof(any6)) :
 				    bind(fd, (struct sockaddr *)&any4, sizeof(any4));
+}
+
+/* The first free port of the mesh's range. One that the kernel picks may be any application's: the ephemeral range holds
+ * gRPC's 50051, among others. Without SO_REUSEADDR, with which two sockets could bind one port and the second fail in
+ * listen(); so ports with connections in TIME_WAIT are passed over as well. */
+static int socket_bind_reserved(int fd, int family)
+{
+	for (uint16_t i = 0; i < MESH_LISTEN_PORTS; i++) {
+		if (socket_bind(fd, family, (uint16_t)(MESH_LISTEN_PORT + i)) == 0)
+			return 0;
+		if (errno != EADDRINUSE)
+			return -errno;
+	}
+	return socket_bind(fd, family, 0) < 0 ? -errno : 0;
 }
 
 /* In the pod's namespace. Listeners are bound to every address because one descriptor serves both families; what comes
@@ -63,8 +77,10 @@ static int socket_open(struct kernel *k, uint64_t cookie, enum pod_socket kind)
 	if (kind == POD_CONNECT_LOCAL && setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one)) < 0)
 		return -errno;
 	if (kind <= POD_DNS_TCP) {
-		if (socket_bind(fd, family) < 0)
-			return -errno;
+		int rc = socket_bind_reserved(fd, family);
+
+		if (rc < 0)
+			return rc;
 		if (!is_udp(kind) && listen(fd, 4096) < 0)
 			return -errno;
 	}

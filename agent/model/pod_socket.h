@@ -2,7 +2,14 @@
 /* The kinds of sockets that the agent opens for the helper inside pods. Values go over the link: append only. */
 #pragma once
 
-enum { MESH_HBONE_PORT = 15008 };
+enum {
+	MESH_HBONE_PORT = 15008,
+	/* Where the mesh listens inside pods, unless all are taken: what applications don't bind, outside of Linux's
+	 * ephemeral ports and of those that Istio reserves (15000 to 15090). A few for each agent and pod; on the host,
+	 * for each workload that is a control group. */
+	MESH_LISTEN_PORT = 15100,
+	MESH_LISTEN_PORTS = 256
+};
 
 /* Sockets that the agent opens in a pod's network namespace, and what the kernel does for them. */
 enum pod_socket {

@@ -10,7 +10,7 @@ from lib.mesh import service
 from lib.net import Net
 from lib.shell import run, wait_for
 from lib.town import Town, base_config, pods, servers
-from lib.traffic import PEER, PYTHON, call
+from lib.traffic import PEER, PYTHON, call, serve
 
 STRICT = ("apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n"
           "metadata: { name: default, namespace: shop }\nspec: { mtls: { mode: STRICT } }\n")
@@ -44,6 +44,25 @@ def test_namespace_by_path_and_by_process(town):
     start(town, config)
     assert call(town.frontend, "10.60.0.40", 80)["ok"]
     assert call(town.frontend, "10.60.0.30", 7000)["ok"]
+
+
+def listening(place):
+    listing = place.run("ss", "-Htuln").stdout.splitlines()
+    return {int(line.split()[4].rsplit(":", 1)[1]) for line in listing}
+
+
+def test_listeners_leave_applications_their_ports(town):
+    """Also when the kernel would hand out gRPC's usual port first; a port that an application had before stays its own."""
+    town.payments.run("sysctl", "-qw", "net.ipv4.ip_local_port_range=50051 50060")
+    serve(town.payments, 15101)
+    before = listening(town.payments)
+    start(town, base_config(town.net))
+    meshs = listening(town.payments) - before
+    assert len(meshs) >= 5 and not meshs & {15008} and all(15100 <= port < 15356 for port in meshs), meshs
+    serve(town.payments, 50051)
+    for port in (15101, 50051, 7000):
+        for address in (town.payments.ip4, town.payments.ip6):
+            assert call(town.frontend, address, port)["ok"], (address, port)
 
 
 @contextlib.contextmanager
