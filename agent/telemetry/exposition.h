@@ -2,6 +2,9 @@
 /* Writes the Prometheus text formats: families, labels with escaping, numbers. Internal to agent/telemetry; pure. */
 #pragma once
 
+/* Istio's name of the only cluster that there is, as its own default: what source_cluster and destination_cluster say. */
+#define EXPOSITION_CLUSTER "Kubernetes"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

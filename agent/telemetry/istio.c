@@ -57,6 +57,7 @@ static void party_labels(struct sb *sb, const char *side, const struct party *p,
 		{ "version", q->version },
 		{ "canonical_service", q->canonical },
 		{ "canonical_revision", revision },
+		{ "cluster", q->workload || q->ns ? EXPOSITION_CLUSTER : NULL },
 	};
 	for (size_t i = 0; i < ARRAY_SIZE(labels); i++) {
 		char key[64];

@@ -49,6 +49,13 @@ static void render_build(const struct metrics_snapshot *s, struct exposition *e)
 	exposition_family(e, "weft_build_info", EXPOSITION_GAUGE, "Version of the agent; always 1.");
 	exposition_u64(e, "weft_build_info", labels.p ? labels.p : "", 1);
 	e->out->failed |= labels.failed;
+	/* What Istio's dashboards list components by. */
+	labels.len = 0;
+	exposition_label(&labels, "component", "proxy");
+	exposition_label(&labels, "tag", s->version);
+	exposition_family(e, "istio_build", EXPOSITION_GAUGE, "Version of what does a proxy's work; always 1.");
+	exposition_u64(e, "istio_build", labels.p ? labels.p : "", 1);
+	e->out->failed |= labels.failed;
 
 	gauge(e, "weft_start_time_seconds", "When the agent started, in seconds since the epoch.", s->started_s);
 	gauge(e, "weft_ready", "1 when the agent and its helper take connections.", s->ready);

@@ -80,6 +80,18 @@ static bool is_twice(const char *const v[], size_t i, size_t name_len)
 	return false;
 }
 
+/* source_cluster and destination_cluster follow from who it is, and so are not counted by; a Telemetry resource may set or
+ * remove them like any other. */
+static void cluster_label(struct sb *sb, const char *const v[], size_t n, enum request_label workload)
+{
+	const char *name = workload == REQUEST_LABEL_SOURCE_WORKLOAD ? "source_cluster" : "destination_cluster";
+	bool known = *v[workload] && !str_eq(v[workload], "unknown");
+	for (size_t i = REQUEST_LABEL_COUNT; i < n; i++)
+		if (str_starts(v[i], name) && v[i][strlen(name)] == '=')
+			return;
+	exposition_label(sb, name, known ? EXPOSITION_CLUSTER : NULL);
+}
+
 static char *labels_of(const struct requests *r, const struct request_series *series)
 {
 	const char *v[VALUES_MAX];
@@ -96,10 +108,14 @@ static char *labels_of(const struct requests *r, const struct request_series *se
 		if (!optional && !str_eq(v[i], REQUEST_LABEL_REMOVED))
 			exposition_label(&sb, names[i], v[i]);
 	}
+	cluster_label(&sb, v, n, REQUEST_LABEL_SOURCE_WORKLOAD);
+	cluster_label(&sb, v, n, REQUEST_LABEL_DESTINATION_WORKLOAD);
 	for (size_t i = REQUEST_LABEL_COUNT; i < n; i++) {
 		const char *equals = strchr(v[i], '=');
 		char name[64];
 		if (!equals || !is_label_name(v[i], (size_t)(equals - v[i])) || is_twice(v, i, (size_t)(equals - v[i])))
+			continue;
+		if (str_eq(equals + 1, REQUEST_LABEL_REMOVED))
 			continue;
 		memcpy(name, v[i], (size_t)(equals - v[i]));
 		name[equals - v[i]] = 0;

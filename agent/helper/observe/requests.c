@@ -198,6 +198,12 @@ static int standard_label(const char *tag)
 	return -1;
 }
 
+/* Labels that the agent adds by itself: it is to be told that they are not wanted. */
+static bool is_agents(const char *tag)
+{
+	return str_eq(tag, "source_cluster") || str_eq(tag, "destination_cluster");
+}
+
 static void key_add(struct sb *key, const char *value)
 {
 	sb_add(key, value ? value : "");
@@ -237,11 +243,15 @@ static struct request_place place_find(struct request_counts *c, uint32_t metric
 	for (size_t i = 0; i < REQUEST_LABEL_COUNT; i++)
 		key_add(&key, l.v[i]);
 	for (size_t i = 0, more = 0; o && !values.failed && i < o->tag_count && i < REMOVABLE_MAX; i++) {
-		if (o->tags[i].remove || standard_label(o->tags[i].tag) >= 0 || more++ >= REQUEST_TAGS_MAX)
+		bool removed = o->tags[i].remove;
+		if ((removed && !is_agents(o->tags[i].tag)) || standard_label(o->tags[i].tag) >= 0 ||
+		    more++ >= REQUEST_TAGS_MAX)
 			continue;
 		sb_add(&key, o->tags[i].tag);
 		sb_add(&key, "=");
-		key_add(&key, values.p + at[i]);
+		key_add(&key, removed					      ? REQUEST_LABEL_REMOVED :
+			      str_eq(values.p + at[i], REQUEST_LABEL_REMOVED) ? "'" :
+										values.p + at[i]);
 	}
 	struct request_place place =
 		request_writer_place(c->writer, metrics, key.p, key.failed ? 0 : key.len, seconds_of(r));

@@ -117,10 +117,12 @@ static size_t count(const char *text, const char *what)
 	"reporter=\"source\",source_workload=\"frontend\",source_workload_namespace=\"shop\","                         \
 	"source_principal=\"spiffe://cluster.local/ns/shop/sa/frontend\",source_app=\"frontend\","                     \
 	"source_version=\"v1\",source_canonical_service=\"frontend\",source_canonical_revision=\"v1\","                \
+	"source_cluster=\"Kubernetes\","                                                                               \
 	"destination_workload=\"catalog\",destination_workload_namespace=\"shop\","                                    \
 	"destination_principal=\"spiffe://cluster.local/ns/shop/sa/catalog\",destination_app=\"catalog\","             \
 	"destination_version=\"unknown\",destination_canonical_service=\"catalog\","                                   \
-	"destination_canonical_revision=\"latest\",destination_service=\"catalog.shop.svc.cluster.local\","            \
+	"destination_canonical_revision=\"latest\",destination_cluster=\"Kubernetes\",destination_service=\"catalog."  \
+	"shop.svc.cluster.local\","                                                                                    \
 	"destination_service_name=\"catalog\",destination_service_namespace=\"shop\",request_protocol=\"tcp\","        \
 	"connection_security_policy=\"mutual_tls\",response_flags=\"-\""
 

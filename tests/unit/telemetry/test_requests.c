@@ -136,6 +136,8 @@ static void promtool(const struct test *t)
 	unlink(path);
 }
 
+#define CLUSTERS "source_cluster=\"unknown\",destination_cluster=\"unknown\""
+
 static void test_counters_and_histograms(void **state)
 {
 	struct test *t = *state;
@@ -144,9 +146,10 @@ static void test_counters_and_histograms(void **state)
 	render(t, NULL, false);
 	assert_int_equal(count(t->out.p, "istio_requests_total{reporter=\"destination\",source_workload=\"unknown\""),
 			 1);
-	assert_non_null(
-		strstr(t->out.p,
-		       "response_code=\"200\",response_flags=\"unknown\",connection_security_policy=\"unknown\"} 2\n"));
+	assert_non_null(strstr(
+		t->out.p,
+		"response_code=\"200\",response_flags=\"unknown\",connection_security_policy=\"unknown\"," CLUSTERS
+		"} 2\n"));
 	assert_int_equal(count(t->out.p, "istio_request_duration_milliseconds_bucket{"), REQUEST_BUCKETS);
 	assert_non_null(strstr(t->out.p, ",le=\"0.5\"} 0\n"));
 	assert_non_null(strstr(t->out.p, ",le=\"1\"} 2\n"));
@@ -167,7 +170,7 @@ static void test_rows_that_come_to_be_alike_are_one_series(void **state)
 	render(t, NULL, true);
 	no_series_twice(t);
 	assert_int_equal(count(t->out.p, "istio_requests_total{"), 2);
-	assert_int_equal(count(t->out.p, "connection_security_policy=\"unknown\"} 2\n"),
+	assert_int_equal(count(t->out.p, "connection_security_policy=\"unknown\"," CLUSTERS "} 2\n"),
 			 3); /* and a histogram's count */
 }
 
@@ -178,6 +181,19 @@ static void test_tags_and_removed_labels(void **state)
 	render(t, NULL, false);
 	assert_null(strstr(t->out.p, "source_app"));
 	assert_non_null(strstr(t->out.p, ",tenant=\"a=b\\\"\\\\\"}"));
+	promtool(t);
+}
+
+static void test_clusters_of_both_ends(void **state)
+{
+	struct test *t = *state;
+	request(t, HTTP, REQUEST_LABEL_DESTINATION_WORKLOAD, "web", NULL);
+	request(t, HTTP, REQUEST_LABEL_SOURCE_WORKLOAD, "web", "destination_cluster=east", NULL);
+	request(t, HTTP, REQUEST_LABEL_DESTINATION_WORKLOAD, "db", "source_cluster=" REQUEST_LABEL_REMOVED, NULL);
+	render(t, NULL, false);
+	assert_non_null(strstr(t->out.p, "source_cluster=\"unknown\",destination_cluster=\"Kubernetes\"}"));
+	assert_non_null(strstr(t->out.p, "source_cluster=\"Kubernetes\",destination_cluster=\"east\"}"));
+	assert_non_null(strstr(t->out.p, "connection_security_policy=\"unknown\",destination_cluster=\"Kubernetes\"}"));
 	promtool(t);
 }
 
@@ -260,13 +276,10 @@ static void test_callers_are_filled_in_by_their_identity(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_counters_and_histograms),
-		CASE(test_rows_that_come_to_be_alike_are_one_series),
-		CASE(test_tags_and_removed_labels),
-		CASE(test_hostile_labels_are_made_fit),
-		CASE(test_a_slot_that_lies_is_bounded),
-		CASE(test_what_had_no_room_is_other),
-		CASE(test_callers_are_filled_in_by_their_identity),
+		CASE(test_counters_and_histograms),	CASE(test_rows_that_come_to_be_alike_are_one_series),
+		CASE(test_tags_and_removed_labels),	CASE(test_clusters_of_both_ends),
+		CASE(test_hostile_labels_are_made_fit), CASE(test_a_slot_that_lies_is_bounded),
+		CASE(test_what_had_no_room_is_other),	CASE(test_callers_are_filled_in_by_their_identity),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
