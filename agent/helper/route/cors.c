@@ -15,13 +15,28 @@ static bool origin_allowed(const struct http_cors *cors, struct http_string orig
 	return false;
 }
 
-/* The fields that only a preflight is told; those of every answer are cors_response()'s. */
-static void preflight_fields(const struct http_cors *cors, struct http_head *head)
+/* With credentials a browser takes a star by its word: there the answer names what was asked for. */
+static void allow(const struct http_cors *cors, struct http_head *head, const char *name, const char *text,
+		  struct http_string asked)
 {
-	if (cors->methods && *cors->methods)
-		http_add(head, "access-control-allow-methods", cors->methods);
-	if (cors->headers && *cors->headers)
-		http_add(head, "access-control-allow-headers", cors->headers);
+	if (!text || !*text)
+		return;
+	if (!cors->credentials || strcmp(text, "*") != 0) {
+		http_add(head, name, text);
+		return;
+	}
+	struct http_string value = asked.n ? http_head_text(head, asked.p, asked.n) : asked;
+	if (value.p)
+		http_add_ref(head, (struct http_string){ name, (uint32_t)strlen(name) }, value);
+}
+
+/* The fields that only a preflight is told; those of every answer are cors_response()'s. */
+static void preflight_fields(const struct http_cors *cors, const struct http_head *request, struct http_head *head)
+{
+	allow(cors, head, "access-control-allow-methods", cors->methods,
+	      http_get_id(request, HTTP_ACCESS_CONTROL_REQUEST_METHOD));
+	allow(cors, head, "access-control-allow-headers", cors->headers,
+	      http_get(request, "access-control-request-headers"));
 	if (cors->has_max_age) {
 		char age[12];
 		snprintf(age, sizeof(age), "%u", cors->max_age_s);
@@ -47,7 +62,7 @@ enum stage_result stage_cors(struct exchange *x)
 		return STAGE_CONTINUE;
 	struct http_head *extra = http_head_new();
 	if (extra && allowed)
-		preflight_fields(cors, extra);
+		preflight_fields(cors, x->head, extra);
 	e->cors_preflight = true;
 	exchange_respond(x, 200, 0, "cors_response", NULL, extra);
 	http_head_free(extra);

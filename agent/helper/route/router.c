@@ -223,7 +223,8 @@ enum stage_result stage_forward(struct exchange *x)
 	if (!e->destination && total)
 		e->destination = http_route_pick(route, (uint32_t)(proxy_random(x->proxy) % total));
 	if (!e->destination) {
-		exchange_respond(x, 500, 0, "direct_response", NULL, NULL);
+		/* A backend that is none: 500, and of gRPC UNAVAILABLE (Gateway API). */
+		exchange_respond(x, x->record.grpc ? 503 : 500, 0, "direct_response", NULL, NULL);
 		return STAGE_ANSWERED;
 	}
 	e->timeout_ms = timeout_of(x);

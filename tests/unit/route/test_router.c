@@ -299,6 +299,9 @@ static void test_invalid_backend_is_500(void **state)
 	world_connect(w);
 	world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
 	assert_received(w, "HTTP/1.1 500 ");
+	world_send(w,
+		   "POST /s/M HTTP/1.1\r\nHost: shop\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n");
+	assert_received(w, "grpc-status: 14\r\n"); /* UNAVAILABLE */
 	assert_int_equal(w->attempt_count, 0);
 	world_free(w);
 }

@@ -190,6 +190,40 @@ static void test_preflight_is_answered(void **state)
 	world_free(w);
 }
 
+static void star(char **field)
+{
+	free(*field);
+	*field = strdup("*");
+}
+
+/* A star with credentials would be taken by its word: what was asked for is named instead. */
+static void test_stars_with_credentials(void **state)
+{
+	(void)state;
+	for (int credentials = 0; credentials < 2; credentials++) {
+		struct world *w = world_new();
+		struct http_cors *c = cors(w);
+		star(&c->methods);
+		star(&c->headers);
+		c->credentials = credentials;
+		world_connect(w);
+		world_send(w, "OPTIONS / HTTP/1.1\r\nHost: shop\r\nOrigin: https://ui.example\r\n"
+			      "Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: x-d, x-e\r\n\r\n");
+		assert_received(w, credentials ? "access-control-allow-methods: PUT\r\n" :
+						 "access-control-allow-methods: *\r\n");
+		assert_received(w, credentials ? "access-control-allow-headers: x-d, x-e\r\n" :
+						 "access-control-allow-headers: *\r\n");
+		world_free(w);
+	}
+	struct world *w = world_new();
+	star(&cors(w)->headers);
+	world_connect(w);
+	world_send(w, preflight); /* asks for none */
+	assert_received(w, "access-control-allow-methods: GET,PUT\r\n");
+	assert_not_received(w, "access-control-allow-headers");
+	world_free(w);
+}
+
 static void test_answers_get_their_fields(void **state)
 {
 	(void)state;
@@ -407,6 +441,7 @@ int main(void)
 		cmocka_unit_test(test_delay_then_abort),
 		cmocka_unit_test(test_client_that_leaves_during_a_delay),
 		cmocka_unit_test(test_preflight_is_answered),
+		cmocka_unit_test(test_stars_with_credentials),
 		cmocka_unit_test(test_answers_get_their_fields),
 		cmocka_unit_test(test_strange_origins),
 		cmocka_unit_test(test_mirror_gets_a_copy),
