@@ -6,6 +6,7 @@
 #include "agent/model/cluster.h"
 
 #define HTTP_PASSTHROUGH "PassthroughCluster"
+#define HTTP_BLACK_HOLE "BlackHoleCluster" /* there is none of this name: what goes to it is refused */
 
 /* 0 or -ENOMEM. */
 int http_cluster_endpoints(const struct compiler *c, struct http_cluster *out, const struct service_node *node,

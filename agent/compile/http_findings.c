@@ -93,6 +93,35 @@ static int virtual_service_look(struct compiler *c, const struct resource *r, st
 	return 0;
 }
 
+/* Routes of requests need a port that speaks HTTP; hostnames are for gateways, which serve many hosts. */
+static void http_route_look(const struct resource *r, const struct route_parent *p, const struct service *s,
+			    struct notes *notes)
+{
+	if (r->kind != KIND_K8S_HTTP_ROUTE && r->kind != KIND_K8S_GRPC_ROUTE)
+		return;
+	const struct string_list *hostnames =
+		r->kind == KIND_K8S_HTTP_ROUTE ? &r->spec.http_route->hostnames : &r->spec.grpc_route->hostnames;
+	const struct service_port *port = p->port ? service_port_find(s, p->port, IPPROTO_TCP) : NULL;
+
+	if (hostnames->n)
+		NOTE(notes, FINDING_INFO, r,
+		     "hostnames are for gateways: requests to the Service %s are meant whatever host they name",
+		     p->name);
+	if (port ? port->l7 != L7_HTTP && port->l7 != L7_SNIFF : !has_http_port(s))
+		NOTE(notes, FINDING_WARNING, r,
+		     "parent Service %s/%s: %s by appProtocol or name (or weft.dev/l7 is disabled): the route has no "
+		     "effect",
+		     s->ns, p->name, port ? "the port is not HTTP" : "none of its ports is HTTP");
+}
+
+static bool has_section(const struct service *s, const char *name)
+{
+	for (size_t i = 0; i < s->port_count; i++)
+		if (str_eq(s->ports[i].name, name))
+			return true;
+	return false;
+}
+
 static int route_look(struct compiler *c, const struct resource *r, struct notes *notes)
 {
 	const struct http_scope scope = { .c = c, .ns = r->ns };
@@ -103,8 +132,11 @@ static int route_look(struct compiler *c, const struct resource *r, struct notes
 		const struct route_parent *p = &parents->v[i];
 		char host[256];
 		if (*p->group || strcmp(p->kind, "Service") != 0) {
-			NOTE(notes, FINDING_INFO, r,
-			     "parent %s %s is for gateways: nothing inside the mesh follows from it", p->kind, p->name);
+			bool gateway = str_eq(p->group, "gateway.networking.k8s.io");
+			NOTE(notes, gateway ? FINDING_INFO : FINDING_WARNING, r, "%sparent %s %s %s",
+			     gateway ? "" : "Accepted=False (InvalidKind): ", p->kind, p->name,
+			     gateway ? "is for gateways: nothing inside the mesh follows from it" :
+				       "is of a kind that has no routes here: it has no effect");
 			continue;
 		}
 		attached = true;
@@ -112,11 +144,19 @@ static int route_look(struct compiler *c, const struct resource *r, struct notes
 			continue;
 		const struct service_node *node = http_service_find(&scope, host, p->port);
 		if (!node) {
-			NOTE(notes, FINDING_WARNING, r, "parent Service %s/%s: there is no such service%s",
+			NOTE(notes, FINDING_WARNING, r,
+			     "Accepted=False (NoMatchingParent): parent Service %s/%s: there is no such service%s",
 			     p->ns ? p->ns : r->ns, p->name, p->port ? " with this port" : "");
 			continue;
 		}
 		const struct service *s = node->object;
+		if (p->section && !has_section(s, p->section)) {
+			NOTE(notes, FINDING_WARNING, r,
+			     "Accepted=False (NoMatchingParent): parent Service %s/%s: it has no port of the name %s",
+			     s->ns, p->name, p->section);
+			continue;
+		}
+		http_route_look(r, p, s, notes);
 		struct http_routing to = { .c = c,
 					   .scope = &scope,
 					   .service = s,

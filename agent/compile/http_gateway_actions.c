@@ -45,34 +45,47 @@ static bool is_core(const char *group)
 	return !group || !*group;
 }
 
-/* The name of the cluster; NULL: not a valid backend, which was noted (or no memory). */
-char *gateway_backend_cluster(struct http_routing *to, const struct resource *r, const struct route_backend *b)
+/* What becomes of what would have gone to a backend that is none. */
+static const char *const dropped_words[] = {
+	[GATEWAY_REQUESTS] = "requests get 500",
+	[GATEWAY_COPIES] = "no copies are made",
+	[GATEWAY_CONNECTIONS] = "connections are refused",
+};
+
+/* The conditions of a route's status are words of findings: who runs from files has no status to look at. */
+#define NOTE_UNRESOLVED(to, r, use, reason, format, ...)                                                               \
+	NOTE((to)->notes, FINDING_ERROR, r, "ResolvedRefs=False (" reason "): backend " format ": %s", __VA_ARGS__,    \
+	     dropped_words[use])
+
+char *gateway_backend_cluster(struct http_routing *to, const struct resource *r, const struct route_backend *b,
+			      enum gateway_use use)
 {
 	char host[256], key[640];
 	const char *ns = b->ns ? b->ns : r->ns;
 	bool hostname = str_eq(b->group, "networking.istio.io") && str_eq(b->kind, "Hostname");
 
-	if (hostname)
-		return b->port ? http_destination_name(to, r, b->name, NULL, b->port) : NULL;
-	if (!is_core(b->group) || !str_eq(b->kind, "Service")) {
-		NOTE(to->notes, FINDING_ERROR, r, "backend %s: kind %s is not supported: requests get 500", b->name,
-		     b->kind);
+	if (hostname && b->port)
+		return http_destination_name(to, r, b->name, NULL, b->port);
+	if (!hostname && (!is_core(b->group) || !str_eq(b->kind, "Service"))) {
+		NOTE_UNRESOLVED(to, r, use, "InvalidKind", "%s: kind %s%s%s is not supported", b->name,
+				b->group ? b->group : "", is_core(b->group) ? "" : "/", b->kind);
 		return NULL;
 	}
-	if (!str_eq(ns, r->ns) && !granted(to->c, r, &(struct route_backend){ .ns = ns, .name = b->name })) {
-		NOTE(to->notes, FINDING_ERROR, r,
-		     "backend %s/%s: no ReferenceGrant of namespace %s allows it: requests get 500", ns, b->name, ns);
+	if (!hostname && !str_eq(ns, r->ns) &&
+	    !granted(to->c, r, &(struct route_backend){ .ns = ns, .name = b->name })) {
+		NOTE_UNRESOLVED(to, r, use, "RefNotPermitted", "%s/%s: no ReferenceGrant of namespace %s allows it", ns,
+				b->name, ns);
 		return NULL;
 	}
 	if (!b->port || !host_write_out(to->c, ns, b->name, host)) {
-		NOTE(to->notes, FINDING_ERROR, r, "backend %s/%s: needs a port: requests get 500", ns, b->name);
+		NOTE_UNRESOLVED(to, r, use, "BackendNotFound", "%s/%s: needs a port", ns, b->name);
 		return NULL;
 	}
 	snprintf(key, sizeof(key), "%s/%s", ns, host);
 	const struct service_node *node = table_get_str(to->c->services, key);
 	if (!node || !node->object || !service_port_find(node->object, b->port, IPPROTO_TCP)) {
-		NOTE(to->notes, FINDING_ERROR, r,
-		     "backend %s/%s: there is no such service with a port %u: requests get 500", ns, b->name, b->port);
+		NOTE_UNRESOLVED(to, r, use, "BackendNotFound", "%s/%s: there is no such service with a port %u", ns,
+				b->name, b->port);
 		return NULL;
 	}
 	char *name = rules_cluster_name(to->c, to->scope->caller, node->object, b->port, NULL, host);
@@ -95,7 +108,7 @@ static void values_append(struct http_routing *to, struct http_header_value **v,
 	*v = grown;
 	for (size_t i = 0; i < n; i++)
 		grown[(*count)++] =
-			(struct http_header_value){ http_dup(to, from[i].name), http_dup(to, from[i].value) };
+			(struct http_header_value){ http_lower(to, from[i].name), http_dup(to, from[i].value) };
 }
 
 static void headers_append(struct http_routing *to, struct http_header_ops *out, const struct route_header_filter *from)
@@ -132,6 +145,17 @@ static void redirect_set(struct http_routing *to, struct http_route *route, cons
 	out->status = from->status;
 }
 
+static void direct_set(struct http_routing *to, struct http_route *route, const struct route_direct *from)
+{
+	struct http_direct_response *out = route->direct = http_alloc(to, 1, sizeof(*out));
+	if (!out)
+		return;
+
+	out->status = from->status;
+	out->body = from->body ? http_dup(to, from->body->text) : NULL;
+	out->body_len = out->body ? strlen(out->body) : 0;
+}
+
 static void rewrite_set(struct http_routing *to, struct http_route *route, const struct route_rewrite *from)
 {
 	struct http_rewrite *out = route->rewrite = http_alloc(to, 1, sizeof(*out));
@@ -149,7 +173,7 @@ static void mirror_append(struct http_routing *to, struct http_route *route, con
 			  const struct resource *r)
 {
 	uint32_t ppm = 1000000;
-	char *cluster = gateway_backend_cluster(to, r, from->backend);
+	char *cluster = gateway_backend_cluster(to, r, from->backend, GATEWAY_COPIES);
 
 	if (from->percent.set)
 		ppm = http_ppm(from->percent.v);
@@ -210,6 +234,9 @@ static void cors_set(struct http_routing *to, struct http_route *route, const st
 bool gateway_filters_set(struct http_routing *to, struct http_route *route, const struct route_filter *v, size_t n,
 			 const struct resource *r)
 {
+	for (size_t i = 0; i < n; i++)
+		if (v[i].type == ROUTE_FILTER_EXTENSION || v[i].type == ROUTE_FILTER_EXTERNAL_AUTH)
+			return false;
 	for (size_t i = 0; i < n; i++) {
 		const struct route_filter *f = &v[i];
 		switch (f->type) {
@@ -234,8 +261,13 @@ bool gateway_filters_set(struct http_routing *to, struct http_route *route, cons
 			if (!route->cors)
 				cors_set(to, route, f->cors);
 			break;
+		case ROUTE_FILTER_DIRECT:
+			if (!route->direct)
+				direct_set(to, route, f->direct);
+			break;
+		case ROUTE_FILTER_EXTERNAL_AUTH:
 		case ROUTE_FILTER_EXTENSION:
-			return false;
+			break;
 		}
 	}
 	return true;
@@ -255,9 +287,8 @@ static bool backend_filters_set(struct http_routing *to, struct http_destination
 			d->host_rewrite = http_dup(to, f->rewrite->hostname);
 		} else {
 			NOTE(to->notes, FINDING_ERROR, r,
-			     "backend %s: of a backend's filters only those on headers and on the host are supported: "
-			     "requests to "
-			     "it get 500",
+			     "Accepted=False (UnsupportedValue): backend %s: of a backend's filters only those on "
+			     "headers and on the host are supported: requests to it get 500",
 			     from->backend.name);
 			return false;
 		}
@@ -272,9 +303,9 @@ void gateway_backends_set(struct http_routing *to, struct http_route *route, con
 	route->destinations = http_alloc(to, n, sizeof(*route->destinations));
 	for (size_t i = 0; route->destinations && i < n; i++) {
 		struct http_destination *d = &route->destinations[route->destination_count];
-		if (!v[i].weight && !sessions)
-			continue;
-		d->cluster = gateway_backend_cluster(to, r, &v[i].backend);
+		if (!v[i].weight && !sessions && !to->notes)
+			continue; /* who looks for findings wants to know all the same */
+		d->cluster = gateway_backend_cluster(to, r, &v[i].backend, GATEWAY_REQUESTS);
 		d->weight = v[i].weight;
 		if (!d->cluster || !backend_filters_set(to, d, &v[i], r)) {
 			http_destination_done(d);
@@ -286,7 +317,7 @@ void gateway_backends_set(struct http_routing *to, struct http_route *route, con
 		route->total_weight += d->weight;
 	}
 	/* Nothing to go to, or weights of zero only: 500. */
-	if (!route->total_weight && !route->invalid_weight && !route->redirect) {
+	if (!route->total_weight && !route->invalid_weight && !route->redirect && !route->direct) {
 		route->invalid_backend = true;
 		route->invalid_weight = 1;
 	}

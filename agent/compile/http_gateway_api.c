@@ -8,6 +8,7 @@
 
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/compile/http_cluster.h"
 #include "agent/compile/http_vs.h"
 
 enum { ROUTES_OF_SERVICE_MAX = 256 };
@@ -86,37 +87,51 @@ static void grpc_match_set(struct http_routing *to, struct http_match *out, cons
 struct candidate {
 	const struct resource *r;
 	size_t rule, match; /* match SIZE_MAX: the rule has none */
-	int path_rank;	    /* exact before prefix before regex before none */
+	int path_rank;	    /* RANK_... */
 	size_t path_len, headers, params;
 	bool method;
 };
 
+/* The prefix "/" matches everything, so it comes behind expressions, of which the Gateway API leaves that open. */
+enum { RANK_ROOT, RANK_REGEX, RANK_PREFIX, RANK_EXACT };
+
+/* A path that is not said is the prefix "/" (which the API server writes out), also that of a rule without matches. */
+static void http_candidate_rank(struct candidate *c, const struct http_route_match *m)
+{
+	const struct route_path_match *path = m ? m->path : NULL;
+
+	c->path_rank = !path || (path->type == ROUTE_MATCH_PREFIX && str_eq(path->value, "/")) ? RANK_ROOT :
+		       path->type == ROUTE_MATCH_EXACT					       ? RANK_EXACT :
+		       path->type == ROUTE_MATCH_PREFIX					       ? RANK_PREFIX :
+												 RANK_REGEX;
+	c->path_len = path ? strlen(path->value) : 1;
+	c->method = m && m->method;
+	c->headers = m ? m->headers.n : 0;
+	c->params = m ? m->params.n : 0;
+}
+
+static void grpc_candidate_rank(struct candidate *c, const struct grpc_route_match *m)
+{
+	const struct grpc_method_match *method = m ? m->method : NULL;
+
+	if (method) {
+		bool regex = method->type == ROUTE_MATCH_REGEX || !method->service;
+		c->path_rank = regex ? RANK_REGEX : method->method ? RANK_EXACT : RANK_PREFIX;
+		c->path_len =
+			(method->service ? strlen(method->service) : 0) + (method->method ? strlen(method->method) : 0);
+	}
+	c->headers = m ? m->headers.n : 0;
+}
+
 static void candidate_rank(struct candidate *c)
 {
-	if (c->match == SIZE_MAX)
-		return;
 	if (c->r->kind == KIND_K8S_HTTP_ROUTE) {
-		const struct http_route_match *m = &c->r->spec.http_route->rules.v[c->rule].matches.v[c->match];
-		if (m->path) {
-			static const int ranks[] = {
-				[ROUTE_MATCH_EXACT] = 3, [ROUTE_MATCH_PREFIX] = 2, [ROUTE_MATCH_REGEX] = 1
-			};
-			c->path_rank = ranks[m->path->type];
-			c->path_len = strlen(m->path->value);
-		}
-		c->method = m->method != NULL;
-		c->headers = m->headers.n;
-		c->params = m->params.n;
-		return;
+		const struct http_route_rule *rule = &c->r->spec.http_route->rules.v[c->rule];
+		http_candidate_rank(c, c->match == SIZE_MAX ? NULL : &rule->matches.v[c->match]);
+	} else {
+		const struct grpc_route_rule *rule = &c->r->spec.grpc_route->rules.v[c->rule];
+		grpc_candidate_rank(c, c->match == SIZE_MAX ? NULL : &rule->matches.v[c->match]);
 	}
-	const struct grpc_route_match *m = &c->r->spec.grpc_route->rules.v[c->rule].matches.v[c->match];
-	if (m->method) {
-		bool regex = m->method->type == ROUTE_MATCH_REGEX || !m->method->service;
-		c->path_rank = regex ? 1 : m->method->method ? 3 : 2;
-		c->path_len = (m->method->service ? strlen(m->method->service) : 0) +
-			      (m->method->method ? strlen(m->method->method) : 0);
-	}
-	c->headers = m->headers.n;
 }
 
 #define ORDER(a, b)                                                                                                    \
@@ -273,8 +288,10 @@ static void l4_rule_add(struct http_routing *to, const struct resource *r, const
 	out->clusters = http_alloc(to, rule->backends.n, sizeof(*out->clusters));
 	for (size_t i = 0; out->clusters && i < rule->backends.n; i++) {
 		const struct route_backend_ref *b = &rule->backends.v[i];
-		char *cluster = b->weight ? gateway_backend_cluster(to, r, &b->backend) : NULL;
-		if (!cluster)
+		if (!b->weight)
+			continue;
+		char *cluster = gateway_backend_cluster(to, r, &b->backend, GATEWAY_CONNECTIONS);
+		if (!cluster && !(cluster = http_dup(to, HTTP_BLACK_HOLE)))
 			continue;
 		out->clusters[out->cluster_count++] =
 			(struct http_destination){ .cluster = cluster, .weight = b->weight };

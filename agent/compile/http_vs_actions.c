@@ -52,7 +52,7 @@ static struct http_header_value *values_new(struct http_routing *to, const struc
 
 	for (size_t i = 0; v && i < from->n; i++)
 		if (!is_host(from->v[i].key))
-			v[(*count)++] = (struct http_header_value){ http_dup(to, from->v[i].key),
+			v[(*count)++] = (struct http_header_value){ http_lower(to, from->v[i].key),
 								    http_dup(to, from->v[i].value) };
 	return v;
 }

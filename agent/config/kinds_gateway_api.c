@@ -122,11 +122,30 @@ static const struct field cors_fields[] = {
 };
 static const struct schema schema_cors = SCHEMA(route_cors, cors_fields, .name = "HTTPCORSFilter");
 
+static const char *check_direct_body(const char *text)
+{
+	return strlen(text) > 4096 ? "is longer than 4096 bytes" : NULL;
+}
+
+static const struct field direct_body_fields[] = {
+	FIELD(route_direct_body, text, "string", STRING, .flags = FIELD_REQUIRED, .check = check_direct_body,
+	      .doc = "Plain text."),
+};
+static const struct schema schema_direct_body =
+	SCHEMA(route_direct_body, direct_body_fields, .name = "HTTPDirectResponseBody");
+static const struct field direct_fields[] = {
+	FIELD(route_direct, status, "statusCode", U32, .flags = FIELD_REQUIRED, .min = 200, .max = 599,
+	      .doc = "Status; those below 200 are no answers."),
+	FIELD(route_direct, body, "body", OBJECT, .of = &schema_direct_body, .doc = "Its body."),
+};
+static const struct schema schema_direct = SCHEMA(route_direct, direct_fields, .name = "HTTPDirectResponseFilter");
+
 static const struct words filter_types =
 	WORDS({ "RequestHeaderModifier", ROUTE_FILTER_REQUEST_HEADERS },
 	      { "ResponseHeaderModifier", ROUTE_FILTER_RESPONSE_HEADERS }, { "RequestMirror", ROUTE_FILTER_MIRROR },
 	      { "RequestRedirect", ROUTE_FILTER_REDIRECT }, { "URLRewrite", ROUTE_FILTER_REWRITE },
-	      { "CORS", ROUTE_FILTER_CORS }, { "ExtensionRef", ROUTE_FILTER_EXTENSION });
+	      { "CORS", ROUTE_FILTER_CORS }, { "DirectResponse", ROUTE_FILTER_DIRECT },
+	      { "ExternalAuth", ROUTE_FILTER_EXTERNAL_AUTH }, { "ExtensionRef", ROUTE_FILTER_EXTENSION });
 static const struct field filter_fields[] = {
 	FIELD(route_filter, type, "type", ENUM, .words = &filter_types, .flags = FIELD_REQUIRED,
 	      .doc = "Which of the others is meant."),
@@ -140,6 +159,9 @@ static const struct field filter_fields[] = {
 	FIELD(route_filter, rewrite, "urlRewrite", OBJECT, .group = 1, .of = &schema_rewrite,
 	      .doc = "Changes path and host."),
 	FIELD(route_filter, cors, "cors", OBJECT, .group = 1, .of = &schema_cors, .doc = "Cross-origin requests."),
+	FIELD(route_filter, direct, "directResponse", OBJECT, .group = 1, .of = &schema_direct,
+	      .doc = "Answers the request."),
+	FIELD_IGNORED("externalAuth", "Not supported: requests of the rule get 500."),
 	FIELD_IGNORED("extensionRef", "Not supported: requests of the rule get 500."),
 };
 
@@ -150,11 +172,17 @@ static void filter_validate(struct decode *d, const struct path *path, const str
 					       "requestMirror",
 					       "requestRedirect",
 					       "urlRewrite",
-					       "cors" };
+					       "cors",
+					       "directResponse" };
 	const struct route_filter *f = object;
-	const void *of[] = { f->request, f->response, f->mirror, f->redirect, f->rewrite, f->cors };
-	if (f->type == ROUTE_FILTER_EXTENSION)
-		decode_warn(d, path, NULL, node, "ExtensionRef is not supported: requests that match get 500");
+	const void *of[] = { f->request, f->response, f->mirror, f->redirect, f->rewrite, f->cors, f->direct };
+	if (f->type == ROUTE_FILTER_EXTENSION || f->type == ROUTE_FILTER_EXTERNAL_AUTH)
+		decode_warn(d, path, NULL, node,
+			    "%s is not supported: requests that match get 500 (Accepted=False, UnsupportedValue)%s",
+			    f->type == ROUTE_FILTER_EXTENSION ? "ExtensionRef" : "ExternalAuth",
+			    f->type == ROUTE_FILTER_EXTENSION ?
+				    "" :
+				    "; an AuthorizationPolicy with action CUSTOM asks a provider");
 	else if (!of[f->type])
 		decode_error(d, path, NULL, node, "needs %s", members[f->type]);
 }
@@ -345,14 +373,26 @@ static const struct field http_rule_fields[] = {
 static void http_rule_validate(struct decode *d, const struct path *path, const struct node *node, void *object)
 {
 	const struct http_route_rule *r = object;
-	bool redirect = false, rewrite = false;
+	bool redirect = false, rewrite = false, direct = false;
 	for (size_t i = 0; i < r->filters.n; i++) {
 		redirect |= r->filters.v[i].type == ROUTE_FILTER_REDIRECT;
 		rewrite |= r->filters.v[i].type == ROUTE_FILTER_REWRITE;
+		direct |= r->filters.v[i].type == ROUTE_FILTER_DIRECT;
 	}
+	if (direct && (redirect || rewrite || r->backends.n))
+		decode_error(d, path, "filters", node_get(node, "filters"),
+			     "has a DirectResponse together with %s (Accepted=False, IncompatibleFilters)",
+			     redirect ? "a RequestRedirect" :
+			     rewrite  ? "a URLRewrite" :
+					"backendRefs");
 	if (redirect && (rewrite || r->backends.n))
-		decode_error(d, path, "filters", node_get(node, "filters"), "has a RequestRedirect together with %s",
+		decode_error(d, path, "filters", node_get(node, "filters"),
+			     "has a RequestRedirect together with %s (Accepted=False, IncompatibleFilters)",
 			     rewrite ? "a URLRewrite" : "backendRefs");
+	const struct route_timeouts *t = r->timeouts;
+	if (t && t->request.set && t->request.ms && t->backend_request.set && t->backend_request.ms > t->request.ms)
+		decode_error(d, path, "timeouts", node_get(node, "timeouts"),
+			     "has a backendRequest longer than request");
 }
 
 static const struct schema schema_http_rule =

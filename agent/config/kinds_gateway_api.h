@@ -68,6 +68,15 @@ struct route_cors {
 	struct opt_u32 max_age_s;
 };
 
+struct route_direct_body {
+	const char *text; /* never NULL */
+};
+
+struct route_direct {
+	uint32_t status;
+	struct route_direct_body *body;
+};
+
 enum route_filter_type {
 	ROUTE_FILTER_REQUEST_HEADERS,
 	ROUTE_FILTER_RESPONSE_HEADERS,
@@ -75,6 +84,8 @@ enum route_filter_type {
 	ROUTE_FILTER_REDIRECT,
 	ROUTE_FILTER_REWRITE,
 	ROUTE_FILTER_CORS,
+	ROUTE_FILTER_DIRECT,
+	ROUTE_FILTER_EXTERNAL_AUTH,
 	ROUTE_FILTER_EXTENSION
 };
 
@@ -85,6 +96,7 @@ struct route_filter {
 	struct route_redirect *redirect;
 	struct route_rewrite *rewrite;
 	struct route_cors *cors;
+	struct route_direct *direct;
 };
 
 struct route_backend_ref {

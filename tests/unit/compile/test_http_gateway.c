@@ -105,6 +105,31 @@ static void test_most_specific_match_is_taken(void **state)
 	l7_target_unref(t);
 }
 
+/* A match without a path is one of the prefix "/", and a rule without matches too: the API server writes that out. */
+static void test_no_path_is_the_root(void **state)
+{
+	(void)state;
+	struct l7_target *t =
+		with("{ name: root, matches: [ { path: { value: / } } ], " B " }, "
+		     "{ name: header, matches: [ { headers: [ { name: v, value: two } ] } ], " B " }, "
+		     "{ name: param, matches: [ { queryParams: [ { name: q, value: v } ] } ], " B " }, "
+		     "{ name: method, matches: [ { method: PUT } ], " B " }, "
+		     "{ name: regex, matches: [ { path: { type: RegularExpression, value: \"/r.*\" } } ], " B " } ");
+	static const char *const rows[][2] = { { "GET /", "root" },	     { "GET / v=two", "header" },
+					       { "GET /x v=two", "header" }, { "GET /?q=v", "param" },
+					       { "PUT / v=two", "method" },  { "GET /?q=v v=two", "header" },
+					       { "GET /r v=two", "regex" } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		if (strcmp(http_taken(&w, t, "shop/me", rows[i][0]), rows[i][1]) != 0)
+			fail_msg("%s took %s", rows[i][0], http_taken(&w, t, "shop/me", rows[i][0]));
+	l7_target_unref(t);
+	/* Of rules that say nothing and the root the first counts. */
+	t = with("{ name: nothing, " B " }, { name: root, matches: [ { path: { value: / } } ], " B " }");
+	assert_string_equal(http_taken(&w, t, "shop/me", "GET /a"), "nothing");
+	l7_target_unref(t);
+}
+
 static void test_filters(void **state)
 {
 	(void)state;
@@ -122,9 +147,12 @@ static void test_filters(void **state)
 		"sessionName: s, absoluteTimeout: 1h, cookieConfig: { lifetimeType: Permanent } } }, "
 		"{ name: away, matches: [ { path: { value: /r } } ], filters: [ { type: RequestRedirect, "
 		"requestRedirect: { scheme: https, "
-		"statusCode: 301, path: { type: ReplaceFullPath, replaceFullPath: /q } } } ] }");
+		"statusCode: 301, path: { type: ReplaceFullPath, replaceFullPath: /q } } } ] }, "
+		"{ name: here, matches: [ { path: { value: /d } } ], filters: [ { type: DirectResponse, "
+		"directResponse: { "
+		"statusCode: 403, body: { string: \"no\" } } } ] }");
 	const struct http_route *r = http_route_named(t, "f");
-	assert_string_equal(r->request.set[0].name, "A");
+	assert_string_equal(r->request.set[0].name, "a"); /* as the engine has them, to overwrite "A" and "a" */
 	assert_string_equal(r->request.remove[0], "x-y");
 	assert_string_equal(r->response.add[0].value, "d");
 	assert_string_equal(r->rewrite->authority, "h.example");
@@ -145,6 +173,10 @@ static void test_filters(void **state)
 	assert_int_equal(r->redirect->status, 301);
 	assert_true(r->redirect->default_port);
 	assert_string_equal(r->redirect->path_full, "/q");
+	assert_false(r->invalid_backend);
+	r = http_route_named(t, "here");
+	assert_int_equal(r->direct->status, 403);
+	assert_memory_equal(r->direct->body, "no", r->direct->body_len);
 	assert_false(r->invalid_backend);
 	l7_target_unref(t);
 }
@@ -194,9 +226,12 @@ static void test_invalid_backends_answer_500_for_their_share(void **state)
 	r = http_route_named(t, "zero");
 	assert_true(r->invalid_backend && r->invalid_weight == 1 && !r->destination_count);
 	l7_target_unref(t);
-	assert_true(world_finds(&w, "HTTPRoute/shop/r", "no ReferenceGrant of namespace other"));
-	assert_true(world_finds(&w, "HTTPRoute/shop/r", "backend shop/nobody: there is no such service"));
-	assert_true(world_finds(&w, "HTTPRoute/shop/r", "kind Other is not supported"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/r",
+				"ResolvedRefs=False (RefNotPermitted): backend other/c: no ReferenceGrant of namespace "
+				"other allows it: requests get 500"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/r",
+				"ResolvedRefs=False (BackendNotFound): backend shop/nobody: there is no such service"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/r", "ResolvedRefs=False (InvalidKind): backend"));
 
 	world_with(&w, "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: { name: g, "
 		       "namespace: other }\n"
@@ -220,6 +255,12 @@ static void test_extension_filter_answers_500(void **state)
 		     " }");
 	assert_true(http_route_named(t, "r")->invalid_backend);
 	assert_int_equal(http_route_named(t, "r")->destination_count, 0);
+	l7_target_unref(t);
+	/* Whatever else the rule would do. */
+	t = with("{ name: r, filters: [ { type: RequestRedirect, requestRedirect: { scheme: https } }, { type: "
+		 "ExternalAuth, externalAuth: { protocol: HTTP } } ] }");
+	assert_true(http_route_named(t, "r")->invalid_backend);
+	assert_null(http_route_named(t, "r")->redirect);
 	l7_target_unref(t);
 }
 
@@ -324,9 +365,12 @@ static void test_tcp_routes(void **state)
 	struct l7_target *t = http_target(&w, "shop/me", "10.60.0.1:91", NULL);
 	assert_int_equal(t->mode, L7_TCP);
 	assert_int_equal(t->l4_count, 1);
-	assert_int_equal(t->l4->cluster_count, 1);
-	assert_int_equal(t->l4->total_weight, 3);
+	assert_int_equal(t->l4->cluster_count, 2);
+	assert_int_equal(t->l4->total_weight, 4);
+	assert_string_equal(t->l4->clusters[1].cluster, "BlackHoleCluster"); /* its share is refused */
+	assert_true(http_cluster_missing(&w, "BlackHoleCluster"));
 	l7_target_unref(t);
+	assert_true(world_finds(&w, "TCPRoute/shop/t", "with a port 1: connections are refused"));
 	world_delete(&w, "TCPRoute/shop/t");
 	world_compile(&w);
 	assert_int_equal(world_port(&w, "shop", "a.shop.svc.cluster.local", 91)->l7, L7_NONE);
@@ -343,10 +387,42 @@ static void test_dangling_parents_are_found(void **state)
 	assert_true(world_finds(&w, "HTTPRoute/shop/p", "parent Gateway edge is for gateways"));
 }
 
+#define PARENTS(name, parents, more)                                                                                   \
+	"apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: { name: " name                           \
+	", namespace: shop }\nspec: { parentRefs: [ " parents " ], " more " rules: [ { " B " } ] }\n---\n"
+
+static void test_what_a_status_would_say_is_found(void **state)
+{
+	(void)state;
+	world_with(&w, PARENTS("port", "{ group: \"\", kind: Service, name: a, port: 8 }", "")
+			       PARENTS("section", "{ group: \"\", kind: Service, name: a, sectionName: x }", "")
+				       PARENTS("kind", "{ group: apps, kind: Deployment, name: a }", "")
+					       PARENTS("tcp", "{ group: \"\", kind: Service, name: a, port: 91 }", "")
+						       PARENTS("hosts", "{ group: \"\", kind: Service, name: a }",
+							       "hostnames: [ a.example ],"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/port",
+				"Accepted=False (NoMatchingParent): parent Service shop/a: there is no such service "
+				"with this port"));
+	assert_true(
+		world_finds(&w, "HTTPRoute/shop/section",
+			    "Accepted=False (NoMatchingParent): parent Service shop/a: it has no port of the name x"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/kind", "Accepted=False (InvalidKind): parent Deployment a"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/tcp", "the port is not HTTP"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/hosts", "hostnames are for gateways"));
+	assert_false(world_finds(&w, "HTTPRoute/shop/hosts", "Accepted=False"));
+	/* Copies to nobody are no reason for a 500, and a weight of 0 none to keep quiet. */
+	l7_target_unref(
+		with("{ filters: [ { type: RequestMirror, requestMirror: { backendRef: { name: nobody, port: 80 "
+		     "} } } ], backendRefs: [ { name: b, port: 80 }, { name: c, port: 81, weight: 0 } ] }"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/r", "a port 80: no copies are made"));
+	assert_true(world_finds(&w, "HTTPRoute/shop/r", "backend shop/c: there is no such service with a port 81"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_most_specific_match_is_taken),
+		CASE(test_no_path_is_the_root),
 		CASE(test_filters),
 		CASE(test_sessions),
 		CASE(test_invalid_backends_answer_500_for_their_share),
@@ -358,6 +434,7 @@ int main(void)
 		CASE(test_grpc_routes),
 		CASE(test_tcp_routes),
 		CASE(test_dangling_parents_are_found),
+		CASE(test_what_a_status_would_say_is_found),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

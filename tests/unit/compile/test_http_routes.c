@@ -302,7 +302,7 @@ static void test_weights_and_destinations(void **state)
 	const struct http_route *r = http_route_named(t, "r");
 	assert_string_equal(http_clusters_of(r), "outbound|80|v1|" A " 90, outbound|80||b.shop.svc.cluster.local 10");
 	assert_int_equal(r->total_weight, 100);
-	assert_string_equal(r->destinations[1].request.set[0].name, "X-B");
+	assert_string_equal(r->destinations[1].request.set[0].name, "x-b");
 	assert_string_equal(r->destinations[1].request.remove[0], "x-a");
 	assert_string_equal(r->destinations[1].response.add[0].value, "z");
 	assert_string_equal(r->request.add[0].value, "%DOWNSTREAM_REMOTE_ADDRESS%");

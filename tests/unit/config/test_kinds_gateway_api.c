@@ -68,6 +68,7 @@ static void test_http_route_is_decoded(void **state)
 	assert_string_equal(r->backends.v[1].backend.kind, "Service");
 	assert_int_equal(r->timeouts->request.ms, 10000);
 	assert_int_equal(r->retry->codes->first->i, 500);
+	good(RULES("HTTPRoute") "{ timeouts: { request: 0s, backendRequest: 2s } } ]\n"); /* 0: no limit */
 	assert_string_equal(
 		good(HEAD("HTTPRoute") "  parentRefs: [ { name: edge } ]\n")->spec.http_route->parents.v[0].kind,
 		"Gateway");
@@ -81,7 +82,14 @@ static void test_http_route_bad_is_refused(void **state)
 	bad(RULES("HTTPRoute") "{ filters: [ { type: URLRewrite } ] } ]\n", "needs urlRewrite");
 	bad(RULES("HTTPRoute") "{ filters: [ { type: RequestRedirect, requestRedirect: {} } ], backendRefs: [ { name: "
 			       "b, port: 1 } ] } ]\n",
-	    "RequestRedirect together with backendRefs");
+	    "RequestRedirect together with backendRefs (Accepted=False, IncompatibleFilters)");
+	bad(RULES("HTTPRoute") "{ timeouts: { request: 1s, backendRequest: 2s } } ]\n",
+	    "backendRequest longer than request");
+	bad(RULES("HTTPRoute") "{ filters: [ { type: DirectResponse, directResponse: { statusCode: 200 } } ], "
+			       "backendRefs: [ { name: b, port: 1 } ] } ]\n",
+	    "DirectResponse together with backendRefs (Accepted=False, IncompatibleFilters)");
+	bad(RULES("HTTPRoute") "{ filters: [ { type: DirectResponse, directResponse: { statusCode: 199 } } ] } ]\n",
+	    "statusCode");
 	bad(RULES("HTTPRoute") "{ filters: [ { type: URLRewrite, urlRewrite: { path: { type: ReplaceFullPath } } } ] } "
 			       "]\n",
 	    "needs replaceFullPath");
@@ -109,6 +117,12 @@ static void test_extension_is_warned_of(void **state)
 	one_decode(&one, "a.yaml",
 		   RULES("HTTPRoute") "{ filters: [ { type: ExtensionRef, extensionRef: { name: x } } ] } ]\n");
 	one_has(&one, PROBLEM_WARNING, "ExtensionRef is not supported: requests that match get 500");
+	one_done(&one);
+	one_decode(
+		&one, "a.yaml",
+		RULES("HTTPRoute") "{ filters: [ { type: ExternalAuth, externalAuth: { protocol: GRPC, backendRef: { "
+				   "name: x, port: 1 } } } ] } ]\n");
+	one_has(&one, PROBLEM_WARNING, "ExternalAuth is not supported: requests that match get 500");
 }
 
 static void test_other_routes(void **state)
