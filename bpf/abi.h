@@ -60,7 +60,8 @@ struct service_range_key {
 };
 
 enum service_flags {
-	SERVICE_L7 = 1, /* callers go to the helper, which chooses the endpoint by what they say */
+	SERVICE_L7 = 1,	 /* callers go to the helper, which chooses the endpoint by what they say */
+	SERVICE_ANY = 2, /* of all addresses that nothing else is known of */
 };
 
 enum service_algorithm { ABI_LB_LEAST_REQUEST, ABI_LB_ROUND_ROBIN, ABI_LB_RANDOM, ABI_LB_HASH, ABI_LB_PASSTHROUGH };

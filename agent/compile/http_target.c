@@ -83,7 +83,8 @@ static struct service_node *service_or_pod_by_name(const struct http_scope *scop
 	return of && of->object->kind == SERVICE_HEADLESS ? of : node;
 }
 
-/* What has the address and port. Of several VIPs the first has it alone, an endpoint may be many services'. */
+/* What has the address and port. Of several VIPs the first has it alone; an endpoint may be many services', and so may every
+ * address that nothing else is known of. */
 struct vips {
 	const struct plan_vip *v;
 	size_t n;
@@ -98,7 +99,8 @@ static struct vips vips_called(const struct compiler *c, const struct addr_port 
 	if (!found.v)
 		return found;
 	size_t left = view.by_vip_count - (size_t)(found.v - view.by_vip);
-	for (found.n = 1; found.v->endpoint && found.n < left; found.n++)
+	bool shared = found.v->endpoint || found.v->service->any_address;
+	for (found.n = 1; shared && found.n < left; found.n++)
 		if (!plan_vip_same_key(found.v, &found.v[found.n]))
 			break;
 	return found;
@@ -156,13 +158,30 @@ static void document_l4(struct http_routing *to, const char *host)
 		http_virtual_service_l4(to, r);
 }
 
+/* What a call is about. */
+struct called {
+	const struct service *service; /* NULL: none is known */
+	uint16_t port;		       /* of the service */
+	bool seen;
+	bool named;	   /* it is this service that the caller means, rather than one pod: its documents count */
+	bool any;	   /* the address says nothing: what the client says has to be listened to, as mode has it */
+	bool wants_name;   /* for the server name of its TLS too */
+	enum l7_mode mode; /* with any */
+	char host[256];	   /* clean; "": none */
+};
+
+static void mode_set(const struct http_routing *to, const struct called *call, struct l7_target *t)
+{
+	const struct service_port *port = to->service ? service_port_find(to->service, to->port, IPPROTO_TCP) : NULL;
+
+	t->mode = call->any ? call->mode : !port ? L7_SNIFF : port->l7 == L7_NONE ? L7_TCP : (enum l7_mode)port->l7;
+	t->by_name = call->any && call->wants_name;
+}
+
 /* by_document: what VirtualServices and routes say counts; else the caller may not see the service, or means one of its pods,
  * and calls it as is. */
 static int target_fill(struct http_routing *to, struct l7_target *t, const char *host, bool by_document)
 {
-	const struct service_port *port = to->service ? service_port_find(to->service, to->port, IPPROTO_TCP) : NULL;
-
-	t->mode = !port ? L7_SNIFF : port->l7 == L7_NONE ? L7_TCP : (enum l7_mode)port->l7;
 	if (by_document)
 		document_l4(to, host);
 	t->l4 = TAKE(to->l4);
@@ -181,14 +200,15 @@ static void target_freep(struct l7_target **t)
 }
 
 /* No service: a VirtualService for the host, or on to the address that was called, or refused. */
-static int other_target(struct http_routing *to, const char *host, struct l7_target **out)
+static int other_target(struct http_routing *to, const struct called *call, struct l7_target **out)
 {
+	const char *host = call->host;
 	AUTO(target_freep) struct l7_target *t = l7_target_new();
 	if (!t)
 		return -ENOMEM;
 
 	t->registry_only = to->scope->registry_only;
-	t->mode = L7_SNIFF;
+	mode_set(to, call, t);
 	const struct destination *proxy = sidecar_egress_proxy(to->scope);
 	if (proxy)
 		t->default_cluster = http_destination_name(to, to->scope->sidecar, proxy->host, proxy->subset,
@@ -204,15 +224,6 @@ static int other_target(struct http_routing *to, const char *host, struct l7_tar
 	*out = TAKE(t);
 	return 0;
 }
-
-/* What a call is about. */
-struct called {
-	const struct service *service; /* NULL: none is known */
-	uint16_t port;		       /* of the service */
-	bool seen;
-	bool named;	/* it is this service that the caller means, rather than one pod: its documents count */
-	char host[256]; /* clean; "": none */
-};
 
 static bool called_by_name(const struct http_scope *scope, uint16_t port, struct called *out)
 {
@@ -236,6 +247,30 @@ static bool called_host(const struct http_scope *scope, const struct vips *vips,
 	return called_by_name(scope, port, out);
 }
 
+/* Of an address only the port is known: the client says whom it calls, and what it says that is neither HTTP nor TLS is for
+ * the first service that takes anything. Services that the caller doesn't see listen to nothing. */
+static void any_resolve(const struct http_scope *scope, const struct vips *vips, struct called *out)
+{
+	bool http = false, tls = false;
+
+	for (size_t i = 0; i < vips->n; i++) {
+		const struct service *s = vips->v[i].service;
+		const struct service_port *port = service_port_find(s, vips->v[i].service_port, IPPROTO_TCP);
+		if (!port || !s->any_address || !vip_is_seen(scope, &vips->v[i]))
+			continue;
+		http |= port->l7 == L7_HTTP || port->l7 == L7_SNIFF;
+		tls |= port->app == APP_TLS;
+		if (!out->service && port->app != APP_TLS && port->l7 != L7_HTTP) {
+			out->service = s;
+			out->port = port->port;
+			out->seen = out->named = true;
+		}
+	}
+	out->any = true;
+	out->wants_name = http || tls;
+	out->mode = !http ? L7_TCP : tls || out->service ? L7_SNIFF : L7_HTTP;
+}
+
 static void call_resolve(const struct http_scope *scope, const struct addr_port *original, const char *host,
 			 struct called *out)
 {
@@ -245,6 +280,10 @@ static void call_resolve(const struct http_scope *scope, const struct addr_port 
 	if ((host_clean(host, out->host) && called_host(scope, &vips, original->port, out)) || !vips.n)
 		return;
 	const struct plan_vip *at = vips.v;
+	if (at->service->any_address) {
+		any_resolve(scope, &vips, out);
+		return;
+	}
 	for (size_t i = 0; i < vips.n; i++)
 		if (vip_is_seen(scope, &vips.v[i])) {
 			at = &vips.v[i];
@@ -259,6 +298,17 @@ static void call_resolve(const struct http_scope *scope, const struct addr_port 
 	out->seen = vip_is_seen(scope, at);
 }
 
+/* The host that documents are looked up by: behind a wildcard, a VirtualService may name just the one that is called. */
+static const char *document_host(const struct http_scope *scope, const struct called *call)
+{
+	const char *host = call->service->hostname;
+
+	if (host[0] != '*' || !*call->host || !call->named)
+		return host;
+	return http_virtual_service(scope, call->host, NULL) != http_virtual_service(scope, host, NULL) ? call->host :
+													  host;
+}
+
 static int service_target(struct http_routing *to, const struct called *call, struct l7_target **out)
 {
 	const struct service *s = to->service;
@@ -270,9 +320,11 @@ static int service_target(struct http_routing *to, const struct called *call, st
 	t->service = str_format("%s/%s", s->ns, s->hostname);
 	if (!t->service)
 		return -ENOMEM;
+	mode_set(to, call, t);
 	if (call->seen || !to->scope->registry_only) {
+		const char *host = document_host(to->scope, call);
 		t->default_cluster = rules_cluster_name(to->c, to->scope->caller, s, to->port, NULL, s->hostname);
-		if (!t->default_cluster || target_fill(to, t, s->hostname, call->seen && call->named) < 0)
+		if (!t->default_cluster || target_fill(to, t, host, call->seen && call->named) < 0)
 			return -ENOMEM;
 	} else {
 		t->mode = L7_HTTP; /* refused, whatever it is */
@@ -286,7 +338,7 @@ static int target_build(struct compiler *c, const struct http_scope *scope, cons
 			struct l7_target **out)
 {
 	struct http_routing to = { .c = c, .scope = scope, .service = call->service, .port = call->port };
-	int rc = call->service ? service_target(&to, call, out) : other_target(&to, call->host, out);
+	int rc = call->service ? service_target(&to, call, out) : other_target(&to, call, out);
 
 	http_routing_done(&to);
 	return rc;
@@ -294,16 +346,19 @@ static int target_build(struct compiler *c, const struct http_scope *scope, cons
 
 /* --- the cache */
 
-/* Who asks, as far as that matters, and what for. What callers make up is not in it. 0: too long. */
+/* Who asks, as far as that matters, and what for. What callers make up is not in it. 0: too long, or not to be kept. */
 static size_t cache_key(const struct http_scope *scope, const struct called *call, char *key, size_t size)
 {
 	uint64_t labels = HASH64_INIT;
 
+	if (document_host(scope, call) == call->host)
+		return 0;
 	for (size_t i = 0; scope->caller && i < scope->caller->label_count; i++)
 		labels = hash64_str(hash64_str(labels, scope->caller->labels[i].key), scope->caller->labels[i].value);
-	int n = snprintf(key, size, "%s|%s|%llx|%s/%s|%u|%d", scope->ns ? scope->ns : "",
+	int n = snprintf(key, size, "%s|%s|%llx|%s/%s|%u|%d|%d", scope->ns ? scope->ns : "",
 			 scope->sidecar ? scope->sidecar->key : "", (unsigned long long)labels, call->service->ns,
-			 call->service->hostname, call->port, call->named);
+			 call->service->hostname, call->port, call->named,
+			 call->any ? 1 + 2 * (int)call->mode + call->wants_name : 0);
 	return n < 0 || (size_t)n >= size ? 0 : (size_t)n;
 }
 

@@ -245,6 +245,7 @@ uint64_t service_content(const struct service *s)
 {
 	const uint64_t numbers[] = { s->kind,
 				     s->by_endpoint,
+				     s->any_address,
 				     s->lb,
 				     s->affinity_timeout_s,
 				     s->external,

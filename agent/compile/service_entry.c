@@ -112,16 +112,38 @@ static int entry_port_build(struct compiler *c, struct service *s, const struct 
 	return port_finish(c, port, &list, &traffic, asked->plain ? (struct vip_family){ 0 } : vip_family_of(s));
 }
 
+/* Only HTTP and TLS say whom they call. */
+static void any_address_look(const struct service *s, const struct resource *r, struct notes *notes)
+{
+	const struct service_entry_spec *spec = r->spec.service_entry;
+
+	for (size_t i = 0; i < spec->ports.n; i++) {
+		const struct service_entry_port *p = &spec->ports.v[i];
+		enum app_protocol app =
+			app_protocol_of(p->protocol, p->protocol && strcasecmp(p->protocol, "UDP") == 0);
+		if (!app_says_host(app))
+			NOTE(notes, FINDING_WARNING, r,
+			     "%s: resolution NONE without addresses: nothing tells what port %u (%s) is called for, so "
+			     "any "
+			     "address that nothing else has is its; give `addresses`",
+			     s->hostname, p->number, p->protocol ? p->protocol : "TCP");
+		else if (http_wish_of(r) == L7_WISH_DISABLED)
+			NOTE(notes, FINDING_WARNING, r,
+			     "%s: resolution NONE without addresses: with weft.dev/l7: disabled nobody looks at what "
+			     "connections to port %u say, so none is its",
+			     s->hostname, p->number);
+	}
+}
+
 static int entry_vips_set(struct compiler *c, struct service *s, const struct resource *r, struct notes *notes)
 {
 	const struct service_entry_spec *spec = r->spec.service_entry;
 
-	if (!spec->addresses.n && spec->resolution == RESOLUTION_NONE) {
-		NOTE(notes, FINDING_WARNING, r,
-		     "%s: resolution NONE without addresses: nothing tells the host's connections from others at L4; "
-		     "give `addresses` (CIDR blocks) or use resolution DNS",
-		     s->hostname);
-		return 0;
+	if (s->any_address) {
+		any_address_look(s, r, notes);
+		s->vips = calloc(1, sizeof(*s->vips));
+		s->vip_count = s->vips ? 1 : 0;
+		return s->vips ? 0 : -ENOMEM;
 	}
 	if (!spec->addresses.n)
 		return vips_allocate(c, s, r, notes);
@@ -168,6 +190,7 @@ int service_entry_build(struct compiler *c, struct service *s, const struct reso
 	s->external = spec->location == LOCATION_MESH_EXTERNAL;
 	/* Its addresses were allocated here, if any: a caller with names of its own doesn't know them. */
 	s->by_endpoint = spec->resolution == RESOLUTION_STATIC && !spec->addresses.n;
+	s->any_address = spec->resolution == RESOLUTION_NONE && !spec->addresses.n;
 	if (spec->resolution == RESOLUTION_NONE)
 		s->lb = LB_PASSTHROUGH;
 	s->ports = calloc(spec->ports.n + 1, sizeof(*s->ports));
@@ -176,5 +199,5 @@ int service_entry_build(struct compiler *c, struct service *s, const struct reso
 	for (size_t i = 0; i < spec->ports.n; i++)
 		if (entry_port_build(c, s, r, &spec->ports.v[i], asked) < 0)
 			return -ENOMEM;
-	return spec->addresses.n ? dns_addrs_of_vips(s) : dns_addrs_of_allocated(s);
+	return spec->addresses.n || s->any_address ? dns_addrs_of_vips(s) : dns_addrs_of_allocated(s);
 }

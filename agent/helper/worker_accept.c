@@ -48,6 +48,7 @@ struct accepted {
 	struct addr_port peer, local;
 	struct identity *caller;
 	struct l7_target *target; /* outbound */
+	char *name;		  /* of its TLS, while it is asked for */
 	size_t peeked;		  /* bytes that were not enough */
 	uint8_t first;		  /* of them */
 	uint64_t ahead_ms;	  /* when the server is called; 0: not, or it was */
@@ -130,6 +131,7 @@ static void accepted_leave(struct accepted *c, bool abort_it)
 	worker_pod_unref(a->w, c->pod);
 	identity_unref(c->caller);
 	l7_target_unref(c->target);
+	free(TAKE(c->name));
 	loop_defer(a->loop, on_reap, c);
 }
 
@@ -202,9 +204,41 @@ static enum sniffed as_declared(enum sniffed what, const uint8_t *bytes, size_t 
 	return what == SNIFF_MORE && !open ? SNIFF_HTTP1 : what;
 }
 
+static void on_named(struct l7_target *target, void *arg)
+{
+	struct accepted *c = arg;
+	c->wait = NULL;
+	if (!target) {
+		accepted_refuse(c, DROP_NOT_READY);
+		return;
+	}
+	l7_target_unref(c->target);
+	c->target = l7_target_ref(target);
+	go_tcp(c, c->name);
+}
+
+/* The address says nothing of whom it calls: that name is asked for, as a request's host would be. */
+static void go_named(struct accepted *c, const char *name)
+{
+	c->name = strdup(name);
+	if (!c->name) {
+		accepted_refuse(c, DROP_NO_MEMORY);
+		return;
+	}
+	tcp_ahead_cancel(TAKE(c->ahead));
+	loop_io_free(TAKE(c->io));
+	c->ahead_ms = 0;
+	c->deadline_ms = UINT64_MAX; /* the wait has its own */
+	struct worker_wait *wait = worker_target_get(c->a->w, c->pod, &c->local, c->name, on_named, c);
+	if (wait)
+		c->wait = wait;
+}
+
 static void accepted_go(struct accepted *c, enum sniffed what, const char *name)
 {
-	if (what == SNIFF_HTTP1 && !c->l4)
+	if (what == SNIFF_TLS && !c->inbound && c->target->by_name && *name)
+		go_named(c, name);
+	else if (what == SNIFF_HTTP1 && !c->l4)
 		go_http(c, HTTP_PROTO_1);
 	else if (what == SNIFF_HTTP2 && !c->l4)
 		go_http(c, HTTP_PROTO_2);
@@ -215,10 +249,13 @@ static void accepted_go(struct accepted *c, enum sniffed what, const char *name)
 static void on_bytes(struct loop_io *io, int events, void *arg);
 static void accepted_decide(struct accepted *c);
 
-/* A client that is refused unless its server name is one that a rule wants has no use for its server's first words. */
+/* A client that is refused unless its server name is one that a rule wants has no use for its server's first words, nor one
+ * that is refused unless it says whom it calls. */
 static bool must_say(const struct accepted *c)
 {
-	return c->inbound && policy_needs_sni(c->pod->policy, c->local.port) &&
+	if (!c->inbound)
+		return c->target->by_name && !tcp_route_pick(c->target, &c->local, "", 0);
+	return policy_needs_sni(c->pod->policy, c->local.port) && policy_needs_sni(c->pod->policy, c->local.port) &&
 	       !tcp_proxy_admits(c->pod, &c->peer, &c->local, c->caller, NULL);
 }
 
@@ -236,8 +273,10 @@ static void accepted_ahead(struct accepted *c)
 {
 	struct tcp_proxy *p = worker_tcp(c->a->w);
 	c->ahead_ms = 0;
-	if (!c->inbound)
+	if (!c->inbound && !must_say(c))
 		c->ahead = tcp_ahead_outbound(p, c->pod, &c->local, c->target, on_ahead, c);
+	else if (!c->inbound)
+		return;
 	else if (tcp_proxy_admits(c->pod, &c->peer, &c->local, c->caller, NULL))
 		c->ahead = tcp_ahead_inbound(p, c->pod, &c->peer, &c->local, c->caller, on_ahead, c);
 }
@@ -327,7 +366,7 @@ static void on_target(struct l7_target *target, void *arg)
 		return;
 	}
 	c->target = l7_target_ref(target);
-	if (target->mode == L7_TCP && !tcp_route_wants_name(target))
+	if (target->mode == L7_TCP && !target->by_name && !tcp_route_wants_name(target))
 		go_tcp(c, "");
 	else
 		accepted_sniff(c, target->mode == L7_HTTP);

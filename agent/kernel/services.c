@@ -225,6 +225,10 @@ static void service_fill(const struct plan_vip *vip, struct service_value *v)
 	v->algorithm = algorithm_of(p->lb);
 	if (p->l7 != L7_NONE)
 		v->flags |= SERVICE_L7;
+	if (s->any_address)
+		v->flags |= SERVICE_ANY;
+	if (s->any_address && p->l7 != L7_NONE)
+		v->service = 0; /* whose call it is the helper will know: many services share the port */
 }
 
 static void exact_key(const struct plan_vip *vip, struct service_key *key)

@@ -250,6 +250,7 @@ static const struct shape_field l7_target_fields[] = {
 	SHAPE_LIST(l7_target, l4, l4_count, &shape_l4_route),
 	SHAPE_TEXT(l7_target, default_cluster),
 	SHAPE_BOOL(l7_target, registry_only),
+	SHAPE_BOOL(l7_target, by_name),
 };
 const struct shape shape_l7_target = { SHAPE_OF(l7_target) };
 

@@ -67,6 +67,7 @@ void l7_target_seal(struct l7_target *t)
 
 	id = digest_text(digest_text(id, t->service), t->default_cluster);
 	id = digest_number(digest_number(id, t->vhost ? t->vhost->id : 0), t->registry_only);
+	id = digest_number(id, t->by_name);
 	id = digest_number(id, t->l4_count);
 	for (size_t i = 0; i < t->l4_count; i++)
 		id = l4_digest(id, &t->l4[i]);

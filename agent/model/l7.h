@@ -37,6 +37,7 @@ struct l7_target {
 	struct l4_route *l4;	  /* what is not HTTP */
 	size_t l4_count;
 	char *default_cluster; /* when no l4_route matches; NULL: refused */
+	bool by_name; /* the address says nothing: TLS is what the target of its server name says, as a request is of its host */
 	bool registry_only; /* hosts that are not known are refused (502, as BlackHoleCluster) rather than passed through */
 };
 

@@ -100,6 +100,8 @@ int plan_vip_cmp(const struct plan_vip *a, const struct plan_vip *b)
 		return a->proto < b->proto ? -1 : 1;
 	if (a->endpoint != b->endpoint)
 		return a->endpoint ? 1 : -1;
+	if (a->unheard != b->unheard)
+		return a->unheard ? 1 : -1;
 	c = a->service == b->service ? 0 : service_cmp(a->service, b->service);
 	return c ? c : (int)a->service_port - (int)b->service_port;
 }
@@ -132,11 +134,15 @@ int plan_vips_of(struct service *s, int (*fn)(void *arg, const struct plan_vip *
 
 	for (size_t k = 0; !rc && k < s->port_count; k++) {
 		const struct service_port *port = &s->ports[k];
+		/* Where a name is needed and nobody may listen for it, nothing is this service's. */
+		if (s->any_address && port->l7 == L7_NONE && app_says_host(port->app))
+			continue;
 		for (size_t i = 0; !rc && i < s->vip_count; i++)
 			rc = fn(arg, &(struct plan_vip){ .range = s->vips[i],
 							 .port = port->port,
 							 .service_port = port->port,
 							 .proto = port->proto,
+							 .unheard = s->any_address && port->l7 == L7_NONE,
 							 .service = s });
 		if (!rc)
 			rc = endpoint_vips(s, port, fn, arg);

@@ -96,6 +96,8 @@ struct plan_vip {
 	uint16_t service_port;
 	uint8_t proto;
 	bool endpoint; /* the address is an endpoint's own; VIPs come first */
+	bool unheard;  /* of services of any_address: a port where the kernel need not bring the helper in. These come last,
+			* as one that must be listened to is so whatever others say of the port. */
 	struct service *service;
 };
 

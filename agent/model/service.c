@@ -59,6 +59,11 @@ const struct service_port *service_port_find(const struct service *s, uint16_t p
 	return NULL;
 }
 
+bool app_says_host(enum app_protocol app)
+{
+	return app == APP_HTTP || app == APP_HTTP2 || app == APP_GRPC || app == APP_TLS;
+}
+
 bool service_visible_from(const struct service *s, const char *ns)
 {
 	if (!s->export_to_count || !ns)

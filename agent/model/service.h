@@ -88,6 +88,9 @@ struct service {
 	char *name, *ns, *hostname; /* "catalog", "shop", "catalog.shop.svc.cluster.local" */
 	enum service_kind kind;
 	bool by_endpoint; /* callers use the endpoints' own addresses: headless, or a ServiceEntry that gives no others */
+	/* It is called at whatever address its name has outside (resolution NONE without addresses), so the only range of vips
+	 * is ::/0, for both families: at an address that nothing else is known of, what is said tells who is called. */
+	bool any_address;
 	struct cidr *vips; /* single addresses as /128; ServiceEntry may have ranges */
 	size_t vip_count;
 	struct addr *dns_addrs; /* what its name resolves to: single VIPs, or the endpoints when there is none */
@@ -109,6 +112,7 @@ struct service *service_ref(struct service *s);
 void service_unref(struct service *s);
 void service_port_done(struct service_port *port); /* frees what it holds */
 const struct service_port *service_port_find(const struct service *s, uint16_t port, uint8_t proto);
+bool app_says_host(enum app_protocol app); /* its clients name whom they call: HTTP, TLS */
 bool service_visible_from(const struct service *s, const char *ns); /* exportTo; ns NULL: anybody */
 /* Fills slots_id and slots6_id; called once the schedules stand. */
 void service_port_seal(struct service_port *port);

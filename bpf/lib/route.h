@@ -181,6 +181,8 @@ INLINE void route_decide(const struct route_query *q, struct route *r)
 {
 	struct service_value *service = route_service(q);
 
+	if (service && service->flags & SERVICE_ANY && lookup_workload(&q->addr))
+		service = NULL;
 	if (service) {
 		r->service = service->service;
 		r->slots_id = service->slots_id;

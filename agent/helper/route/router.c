@@ -10,15 +10,21 @@
 
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
+#include "agent/helper/filter/refuse.h"
 #include "agent/helper/worker.h"
 #include "agent/model/l7.h"
 
 /* --- which virtual host, which route --- */
 
+/* As logs have it where Istio's catch-all refuses a host; metrics say BlackHoleCluster. */
+static const struct http_route block_all = { .name = (char[]){ "block_all" } };
+
 static enum stage_result find_route(struct exchange_private *e)
 {
 	struct exchange *x = &e->x;
 	if (!x->vhost && e->registry_only) {
+		x->record.route = &block_all;
+		refuse_count(x, DROP_NOT_IN_REGISTRY, NULL);
 		exchange_respond(x, 502, 0, "direct_response", NULL, NULL);
 		return STAGE_ANSWERED;
 	}

@@ -153,7 +153,7 @@ static void test_none_passes_to_the_address_asked(void **state)
 	addr_parse("10.80.1.1", &a);
 	assert_string_equal(plan_service_by_vip(w.plan, &a, 80, IPPROTO_TCP)->hostname, "any.example");
 	assert_null(plan_dns_lookup(w.plan, "any.example")); /* the resolver knows */
-	assert_true(world_finds(&w, "ServiceEntry/shop/f", "resolution NONE without addresses"));
+	assert_true(world_finds(&w, "ServiceEntry/shop/f", "any address that nothing else has is its"));
 }
 
 static void test_workload_selector_chooses_entries(void **state)
