@@ -60,6 +60,10 @@ static int weft_apply(const struct weft_settings *from, struct mesh_settings *to
 	to->helper_threads = from->helper->threads;
 	if (from->helper->max_connections_per_pod)
 		to->max_connections_per_pod = from->helper->max_connections_per_pod;
+	if (from->helper->drain_timeout.set)
+		to->helper_drain_ms = clamp_u32(from->helper->drain_timeout.ms);
+	if (from->helper->draining)
+		to->helpers_draining = from->helper->draining;
 	to->map_services = from->maps->services;
 	to->map_endpoints = from->maps->endpoints;
 	to->map_workloads = from->maps->workloads;

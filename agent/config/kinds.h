@@ -451,6 +451,8 @@ struct weft_certificates {
 struct weft_helper {
 	uint32_t threads;		  /* 0: one a processor, at most 4 */
 	uint32_t max_connections_per_pod; /* 65536 */
+	struct opt_ms drain_timeout;	  /* 24 h */
+	uint32_t draining;		  /* 4 */
 };
 
 struct weft_maps {

@@ -83,6 +83,10 @@ static const struct field helper_fields[] = {
 	FIELD(weft_helper, threads, "threads", U32, .min = 0, .max = 256, .doc = "0: one a processor, at most 4."),
 	FIELD(weft_helper, max_connections_per_pod, "maxConnectionsPerPod", U32, .min = 1, .max = 10000000,
 	      .def = "65536", .doc = "More are refused."),
+	FIELD(weft_helper, drain_timeout, "drainTimeout", OPT_MS, .min = 1000, .max = 4000000000, .def = "24h",
+	      .doc = "After an upgrade the old process carries its connections on for as long."),
+	FIELD(weft_helper, draining, "draining", U32, .min = 1, .max = 7, .def = "4",
+	      .doc = "Old processes at once; beyond, the oldest ends."),
 };
 static const struct schema schema_helper = SCHEMA(weft_helper, helper_fields, .name = "weft.helper");
 

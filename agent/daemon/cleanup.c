@@ -39,6 +39,8 @@ static void helpers_end(const char *run_dir)
 	size_t n = process_file_read(path, helpers, HELPERS_MAX);
 	for (size_t i = 0; i < n; i++) {
 		process_signal(&helpers[i], SIGKILL);
+		snprintf(path, sizeof(path), "%s/helper-%d.sock", run_dir, (int)helpers[i].pid);
+		unlink(path);
 		process_done(&helpers[i]);
 	}
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {

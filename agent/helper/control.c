@@ -95,6 +95,7 @@ static void on_hello(struct helper *h, const Weft__Link__Hello *m, const int *fd
 		return;
 	}
 	h->metrics = &h->memory->metrics;
+	rejoin_memory(h->rejoin, fds[0]);
 	log_set_level(m->log_level <= LOG_DEBUG ? (enum log_level)m->log_level : LOG_INFO);
 	h->cert_grace_percent = m->cert_grace_percent;
 	struct err err = ERR_INIT;
@@ -136,6 +137,8 @@ static struct order *pod_order(const struct helper *h, unsigned int worker, stru
 
 static void on_pod_set(struct helper *h, const Weft__Link__PodSet *m, const int *fds, size_t fd_count)
 {
+	if (m->only_known && !table_get(h->pods, &m->cookie, sizeof(m->cookie)))
+		return;
 	bool listeners_fit = m->n_kinds == fd_count;
 	for (size_t i = 0; listeners_fit && i < m->n_kinds; i++)
 		listeners_fit = m->kinds[i] < POD_LISTENERS;
@@ -307,6 +310,15 @@ static void on_trust(struct helper *h, const Weft__Link__Trust *m)
 	helper_order_all(h, trust_order, trust);
 }
 
+static void on_rejoin(struct helper *h, const Weft__Link__Rejoin *m, int *fds, size_t fd_count)
+{
+	h->drain_timeout_ms = m->drain_timeout_ms;
+	if (fd_count != 1)
+		return;
+	rejoin_listener(h->rejoin, fds[0]);
+	fds[0] = -1;
+}
+
 static void control_dispatch(struct helper *h, const Weft__Link__ToHelper *m, int *fds, size_t fd_count)
 {
 	if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_HELLO) {
@@ -341,6 +353,8 @@ static void control_dispatch(struct helper *h, const Weft__Link__ToHelper *m, in
 		if (m->log_level->level <= LOG_DEBUG)
 			log_set_level((enum log_level)m->log_level->level);
 		return;
+	case WEFT__LINK__TO_HELPER__MSG_REJOIN:
+		return on_rejoin(h, m->rejoin, fds, fd_count);
 	case WEFT__LINK__TO_HELPER__MSG_DUMP:
 		return reports_dump(h, m->dump->id, m->dump->what);
 	case WEFT__LINK__TO_HELPER__MSG_DNS_FLUSH:

@@ -312,6 +312,11 @@ void dns_alone(struct dns *dns)
 	dns_names_alone(dns->names);
 }
 
+void dns_back(struct dns *dns)
+{
+	dns_names_back(dns->names);
+}
+
 size_t dns_live(const struct dns *dns)
 {
 	return dns->live;

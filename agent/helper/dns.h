@@ -24,4 +24,5 @@ void dns_accept(struct dns_pod *pod, int fd, const struct addr_port *resolver);
 void dns_answered(struct dns *dns, uint64_t cookie, const struct dns_answer *answer);
 void dns_flush(struct dns *dns);	/* forgets what names are */
 void dns_alone(struct dns *dns);	/* no more answers will come: everything is forwarded */
+void dns_back(struct dns *dns);		/* another agent: what is not answered is asked for again */
 size_t dns_live(const struct dns *dns); /* queries and connections under way */

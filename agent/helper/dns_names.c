@@ -10,7 +10,7 @@
 #include "agent/helper/dns_message.h"
 #include "agent/helper/worker_internal.h"
 
-enum { NAMES_MAX = 4096, NAME_LIFE_MS = 30000, NAME_WAIT_MS = 1000 };
+enum { NAMES_MAX = 4096, NAME_LIFE_MS = 30000, NAME_WAIT_MS = 1000, NAME_AWAY_MS = 3000 };
 
 struct dns_name_wait {
 	TAILQ_ENTRY(dns_name_wait) by_age, by_name;
@@ -95,6 +95,12 @@ void dns_names_flush(struct dns_names *names)
 	}
 }
 
+static bool name_ask(struct dns_names *names, uint64_t cookie, const char *text)
+{
+	struct report query = { .kind = REPORT_DNS_QUERY, .cookie = cookie, .text = strdup(text) };
+	return query.text && worker_report(names->w, &query);
+}
+
 static void names_fail_waits(struct dns_names *names)
 {
 	while (!TAILQ_EMPTY(&names->waits))
@@ -117,14 +123,40 @@ void dns_names_free(struct dns_names *names)
 	free(names);
 }
 
+/* Resolvers ask again after five seconds: without an agent that is too long to wait for one, as the name may be another's. */
+static uint64_t wait_deadline(const struct dns_names *names, const struct dns_name_wait *wait)
+{
+	const struct worker *w = names->w;
+	if (w->away)
+		return wait->deadline_ns + (NAME_AWAY_MS - NAME_WAIT_MS) * 1000000ull;
+	uint64_t since_back = w->back_ns ? w->back_ns + NAME_WAIT_MS * 1000000ull : 0;
+	return wait->deadline_ns > since_back ? wait->deadline_ns : since_back;
+}
+
 static void waits_arm(struct dns_names *names)
 {
 	const struct dns_name_wait *oldest = TAILQ_FIRST(&names->waits);
 	if (!oldest)
 		return;
-	uint64_t now = loop_now_ns(names->w->loop);
-	uint64_t left = oldest->deadline_ns > now ? oldest->deadline_ns - now : 0;
+	uint64_t now = loop_now_ns(names->w->loop), deadline = wait_deadline(names, oldest);
+	uint64_t left = deadline > now ? deadline - now : 0;
 	loop_timer_start(names->timer, left / 1000000 + 1, 0);
+}
+
+void dns_names_back(struct dns_names *names)
+{
+	struct known_name *name;
+	TAILQ_FOREACH(name, &names->by_age, by_age)
+	{
+		char text[DNS_NAME_MAX] = { 0 };
+		uint64_t cookie;
+		if (name->answered)
+			continue;
+		memcpy(&cookie, name->key, sizeof(cookie));
+		memcpy(text, name->key + sizeof(cookie), name->key_len - sizeof(cookie));
+		name_ask(names, cookie, text);
+	}
+	waits_arm(names);
 }
 
 static void on_wait_timer(struct loop_timer *timer, void *arg)
@@ -133,7 +165,7 @@ static void on_wait_timer(struct loop_timer *timer, void *arg)
 	const struct dns_name_wait *oldest;
 	(void)timer;
 	/* The name goes with its waits, so that the next query asks again. */
-	while ((oldest = TAILQ_FIRST(&names->waits)) && oldest->deadline_ns <= loop_now_ns(names->w->loop))
+	while ((oldest = TAILQ_FIRST(&names->waits)) && wait_deadline(names, oldest) <= loop_now_ns(names->w->loop))
 		name_remove(names, oldest->name);
 	waits_arm(names);
 }
@@ -157,12 +189,6 @@ static struct known_name *name_add(struct dns_names *names, const uint8_t *key, 
 	return name;
 }
 
-static bool name_ask(struct dns_names *names, uint64_t cookie, const char *text)
-{
-	struct report query = { .kind = REPORT_DNS_QUERY, .cookie = cookie, .text = strdup(text) };
-	return query.text && worker_report(names->w, &query);
-}
-
 static size_t key_make(uint8_t key[8 + DNS_NAME_MAX], uint64_t cookie, const char *name)
 {
 	size_t len = strnlen(name, DNS_NAME_MAX - 1);
@@ -177,7 +203,7 @@ struct dns_name_wait *dns_names_get(struct dns_names *names, uint64_t cookie, co
 	uint8_t key[8 + DNS_NAME_MAX];
 	size_t key_len = key_make(key, cookie, text);
 	struct known_name *name = table_get(names->known, key, key_len);
-	if (name && name->answered && name->until_ns <= loop_now_ns(names->w->loop) && !names->w->alone) {
+	if (name && name->answered && name->until_ns <= loop_now_ns(names->w->loop) && !names->w->away) {
 		name_remove(names, name);
 		name = NULL;
 	}

@@ -21,4 +21,5 @@ struct dns_name_wait *dns_names_get(struct dns_names *names, uint64_t cookie, co
 void dns_names_cancel(struct dns_name_wait *wait); /* NULL is fine */
 void dns_names_answered(struct dns_names *names, uint64_t cookie, const struct dns_answer *answer);
 void dns_names_flush(struct dns_names *names);
+void dns_names_back(struct dns_names *names);  /* another agent is asked what the one before did not answer */
 void dns_names_alone(struct dns_names *names); /* nobody answers any more */

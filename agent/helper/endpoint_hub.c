@@ -6,16 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/base/loop.h"
 #include "agent/base/table.h"
+
+/* Another agent is asked for all again, at a rate that its limits and the link's queue allow. */
+enum { AGAIN_TICK_MS = 20, AGAIN_EACH_TICK = 80, AGAIN_ASK_MS = 2000 };
 
 struct hub_entry {
 	struct endpoint_shared *shared; /* NULL: not answered yet */
 	uint32_t workers;		/* bit by index */
+	bool stale;			/* answered by an agent that is gone, or not */
+	uint64_t asked_ns;		/* while it is stale */
 };
 
 struct endpoint_hub {
 	struct helper *h;
 	struct table *entries;
+	struct loop_timer *again;
 };
 
 _Static_assert(LINK_SHARDS_MAX <= 32, "workers is a bit mask");
@@ -39,6 +46,8 @@ static void entry_free(void *value)
 	free(e);
 }
 
+static void on_again(struct loop_timer *timer, void *arg);
+
 struct endpoint_hub *endpoint_hub_new(struct helper *h)
 {
 	struct endpoint_hub *hub = calloc(1, sizeof(*hub));
@@ -46,9 +55,9 @@ struct endpoint_hub *endpoint_hub_new(struct helper *h)
 		return NULL;
 	hub->h = h;
 	hub->entries = table_new(entry_free);
-	if (hub->entries)
+	if (hub->entries && loop_timer_new(h->loop, on_again, hub, &hub->again) == 0)
 		return hub;
-	free(hub);
+	endpoint_hub_free(hub);
 	return NULL;
 }
 
@@ -56,6 +65,7 @@ void endpoint_hub_free(struct endpoint_hub *hub)
 {
 	if (!hub)
 		return;
+	loop_timer_free(hub->again);
 	table_free(hub->entries);
 	free(hub);
 }
@@ -85,11 +95,20 @@ static void hub_deliver(struct endpoint_hub *hub, const struct hub_entry *e, uns
 	worker_order(hub->h->workers[worker], order);
 }
 
+static void endpoint_ask(struct endpoint_hub *hub, const struct addr_port *at)
+{
+	Weft__Link__EndpointQuery query = WEFT__LINK__ENDPOINT_QUERY__INIT;
+	Weft__Link__AddrPort m;
+	message_addr_port_set(&m, at);
+	query.endpoint = &m;
+	helper_send(hub->h, WEFT__LINK__TO_AGENT__MSG_ENDPOINT_QUERY, &query);
+}
+
 void endpoint_hub_query(struct endpoint_hub *hub, unsigned int worker, const struct addr_port *at)
 {
 	struct hub_key key = key_of(at);
 	struct hub_entry *e = table_get(hub->entries, &key, sizeof(key));
-	if (!hub->h->channel && (!e || !e->shared)) {
+	if (hub->h->alone && (!e || !e->shared)) {
 		hub_deliver_absent(hub, at, worker);
 		return;
 	}
@@ -106,11 +125,7 @@ void endpoint_hub_query(struct endpoint_hub *hub, unsigned int worker, const str
 		return;
 	}
 	/* Asked again when a worker asks again: the first question may have been lost to a rate limit. */
-	Weft__Link__EndpointQuery query = WEFT__LINK__ENDPOINT_QUERY__INIT;
-	Weft__Link__AddrPort m;
-	message_addr_port_set(&m, at);
-	query.endpoint = &m;
-	helper_send(hub->h, WEFT__LINK__TO_AGENT__MSG_ENDPOINT_QUERY, &query);
+	endpoint_ask(hub, at);
 }
 
 void endpoint_hub_forget(struct endpoint_hub *hub, unsigned int worker, const struct addr_port *at)
@@ -130,6 +145,50 @@ void endpoint_hub_forget(struct endpoint_hub *hub, unsigned int worker, const st
 	helper_send(hub->h, WEFT__LINK__TO_AGENT__MSG_ENDPOINT_FORGET, &forget);
 }
 
+static void key_read(const void *key, struct addr_port *at)
+{
+	memcpy(at->addr.b, key, 16);
+	memcpy(&at->port, (const uint8_t *)key + 16, 2);
+}
+
+static void on_again(struct loop_timer *timer, void *arg)
+{
+	struct endpoint_hub *hub = arg;
+	uint64_t now = loop_now_ns(hub->h->loop);
+	struct table_iter it = { 0 };
+	size_t left = 0, room = AGAIN_EACH_TICK;
+	while (hub->h->channel && table_next(hub->entries, &it)) {
+		struct hub_entry *e = it.value;
+		if (!e->stale)
+			continue;
+		left++;
+		if (!room || (e->asked_ns && now - e->asked_ns < AGAIN_ASK_MS * 1000000ull))
+			continue;
+		struct addr_port at;
+		key_read(it.key, &at);
+		e->asked_ns = now;
+		room--;
+		endpoint_ask(hub, &at);
+	}
+	if (!left)
+		loop_timer_stop(timer);
+}
+
+void endpoint_hub_back(struct endpoint_hub *hub)
+{
+	struct table_iter it = { 0 };
+	while (table_next(hub->entries, &it)) {
+		struct hub_entry *e = it.value;
+		struct addr_port at;
+		e->stale = true;
+		e->asked_ns = e->shared ? 0 : loop_now_ns(hub->h->loop);
+		key_read(it.key, &at);
+		if (!e->shared)
+			endpoint_ask(hub, &at); /* somebody waits */
+	}
+	loop_timer_start(hub->again, 0, AGAIN_TICK_MS);
+}
+
 void endpoint_hub_alone(struct endpoint_hub *hub)
 {
 	struct table_iter it = { 0 };
@@ -138,8 +197,7 @@ void endpoint_hub_alone(struct endpoint_hub *hub)
 		if (e->shared)
 			continue;
 		struct addr_port at;
-		memcpy(at.addr.b, it.key, 16);
-		memcpy(&at.port, (const uint8_t *)it.key + 16, 2);
+		key_read(it.key, &at);
 		for (unsigned int i = 0; i < hub->h->worker_count; i++)
 			if (e->workers & (1u << i))
 				hub_deliver_absent(hub, &at, i);
@@ -157,6 +215,7 @@ void endpoint_hub_info(struct endpoint_hub *hub, struct endpoint_shared *shared)
 	}
 	endpoint_shared_unref(e->shared);
 	e->shared = shared;
+	e->stale = false;
 	for (unsigned int i = 0; i < hub->h->worker_count; i++)
 		if (e->workers & (1u << i))
 			hub_deliver(hub, e, i);

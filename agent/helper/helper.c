@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Life of the helper: the link, then the workers when the agent has said hello, then carrying on. When the agent goes away
- * the helper serves alone with what it has; it ends when it is told to (Drain or SIGTERM) and has nothing left to carry,
- * or when draining takes too long. */
+ * the helper serves with what it has. What it would have to ask for waits for the next agent, for AWAY_MS; then the helper
+ * is alone, and refuses it, until an agent comes (rejoin.c). It ends when it is told to (Drain or SIGTERM) and has nothing
+ * left to carry, or when draining takes too long. */
 #include "agent/helper/helper.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@
 #include "agent/link/channel.h"
 #include "agent/link/request_metrics.h"
 
-enum { REPORTS_MAX = 65536, ORPHAN_DRAIN_MS = 300000, SETTLE_MS = 500, QUIET_MS = 5000 };
+enum { REPORTS_MAX = 65536, ORPHAN_DRAIN_MS = 300000, AWAY_MS = 10000, SETTLE_MS = 500, QUIET_MS = 5000 };
 
 bool helper_send(struct helper *h, Weft__Link__ToAgent__MsgCase which, void *message)
 {
@@ -156,13 +157,33 @@ void helper_drain(struct helper *h, uint32_t timeout_ms)
 		return;
 	}
 	helper_order_plain(h, ORDER_DRAIN);
-	loop_timer_start(h->drain_timer, timeout_ms ? timeout_ms : ORPHAN_DRAIN_MS, 0);
+	if (!timeout_ms)
+		timeout_ms = h->drain_timeout_ms ? h->drain_timeout_ms : ORPHAN_DRAIN_MS;
+	loop_timer_start(h->drain_timer, timeout_ms, 0);
 }
 
 static void on_sigterm(int signum, void *arg)
 {
 	(void)signum;
 	helper_drain(arg, 0);
+}
+
+/* --- the agent goes and comes --- */
+
+static void helper_go_alone(struct helper *h)
+{
+	h->alone = true;
+	helper_order_plain(h, ORDER_ALONE);
+	endpoint_hub_alone(h->endpoints);
+	target_hub_alone(h->targets);
+}
+
+static void on_away_timeout(struct loop_timer *timer, void *arg)
+{
+	struct helper *h = arg;
+	(void)timer;
+	log_warn("no agent for %d s: what is not known is refused until one comes", AWAY_MS / 1000);
+	helper_go_alone(h);
 }
 
 void helper_agent_gone(struct helper *h, const char *why)
@@ -176,14 +197,27 @@ void helper_agent_gone(struct helper *h, const char *why)
 	}
 	log_set_sink(NULL, NULL);
 	log_warn("%s: carrying on alone", why);
-	helper_order_plain(h, ORDER_ALONE);
-	endpoint_hub_alone(h->endpoints);
-	target_hub_alone(h->targets);
+	if (!rejoin_possible(h->rejoin)) {
+		helper_go_alone(h);
+		return;
+	}
+	helper_order_plain(h, ORDER_AWAY);
+	if (!h->alone)
+		loop_timer_start(h->away_timer, AWAY_MS, 0);
+	rejoin_await(h->rejoin);
 }
 
-static void on_link_closed(const struct err *err, void *arg)
+void helper_agent_back(struct helper *h, struct channel *channel)
 {
-	helper_agent_gone(arg, err->text);
+	h->channel = channel;
+	h->alone = false;
+	loop_timer_stop(h->away_timer);
+	log_set_sink(reports_on_log, h);
+	log_info("another agent is there");
+	helper_order_plain(h, ORDER_BACK);
+	endpoint_hub_back(h->endpoints);
+	target_hub_back(h->targets);
+	identities_back(h->identities);
 }
 
 /* --- begin --- */
@@ -209,9 +243,13 @@ static int helper_prepare(struct helper *h, int link_fd, struct err *err)
 	if (rc == 0)
 		rc = loop_timer_new(h->loop, on_settle, h, &h->settle_timer);
 	if (rc == 0)
+		rc = loop_timer_new(h->loop, on_away_timeout, h, &h->away_timer);
+	if (rc == 0)
+		rc = rejoin_new(h, &h->rejoin);
+	if (rc == 0)
 		rc = loop_signal_new(h->loop, SIGTERM, on_sigterm, h, &h->sigterm);
 	if (rc == 0)
-		rc = channel_new(h->loop, link_fd, control_on_message, on_link_closed, h, &h->channel);
+		rc = channel_new(h->loop, link_fd, control_on_message, rejoin_link_closed, h, &h->channel);
 	return rc < 0 ? err_sys(err, rc, "prepare the link thread") : 0;
 }
 
@@ -241,6 +279,8 @@ static void helper_done(struct helper *h)
 	table_free(h->pods);
 	tls_trust_unref(h->trust);
 	channel_free(h->channel);
+	rejoin_free(h->rejoin);
+	loop_timer_free(h->away_timer);
 	loop_signal_free(h->sigterm);
 	loop_timer_free(h->drain_timer);
 	loop_timer_free(h->settle_timer);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Shared by the link thread's files: helper.c (life), control.c (the agent's messages), reports.c (the workers'),
- * identities.c (keys and certificates), endpoint_hub.c (who asked about what). All on the link thread. */
+ * identities.c (keys and certificates), endpoint_hub.c (who asked about what), rejoin.c (from one agent to the next). All on
+ * the link thread. */
 #pragma once
 
 #include "agent/helper/orders.h"
@@ -17,6 +18,7 @@ struct loop;
 struct loop_signal;
 struct loop_timer;
 struct mailbox;
+struct rejoin;
 struct sb;
 struct table;
 struct target_hub;
@@ -33,7 +35,9 @@ struct helper_dump {
 
 struct helper {
 	struct loop *loop;
-	struct channel *channel; /* NULL: the agent is gone */
+	struct channel *channel; /* NULL: the agent is away */
+	bool alone;		 /* and was for so long that nobody waits for it any more */
+	struct rejoin *rejoin;	 /* where the next agent comes to */
 	struct mailbox *reports;
 	struct helper_settings settings;
 	uint32_t cert_grace_percent;
@@ -48,7 +52,8 @@ struct helper {
 	struct tls_trust *trust;
 	struct helper_dump dumps[HELPER_DUMPS_MAX];
 	struct loop_signal *sigterm;
-	struct loop_timer *drain_timer, *settle_timer;
+	struct loop_timer *drain_timer, *settle_timer, *away_timer;
+	uint32_t drain_timeout_ms;		   /* of a drain by SIGTERM; 0: the default */
 	bool draining, settle_due, settle_watched; /* memory is to be returned; the timer runs */
 	uint64_t work_seen;			   /* when memory was last to be returned */
 	uint32_t live[LINK_SHARDS_MAX];		   /* as last reported; UINT32_MAX: not yet */
@@ -61,9 +66,19 @@ void helper_drain(struct helper *h, uint32_t timeout_ms);
 void helper_settle_later(struct helper *h);	 /* returns memory when starting, or making keys, is over */
 void helper_settle_when_quiet(struct helper *h); /* the same, when connections were carried */
 void helper_agent_gone(struct helper *h, const char *why);
+void helper_agent_back(struct helper *h, struct channel *channel); /* takes it */
 /* Packs and sends; a message that can't be queued is lost (its question times out). */
 bool helper_send(struct helper *h, Weft__Link__ToAgent__MsgCase which, void *message);
 void helper_order_all(struct helper *h, struct order *(*make)(void *arg), void *arg); /* a fresh order each */
+
+/* --- rejoin.c */
+int rejoin_new(struct helper *h, struct rejoin **out);
+void rejoin_free(struct rejoin *r);
+void rejoin_listener(struct rejoin *r, int fd);		      /* takes fd */
+void rejoin_memory(struct rejoin *r, int fd);		      /* the metrics memfd, duplicated */
+bool rejoin_possible(const struct rejoin *r);		      /* an agent can come back */
+void rejoin_await(struct rejoin *r);			      /* the agent is gone: takes the next */
+void rejoin_link_closed(const struct err *err, void *helper); /* of either agent's channel */
 
 /* --- control.c */
 void control_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *helper);
@@ -94,6 +109,7 @@ void identities_release(struct identities *ids, const char *uri);
 void identities_certificate(struct identities *ids, const char *uri, const char *chain_pem, uint64_t not_after_s,
 			    const char *error);
 void identities_rotate(struct identities *ids, const char *uri); /* "": all */
+void identities_back(struct identities *ids); /* an agent is there again: what was due is asked for */
 void identities_dump(const struct identities *ids, struct sb *out);
 
 /* --- endpoint_hub.c */
@@ -102,6 +118,7 @@ void endpoint_hub_free(struct endpoint_hub *hub);
 void endpoint_hub_query(struct endpoint_hub *hub, unsigned int worker, const struct addr_port *at);
 void endpoint_hub_forget(struct endpoint_hub *hub, unsigned int worker, const struct addr_port *at);
 void endpoint_hub_alone(struct endpoint_hub *hub); /* what is still being asked for will not be answered */
+void endpoint_hub_back(struct endpoint_hub *hub);  /* another agent: all is asked for again, until it is answered */
 void endpoint_hub_info(struct endpoint_hub *hub, struct endpoint_shared *shared); /* takes it */
 
 /* --- target_hub.c */
@@ -110,6 +127,7 @@ void target_hub_free(struct target_hub *hub);
 /* What a worker reports of kind REPORT_TARGET_* and REPORT_CLUSTER_*. */
 void target_hub_on_report(struct target_hub *hub, const struct report *report);
 void target_hub_alone(struct target_hub *hub);
+void target_hub_back(struct target_hub *hub); /* as endpoint_hub_back() */
 /* Routes that targets refer to; takes vhost. */
 void target_hub_vhost(struct target_hub *hub, uint64_t id, struct http_vhost *vhost);
 void target_hub_vhost_forget(struct target_hub *hub, uint64_t id);

@@ -27,6 +27,7 @@ struct held_identity {
 	char *uri;
 	size_t pods;
 	struct tls_key *key; /* of the request under way; NULL: none */
+	bool due;	     /* to be asked for when there is an agent again */
 	uint64_t not_after_s, renewed;
 	unsigned int failures;
 	struct loop_timer *timer; /* next renewal, retry, or the answer's time limit */
@@ -97,8 +98,9 @@ static void held_request(struct held_identity *id)
 {
 	struct helper *h = id->ids->h;
 	struct err err = ERR_INIT;
-	if (!h->channel)
-		return; /* nobody signs; an agent that comes back brings its own helper */
+	id->due = !h->channel;
+	if (id->due)
+		return; /* nobody signs */
 	tls_key_free(TAKE(id->key));
 	if (tls_key_new(h->settings.rsa_keys, &id->key, &err) < 0) {
 		held_retry(id, err.text);
@@ -212,6 +214,16 @@ void identities_rotate(struct identities *ids, const char *uri)
 		struct held_identity *id = it.value;
 		if ((!*uri || strcmp(uri, id->uri) == 0) && !id->key)
 			held_request(id);
+	}
+}
+
+void identities_back(struct identities *ids)
+{
+	struct table_iter it = { 0 };
+	while (table_next(ids->held, &it)) {
+		struct held_identity *id = it.value;
+		if (id->due || id->key)
+			held_request(id); /* the answer to what was asked before is lost */
 	}
 }
 

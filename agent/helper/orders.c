@@ -161,7 +161,9 @@ void order_free(struct order *order)
 	case ORDER_POD_REMOVE:
 	case ORDER_SOCKETS:
 	case ORDER_DNS_FLUSH:
+	case ORDER_AWAY:
 	case ORDER_ALONE:
+	case ORDER_BACK:
 	case ORDER_DRAIN:
 	case ORDER_STOP:
 		break;

@@ -88,7 +88,9 @@ enum order_kind {
 	ORDER_TRUST,	   /* trust */
 	ORDER_DNS,	   /* cookie, answer */
 	ORDER_DNS_FLUSH,
-	ORDER_ALONE, /* the agent is gone: nothing that has to be asked for will come */
+	ORDER_AWAY,  /* the agent is gone: what has to be asked for waits for the next */
+	ORDER_ALONE, /* and none came: nothing that has to be asked for will come */
+	ORDER_BACK,  /* there is one again */
 	ORDER_DRAIN,
 	ORDER_DUMP, /* id, text: what */
 	ORDER_TAP,  /* id, text: filter; count: requests a second, 0: no more */

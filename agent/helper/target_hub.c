@@ -16,6 +16,8 @@
 
 /* A little less than what the agent lets a helper follow. */
 enum { HUB_TARGETS_MAX = 8000, HUB_CLUSTERS_MAX = 16000, HUB_KEY_MAX = 2048 };
+/* Another agent is asked for all again, at a rate that its limits and the link's queue allow. */
+enum { AGAIN_TICK_MS = 20, AGAIN_EACH_TICK = 40, AGAIN_ASK_MS = 2000 };
 
 /* What is asked about: a target has all, a cluster only text, its name. */
 struct hub_subject {
@@ -27,7 +29,8 @@ struct hub_subject {
 
 struct hub_object {
 	struct hub_subject subject; /* text points behind it */
-	bool answered;
+	bool answered, stale;	    /* stale: by an agent that is gone */
+	uint64_t asked_ns;	    /* while it is stale */
 	enum news what;
 	struct l7_target *target;
 	struct http_cluster *object;
@@ -40,6 +43,7 @@ struct target_hub {
 	struct table *targets, *clusters;
 	struct table *vhosts; /* the agent's number -> struct http_vhost */
 	struct rate complaints;
+	struct loop_timer *again;
 };
 
 _Static_assert(LINK_SHARDS_MAX <= 32, "workers is a bit mask");
@@ -84,6 +88,8 @@ static void vhost_free(void *value)
 	http_vhost_unref(value);
 }
 
+static void on_again(struct loop_timer *timer, void *arg);
+
 struct target_hub *target_hub_new(struct helper *h)
 {
 	struct target_hub *hub = calloc(1, sizeof(*hub));
@@ -96,7 +102,7 @@ struct target_hub *target_hub_new(struct helper *h)
 	hub->targets = table_new(hub_object_free);
 	hub->clusters = table_new(hub_object_free);
 	hub->vhosts = table_new(vhost_free);
-	if (hub->targets && hub->clusters && hub->vhosts)
+	if (hub->targets && hub->clusters && hub->vhosts && loop_timer_new(h->loop, on_again, hub, &hub->again) == 0)
 		return hub;
 	target_hub_free(hub);
 	return NULL;
@@ -106,6 +112,7 @@ void target_hub_free(struct target_hub *hub)
 {
 	if (!hub)
 		return;
+	loop_timer_free(hub->again);
 	table_free(hub->targets);
 	table_free(hub->clusters);
 	table_free(hub->vhosts);
@@ -232,7 +239,7 @@ static struct hub_object *hub_add(struct target_hub *hub, const struct hub_subje
 static void hub_query(struct target_hub *hub, unsigned int worker, const struct hub_subject *s)
 {
 	struct hub_object *o = hub_find(hub, s);
-	if ((!hub->h->channel && (!o || !o->answered)) || (!o && !(o = hub_add(hub, s)))) {
+	if ((hub->h->alone && (!o || !o->answered)) || (!o && !(o = hub_add(hub, s)))) {
 		hub_deliver_absent(hub, s, worker);
 		return;
 	}
@@ -290,6 +297,62 @@ static void hub_alone(struct target_hub *hub, struct table *table)
 	}
 }
 
+/* --- another agent --- */
+
+static size_t stale_ask(struct target_hub *hub, struct table *table, size_t *room)
+{
+	uint64_t now = loop_now_ns(hub->h->loop);
+	struct table_iter it = { 0 };
+	size_t left = 0;
+	while (table_next(table, &it)) {
+		struct hub_object *o = it.value;
+		if (!o->stale)
+			continue;
+		left++;
+		if (!*room || (o->asked_ns && now - o->asked_ns < AGAIN_ASK_MS * 1000000ull))
+			continue;
+		o->asked_ns = now;
+		--*room;
+		hub_ask(hub, &o->subject, false);
+	}
+	return left;
+}
+
+static void on_again(struct loop_timer *timer, void *arg)
+{
+	struct target_hub *hub = arg;
+	size_t room = AGAIN_EACH_TICK;
+	/* Clusters before the routes that lead to them. */
+	size_t left = hub->h->channel ? stale_ask(hub, hub->clusters, &room) : 0;
+	if (hub->h->channel)
+		left += stale_ask(hub, hub->targets, &room);
+	if (!left)
+		loop_timer_stop(timer);
+}
+
+/* Those that somebody waits for at once. */
+static void hub_stale(struct target_hub *hub, struct table *table)
+{
+	struct table_iter it = { 0 };
+	while (table_next(table, &it)) {
+		struct hub_object *o = it.value;
+		o->stale = true;
+		o->asked_ns = o->answered ? 0 : loop_now_ns(hub->h->loop);
+		if (!o->answered)
+			hub_ask(hub, &o->subject, false);
+	}
+}
+
+void target_hub_back(struct target_hub *hub)
+{
+	struct table_iter it = { 0 };
+	while (table_next(hub->vhosts, &it))
+		table_remove(hub->vhosts, it.key, it.key_len); /* its numbers are others */
+	hub_stale(hub, hub->clusters);
+	hub_stale(hub, hub->targets);
+	loop_timer_start(hub->again, 0, AGAIN_TICK_MS);
+}
+
 void target_hub_alone(struct target_hub *hub)
 {
 	hub_alone(hub, hub->targets);
@@ -337,6 +400,7 @@ void target_hub_target(struct target_hub *hub, uint64_t cookie, const struct add
 	o->target = target;
 	o->what = what;
 	o->answered = true;
+	o->stale = false;
 	hub_deliver_all(hub, o);
 }
 
@@ -352,5 +416,6 @@ void target_hub_cluster(struct target_hub *hub, const char *name, enum news what
 	o->object = cluster;
 	o->what = what;
 	o->answered = true;
+	o->stale = false;
 	hub_deliver_all(hub, o);
 }

@@ -98,7 +98,7 @@ static void count_drop(struct link_shard *shard, enum drop_reason reason)
 void worker_drop(struct worker *w, const struct worker_drop *drop)
 {
 	count_drop(w->shard, drop->reason);
-	if (w->alone || !rate_take(&w->drop_rate, loop_now_ns(w->loop), 1))
+	if (w->away || !rate_take(&w->drop_rate, loop_now_ns(w->loop), 1))
 		return;
 	struct report report = {
 		.kind = REPORT_DROPPED,
@@ -188,9 +188,26 @@ static void worker_dump(struct worker *w, uint32_t id, const char *what)
 
 static void worker_go_alone(struct worker *w)
 {
-	w->alone = true;
+	w->away = w->alone = true;
+	worker_waits_rearm(w);
 	worker_sockets_alone(w);
 	dns_alone(w->dns);
+}
+
+static void worker_go_away(struct worker *w)
+{
+	w->away = true;
+	worker_waits_rearm(w);
+	worker_taps_free(w); /* who watched has gone with the agent */
+}
+
+static void worker_come_back(struct worker *w)
+{
+	w->away = w->alone = false;
+	w->back_ns = loop_now_ns(w->loop);
+	worker_waits_rearm(w);
+	worker_sockets_back(w);
+	dns_back(w->dns);
 }
 
 static void worker_credentials(struct worker *w, struct tls_credentials *credentials)
@@ -233,6 +250,12 @@ void worker_handle(struct worker *w, struct order *order)
 		break;
 	case ORDER_DNS_FLUSH:
 		dns_flush(w->dns);
+		break;
+	case ORDER_AWAY:
+		worker_go_away(w);
+		break;
+	case ORDER_BACK:
+		worker_come_back(w);
 		break;
 	case ORDER_ALONE:
 		worker_go_alone(w);

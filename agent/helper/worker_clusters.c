@@ -253,7 +253,7 @@ void worker_cluster_arrived(struct worker *w, struct cluster_news *news)
 static void clusters_time_out(struct worker *w, uint64_t now)
 {
 	struct cached_cluster *c;
-	while ((c = TAILQ_FIRST(&w->clusters_asked)) && c->deadline_ns <= now) {
+	while ((c = TAILQ_FIRST(&w->clusters_asked)) && worker_deadline(w, c->deadline_ns) <= now) {
 		TAILQ_REMOVE(&w->clusters_asked, c, by_age);
 		c->asking = false;
 		if (TAILQ_EMPTY(&c->watches))
@@ -271,7 +271,7 @@ static void on_cluster_tick(struct loop_timer *timer, void *arg)
 	struct cached_cluster *c;
 	uint64_t now = loop_now_ns(w->loop);
 	clusters_time_out(w, now);
-	if (!w->alone) /* what is forgotten then can't be asked for again */
+	if (!w->away) /* what is forgotten then can't be asked for again */
 		while ((c = TAILQ_FIRST(&w->clusters_idle)) && now - c->idle_ns > CLUSTER_IDLE_MS * 1000000ull)
 			cluster_forget(c);
 	if (TAILQ_EMPTY(&w->clusters_asked) && TAILQ_EMPTY(&w->clusters_idle))

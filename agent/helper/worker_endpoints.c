@@ -76,7 +76,7 @@ static void on_endpoint_sweep(struct loop_timer *timer, void *arg)
 	struct cached_endpoint *e;
 	uint64_t now = loop_now_ns(w->loop);
 	(void)timer;
-	if (w->alone)
+	if (w->away)
 		return; /* what is forgotten now can't be asked for again */
 	while ((e = TAILQ_FIRST(&w->endpoints_by_use)) && now - e->used_ns > ENDPOINT_IDLE_MS * 1000000ull)
 		endpoint_forget(w, e);

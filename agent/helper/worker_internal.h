@@ -113,7 +113,9 @@ struct worker {
 	struct loop_timer *wait_timer, *accept_timer, *arm_timer, *drain_timer;
 	struct rate drop_rate;
 	struct dns *dns;
-	bool alone, draining, closed; /* closed: accepts no more */
+	bool away, alone;      /* no agent; alone: and nobody waits for one any more */
+	uint64_t back_ns;      /* when one came back; 0: never */
+	bool draining, closed; /* closed: accepts no more */
 };
 
 /* --- worker.c */
@@ -142,9 +144,13 @@ void worker_pools_prefill(struct pod_entry *entry);
 void worker_pools_done(struct pod_entry *entry);
 void worker_sockets_arrived(struct worker *w, uint64_t cookie, enum pod_socket kind, int *fds, size_t count);
 void worker_sockets_alone(struct worker *w);
+void worker_sockets_back(struct worker *w); /* what was asked for before is lost */
 
 /* --- worker_wait.c */
 int worker_waits_init(struct worker *w);
+void worker_waits_rearm(struct worker *w); /* the agent went or came */
+/* When a question of this time limit has waited long enough: not while an agent may come, nor at once when it has. */
+uint64_t worker_deadline(const struct worker *w, uint64_t deadline_ns);
 /* pod: referenced until the wait ends. */
 struct worker_wait *worker_wait_add(struct worker *w, struct wait_list *owner, struct worker_pod *pod, void *arg);
 /* Out of its lists; then calls back and frees. */

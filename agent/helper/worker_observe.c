@@ -19,7 +19,7 @@ static void count(uint64_t *at, uint64_t n)
 void worker_spans(struct worker *w, const uint8_t *bytes, size_t len, uint32_t n)
 {
 	bool room = __atomic_load_n(&w->spans_pending, __ATOMIC_RELAXED) < SPANS_PENDING_MAX;
-	char *copy = !w->alone && room && len && len <= SPANS_BYTES_MAX ? malloc(len) : NULL;
+	char *copy = !w->away && room && len && len <= SPANS_BYTES_MAX ? malloc(len) : NULL;
 	if (!copy) {
 		count(&w->shard->spans_dropped, n);
 		return;
@@ -87,7 +87,7 @@ bool worker_tap_allows(struct worker *w, uint32_t id)
 
 void worker_tap_record(struct worker *w, uint32_t id, char *json)
 {
-	if (w->alone || !json || strlen(json) > TAP_RECORD_MAX) {
+	if (w->away || !json || strlen(json) > TAP_RECORD_MAX) {
 		count(&w->shard->taps_dropped, 1);
 		free(json);
 		return;

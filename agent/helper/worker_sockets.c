@@ -44,7 +44,7 @@ static void pool_request(struct pod_entry *entry, enum pod_socket kind, uint32_t
 	struct socket_pool *pool = pool_of(entry, kind);
 	uint64_t now = loop_now_ns(w->loop);
 	/* An answer that never came (the agent was too busy to queue it) must not stop the pool for good. */
-	if (w->alone || (pool->requested && now - pool->requested_ns < WAIT_TIMEOUT_MS * 1000000ull))
+	if (w->away || (pool->requested && now - pool->requested_ns < WAIT_TIMEOUT_MS * 1000000ull))
 		return;
 	struct report want = {
 		.kind = REPORT_SOCKETS_WANTED, .cookie = entry->pod.cookie, .socket = kind, .count = count
@@ -136,6 +136,20 @@ void worker_sockets_arrived(struct worker *w, uint64_t cookie, enum pod_socket k
 	if (!TAILQ_EMPTY(&pool->waits))
 		pool_request(entry, kind, pool->batch);
 	worker_pod_unref(w, &entry->pod);
+}
+
+void worker_sockets_back(struct worker *w)
+{
+	struct table_iter it = { 0 };
+	while (table_next(w->pods, &it)) {
+		struct pod_entry *entry = it.value;
+		for (size_t i = 0; i < POD_POOLS; i++) {
+			struct socket_pool *pool = pool_of(entry, pool_kinds[i]);
+			pool->requested = 0;
+			if (!TAILQ_EMPTY(&pool->waits))
+				pool_request(entry, pool_kinds[i], pool->batch);
+		}
+	}
 }
 
 void worker_sockets_alone(struct worker *w)

@@ -125,7 +125,7 @@ static void on_target_sweep(struct loop_timer *timer, void *arg)
 	struct worker *w = arg;
 	struct cached_target *t;
 	uint64_t now = loop_now_ns(w->loop);
-	if (w->alone)
+	if (w->away)
 		return; /* what is forgotten now can't be asked for again */
 	while ((t = TAILQ_FIRST(&w->targets_by_use)) && now - t->used_ns > TARGET_IDLE_MS * 1000000ull)
 		target_forget(t);

@@ -8,16 +8,30 @@
 
 #include "agent/base/loop.h"
 
+uint64_t worker_deadline(const struct worker *w, uint64_t deadline_ns)
+{
+	if (w->away && !w->alone)
+		return UINT64_MAX;
+	uint64_t since_back = w->back_ns ? w->back_ns + WAIT_TIMEOUT_MS * 1000000ull : 0;
+	return deadline_ns > since_back ? deadline_ns : since_back;
+}
+
 static void waits_arm(struct worker *w)
 {
 	const struct worker_wait *oldest = TAILQ_FIRST(&w->waits);
-	if (!oldest) {
+	uint64_t deadline = oldest ? worker_deadline(w, oldest->deadline_ns) : UINT64_MAX;
+	if (deadline == UINT64_MAX) {
 		loop_timer_stop(w->wait_timer);
 		return;
 	}
 	uint64_t now = loop_now_ns(w->loop);
-	uint64_t left = oldest->deadline_ns > now ? oldest->deadline_ns - now : 0;
+	uint64_t left = deadline > now ? deadline - now : 0;
 	loop_timer_start(w->wait_timer, left / 1000000 + 1, 0);
+}
+
+void worker_waits_rearm(struct worker *w)
+{
+	waits_arm(w);
 }
 
 static void wait_fail(struct worker_wait *wait, int error)
@@ -35,7 +49,7 @@ static void on_wait_timer(struct loop_timer *timer, void *arg)
 	struct worker *w = arg;
 	struct worker_wait *wait;
 	(void)timer;
-	while ((wait = TAILQ_FIRST(&w->waits)) && wait->deadline_ns <= loop_now_ns(w->loop))
+	while ((wait = TAILQ_FIRST(&w->waits)) && worker_deadline(w, wait->deadline_ns) <= loop_now_ns(w->loop))
 		wait_fail(wait, -ETIMEDOUT);
 	waits_arm(w);
 }

@@ -53,15 +53,20 @@ struct channel {
 	bool freed, close_deferred;
 };
 
+void channel_buffers(int fd)
+{
+	int size = CHANNEL_SOCKET_BUFFER;
+	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* best effort */
+}
+
 int channel_pair(int fds[2], struct err *err)
 {
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
 		return err_sys(err, -errno, "link: make a socket pair");
 
-	int size = CHANNEL_SOCKET_BUFFER;
 	for (int i = 0; i < 2; i++)
-		if (setsockopt(fds[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
-			setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* best effort */
+		channel_buffers(fds[i]);
 	return 0;
 }
 

@@ -28,6 +28,7 @@ typedef void (*channel_closed_fn)(const struct err *err, void *arg);
 
 /* A pair with large buffers where that is allowed (CAP_NET_ADMIN). Both ends are close-on-exec and non-blocking. */
 int channel_pair(int fds[2], struct err *err);
+void channel_buffers(int fd); /* the same for one end that was come by otherwise */
 /* Takes fd, also on failure. */
 int channel_new(struct loop *loop, int fd, channel_message_fn on_message, channel_closed_fn on_closed, void *arg,
 		struct channel **out);

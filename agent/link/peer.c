@@ -18,7 +18,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/table.h"
 
-enum { READY_TIMEOUT_MS = 5000, EXIT_TIMEOUT_MS = 5000, DRAIN_TIMEOUT_MS = 300000 };
+enum { READY_TIMEOUT_MS = 5000, EXIT_TIMEOUT_MS = 5000 };
 
 void peer_log(struct supervisor *s, enum log_level level, const char *format, ...)
 {
@@ -62,7 +62,7 @@ void peer_drain(struct peer *peer)
 		return;
 	peer->draining = true;
 	Weft__Link__Drain drain = WEFT__LINK__DRAIN__INIT;
-	drain.timeout_ms = DRAIN_TIMEOUT_MS;
+	drain.timeout_ms = peer->s->drain_ms;
 	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_DRAIN, &drain, NULL, 0);
 }
 
@@ -92,15 +92,15 @@ static int memory_make(struct link_memory **out, int *fd_out, struct err *err)
 static void on_peer_exit(struct loop_io *io, int events, void *arg)
 {
 	struct peer *peer = arg;
-	char how[160];
+	char how[160] = "has ended"; /* nobody tells how who is not its parent */
 	(void)events;
-	if (!process_reap(&peer->process, how, sizeof(how)))
+	if (!peer->rejoined && !process_reap(&peer->process, how, sizeof(how)))
 		return;
 	loop_io_set(io, 0);
 	supervisor_peer_ended(peer, how);
 }
 
-static void on_peer_closed(const struct err *err, void *arg)
+void peer_on_closed(const struct err *err, void *arg)
 {
 	struct peer *peer = arg;
 	channel_free(TAKE(peer->channel));
@@ -124,6 +124,20 @@ static void on_peer_timeout(struct loop_timer *timer, void *arg)
 	peer_condemn(peer, peer->ready ? "it was drained and did not end" : "it was not ready within 5 s of its start");
 }
 
+int peer_watch(struct peer *peer, struct process *process)
+{
+	int rc = loop_io_new(peer->s->loop, process->pidfd, on_peer_exit, peer, &peer->exit_io);
+	if (rc == 0)
+		rc = loop_io_set(peer->exit_io, LOOP_READ);
+	if (rc < 0) {
+		loop_io_free(TAKE(peer->exit_io));
+		return rc;
+	}
+	peer->process = *process;
+	process->pidfd = -1;
+	return 0;
+}
+
 static int peer_spawn(struct peer *peer, struct err *err)
 {
 	struct supervisor *s = peer->s;
@@ -136,24 +150,25 @@ static int peer_spawn(struct peer *peer, struct err *err)
 	snprintf(uid, sizeof(uid), "%u", (unsigned int)s->uid);
 	snprintf(gid, sizeof(gid), "%u", (unsigned int)s->gid);
 	char *const argv[] = { (char[]){ "weft-helper" }, (char[]){ "--uid" }, uid, (char[]){ "--gid" }, gid, NULL };
-	rc = process_spawn(s->helper_path, argv, pair[1], &peer->process, err);
+	struct process process = { .pidfd = -1 };
+	rc = process_spawn(s->helper_path, argv, pair[1], &process, err);
 	close(pair[1]);
 	if (rc < 0) {
 		close(pair[0]);
 		return rc;
 	}
-	rc = channel_new(s->loop, pair[0], peer_on_message, on_peer_closed, peer, &peer->channel);
+	rc = channel_new(s->loop, pair[0], peer_on_message, peer_on_closed, peer, &peer->channel);
 	if (rc == 0)
 		channel_limit(peer->channel, LINK_HELPER_MESSAGE_MAX);
 	if (rc == 0)
-		rc = loop_io_new(s->loop, peer->process.pidfd, on_peer_exit, peer, &peer->exit_io);
-	if (rc == 0)
-		rc = loop_io_set(peer->exit_io, LOOP_READ);
+		rc = peer_watch(peer, &process);
 	if (rc == 0)
 		rc = loop_timer_new(s->loop, on_peer_timeout, peer, &peer->timer);
 	if (rc < 0) {
-		process_signal(&peer->process, SIGKILL);
-		waitpid(peer->process.pid, NULL, 0);
+		const struct process *left = process.pidfd >= 0 ? &process : &peer->process;
+		process_signal(left, SIGKILL);
+		waitpid(left->pid, NULL, 0);
+		process_done(&process);
 		return err_sys(err, rc, "watch weft-helper");
 	}
 	loop_timer_start(peer->timer, READY_TIMEOUT_MS, 0);
@@ -163,8 +178,14 @@ static int peer_spawn(struct peer *peer, struct err *err)
 /* All that it must know, without waiting for an answer: it is taking connections as soon as it can. */
 static void peer_tell_all(struct peer *peer, int metrics_fd)
 {
+	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_HELLO, peer->s->hello, &metrics_fd, 1);
+	rejoin_tell(peer, true);
+	peer_tell_rest(peer);
+}
+
+void peer_tell_rest(struct peer *peer)
+{
 	struct supervisor *s = peer->s;
-	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_HELLO, s->hello, &metrics_fd, 1);
 	Weft__Link__SetLogLevel level = WEFT__LINK__SET_LOG_LEVEL__INIT;
 	level.level = s->log_level;
 	peer_send(peer, WEFT__LINK__TO_HELPER__MSG_LOG_LEVEL, &level, NULL, 0);
@@ -174,16 +195,16 @@ static void peer_tell_all(struct peer *peer, int metrics_fd)
 	struct table_iter it = { 0 };
 	while (peer->channel && table_next(s->pods, &it)) {
 		struct err err = ERR_INIT;
-		if (!peer_pod_set(peer, it.value, true, &err) && err.code != -EPIPE)
+		if (!peer_pod_set(peer, it.value, !peer->outgoing, &err) && err.code != -EPIPE)
 			peer_log(s, LOG_ERROR, "%s", err.text);
 	}
 }
 
-int peer_start(struct supervisor *s, struct peer **out, struct err *err)
+struct peer *peer_new(struct supervisor *s)
 {
 	struct peer *peer = calloc(1, sizeof(*peer));
 	if (!peer)
-		return err_set(err, -ENOMEM, "start weft-helper: out of memory");
+		return NULL;
 	*peer = (struct peer){
 		.s = s,
 		.serial = ++s->serials,
@@ -208,10 +229,19 @@ int peer_start(struct supervisor *s, struct peer **out, struct err *err)
 		.tap_rate = RATE(5000, 5000),
 		.message_rate = RATE(50000, 200000), /* of all kinds: far above any load that makes sense */
 	};
+	if (peer->endpoints && peer->targets && peer->clusters && peer->vhosts && peer->csrs)
+		return peer;
+	peer_free(peer);
+	return NULL;
+}
+
+int peer_start(struct supervisor *s, struct peer **out, struct err *err)
+{
+	struct peer *peer = peer_new(s);
+	if (!peer)
+		return err_set(err, -ENOMEM, "start weft-helper: out of memory");
 	AUTO(fd_closep) int metrics_fd = -1;
-	bool tables = peer->endpoints && peer->targets && peer->clusters && peer->vhosts && peer->csrs;
-	int rc = tables ? memory_make(&peer->memory, &metrics_fd, err) :
-			  err_set(err, -ENOMEM, "start weft-helper: out of memory");
+	int rc = memory_make(&peer->memory, &metrics_fd, err);
 	if (rc == 0)
 		rc = peer_spawn(peer, err);
 	if (rc < 0) {
@@ -225,10 +255,14 @@ int peer_start(struct supervisor *s, struct peer **out, struct err *err)
 
 void peer_free(struct peer *peer)
 {
+	if (!peer)
+		return;
 	channel_free(peer->channel);
 	loop_io_free(peer->exit_io);
 	if (peer->timer)
 		loop_timer_free(peer->timer);
+	loop_timer_free(peer->prune);
+	free(peer->unsure);
 	process_done(&peer->process);
 	if (peer->memory)
 		munmap(peer->memory, sizeof(*peer->memory));

@@ -322,6 +322,7 @@ static void peer_dispatch(struct peer *peer, const Weft__Link__ToAgent *m)
 		return peer_on_spans(peer, m->spans);
 	case WEFT__LINK__TO_AGENT__MSG_TAP_RECORD:
 		return peer_on_tap_record(peer, m->tap_record);
+	case WEFT__LINK__TO_AGENT__MSG_REJOINED: /* said once, before */
 	case WEFT__LINK__TO_AGENT__MSG__NOT_SET:
 	default:	/* protobuf-c versions name differently the constant that gives the enum its size */
 		return; /* a newer helper's message: nothing that this agent has asked for */
@@ -331,8 +332,8 @@ static void peer_dispatch(struct peer *peer, const Weft__Link__ToAgent *m)
 void peer_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *arg)
 {
 	struct peer *peer = arg;
-	(void)fds; /* the channel closes them */
-	if (fd_count > 0) {
+	/* The channel closes descriptors. */
+	if (fd_count > 0 && !peer->orphan) {
 		peer_condemn(peer, "it sent a descriptor");
 		return;
 	}
@@ -342,10 +343,18 @@ void peer_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count
 	}
 	/* Many small fields cost the decoder far more memory than they take on the wire. */
 	Weft__Link__ToAgent *m = len <= LINK_HELPER_MESSAGE_MAX ? weft__link__to_agent__unpack(NULL, len, bytes) : NULL;
+	if (!m && peer->orphan) {
+		const Weft__Link__ToAgent nothing = WEFT__LINK__TO_AGENT__INIT;
+		rejoin_on_message(peer, &nothing, NULL, 0);
+		return;
+	}
 	if (!m) {
 		peer_condemn(peer, "it sent a message that is malformed or too long");
 		return;
 	}
-	peer_dispatch(peer, m);
+	if (peer->orphan)
+		rejoin_on_message(peer, m, fds, fd_count);
+	else
+		peer_dispatch(peer, m);
 	weft__link__to_agent__free_unpacked(m, NULL);
 }

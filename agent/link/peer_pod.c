@@ -79,6 +79,7 @@ bool peer_pod_set(struct peer *peer, const struct supervised_pod *pod, bool with
 	const struct workload *w = pod->workload;
 	Weft__Link__PodSet m = WEFT__LINK__POD_SET__INIT;
 	pod_borrow(&m, pod);
+	m.only_known = peer->outgoing;
 	int rc = pod_encode(&m, w);
 	if (rc == 0) {
 		int fds[POD_LISTENERS];

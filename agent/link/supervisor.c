@@ -25,11 +25,12 @@ enum { STEADY_LIFE_S = 10, RESPAWN_FIRST_MS = 100, RESPAWN_MAX_MS = 5000, DEFAUL
 
 /* --- the pid file: what the next agent needs to find the helpers that this one leaves behind --- */
 
-static void supervisor_note_pids(struct supervisor *s)
+void supervisor_note_pids(struct supervisor *s)
 {
-	const struct process *list[PEERS_MAX + ORPHANS_MAX + 1];
+	enum { PEERS_NOTED = 2 * PEERS_MAX };
+	const struct process *list[PEERS_NOTED + ORPHANS_MAX];
 	size_t count = 0;
-	for (struct peer *p = s->peers; p && count < PEERS_MAX + 1; p = p->next)
+	for (struct peer *p = s->peers; p && count < PEERS_NOTED; p = p->next)
 		list[count++] = &p->process;
 	for (size_t i = 0; i < ORPHANS_MAX; i++)
 		if (s->orphans[i])
@@ -37,65 +38,6 @@ static void supervisor_note_pids(struct supervisor *s)
 	struct err err = ERR_INIT;
 	if (process_file_write(s->pid_file, list, count, &err) < 0)
 		peer_log(s, LOG_WARN, "%s; an agent that starts after this one will not find its helper", err.text);
-}
-
-static void orphan_free(struct orphan *o)
-{
-	loop_io_free(o->exit_io);
-	process_done(&o->process);
-	free(o);
-}
-
-static void on_orphan_exit(struct loop_io *io, int events, void *arg)
-{
-	struct orphan *o = arg;
-	struct supervisor *s = o->s;
-	(void)io;
-	(void)events;
-	for (size_t i = 0; i < ORPHANS_MAX; i++)
-		if (s->orphans[i] == o)
-			s->orphans[i] = NULL;
-	orphan_free(o);
-	supervisor_note_pids(s);
-}
-
-static void supervisor_find_orphans(struct supervisor *s)
-{
-	struct process found[ORPHANS_MAX];
-	size_t count = process_file_read(s->pid_file, found, ORPHANS_MAX);
-	for (size_t i = 0; i < count; i++) {
-		struct orphan *o = calloc(1, sizeof(*o));
-		if (!o || loop_io_new(s->loop, found[i].pidfd, on_orphan_exit, o, &o->exit_io) < 0) {
-			free(o);
-			process_done(&found[i]);
-			continue;
-		}
-		o->s = s;
-		o->process = found[i];
-		loop_io_set(o->exit_io, LOOP_READ);
-		s->orphans[i] = o;
-		peer_log(s, LOG_INFO, "weft-helper (pid %d) of an agent before this one is still running",
-			 (int)o->process.pid);
-	}
-}
-
-void supervisor_orphans_drain(struct supervisor *s)
-{
-	for (size_t i = 0; i < ORPHANS_MAX; i++)
-		if (s->orphans[i])
-			process_signal(&s->orphans[i]->process, SIGTERM);
-}
-
-/* They can't be told: what they still carry would go on by the rules of the agent before this one. */
-void supervisor_orphans_end(struct supervisor *s)
-{
-	for (size_t i = 0; i < ORPHANS_MAX; i++) {
-		if (!s->orphans[i])
-			continue;
-		peer_log(s, LOG_INFO, "weft-helper (pid %d) of an agent before this one ends: the rules have changed",
-			 (int)s->orphans[i]->process.pid);
-		process_signal(&s->orphans[i]->process, SIGKILL);
-	}
 }
 
 void supervisor_stop(struct supervisor *s)
@@ -242,6 +184,7 @@ void supervisor_peer_ended(struct peer *peer, const char *how)
 	requests_keep(s, peer);
 	supervisor_dump_peer_ended(s, peer->serial);
 	supervisor_forget_peer(s, peer);
+	rejoin_unlink(s, peer->process.pid);
 	bool drained = peer->draining;
 	peer_free(peer);
 	supervisor_note_pids(s);
@@ -316,11 +259,23 @@ static bool hello_equal(const Weft__Link__Hello *a, const Weft__Link__Hello *b)
 	return memcmp(both, both + len, len) == 0;
 }
 
+static uint32_t draining_max(const struct mesh_settings *mesh)
+{
+	uint32_t most = mesh->helpers_draining ? mesh->helpers_draining : 4;
+	return most < PEERS_MAX ? most : PEERS_MAX - 1;
+}
+
 int supervisor_settings(struct supervisor *s, const struct mesh_settings *mesh, struct err *err)
 {
 	Weft__Link__Hello *hello = hello_make(s, mesh);
 	if (!hello)
 		return err_set(err, -ENOMEM, "helper: out of memory");
+	bool drain_same = s->drain_ms == mesh->helper_drain_ms;
+	s->drain_ms = mesh->helper_drain_ms;
+	s->draining_max = draining_max(mesh);
+	for (struct peer *p = s->peers; p && !drain_same; p = p->next)
+		rejoin_tell(p, false);
+	supervisor_bound_peers(s);
 	bool same = hello_equal(hello, s->hello);
 	weft__link__hello__free_unpacked(same ? hello : s->hello, NULL);
 	if (same)
@@ -329,22 +284,33 @@ int supervisor_settings(struct supervisor *s, const struct mesh_settings *mesh, 
 	return supervisor_replace(s, err);
 }
 
+void supervisor_bound_peers(struct supervisor *s)
+{
+	for (;;) {
+		struct peer *oldest = NULL;
+		size_t count = 0;
+		for (struct peer *p = s->peers; p; p = p->next) {
+			if (!p->outgoing || p->condemned)
+				continue;
+			count++;
+			if (!oldest || p->process.start_ticks < oldest->process.start_ticks)
+				oldest = p;
+		}
+		if (count <= s->draining_max)
+			return;
+		peer_condemn(oldest, "more helpers are draining at once than weft.helper.draining says");
+	}
+}
+
 int supervisor_replace(struct supervisor *s, struct err *err)
 {
-	/* Beyond a few at once, the oldest has had its time. */
-	struct peer *oldest = NULL;
-	size_t count = 0;
-	for (struct peer *p = s->peers; p; p = p->next, count++)
-		oldest = p;
-	if (count >= PEERS_MAX)
-		peer_condemn(oldest, "too many helpers are draining at once");
-
 	struct peer *old = s->current;
 	int rc = supervisor_start_peer(s, err);
 	if (rc < 0)
 		return rc;
 	if (old)
 		old->outgoing = true;
+	supervisor_bound_peers(s);
 	return 0;
 }
 
@@ -385,13 +351,16 @@ int supervisor_new(const struct supervisor_options *options, const struct mesh_s
 		s->sinks[i].fd = -1;
 	s->helper_path = strdup(options->helper_path);
 	s->node = strdup(options->node);
+	s->run_dir = strdup(options->run_dir);
+	s->drain_ms = mesh->helper_drain_ms;
+	s->draining_max = draining_max(mesh);
 	s->pid_file = str_format("%s/helper.pid", options->run_dir);
 	s->pods = table_new(supervised_pod_free);
 	s->identities = table_new(free);
 	if (s->node)
 		s->hello = hello_make(s, mesh);
 	int rc = -ENOMEM;
-	if (s->helper_path && s->pid_file && s->pods && s->identities && s->hello)
+	if (s->helper_path && s->run_dir && s->pid_file && s->pods && s->identities && s->hello)
 		rc = loop_timer_new(s->loop, on_respawn, s, &s->respawn);
 	if (rc == 0)
 		rc = loop_timer_new(s->loop, on_requests_timer, s, &s->requests_timer);
@@ -420,9 +389,7 @@ void supervisor_free(struct supervisor *s)
 		s->peers = peer->next;
 		peer_free(peer);
 	}
-	for (size_t i = 0; i < ORPHANS_MAX; i++)
-		if (s->orphans[i])
-			orphan_free(s->orphans[i]);
+	supervisor_orphans_free(s);
 	loop_timer_free(s->respawn);
 	loop_timer_free(s->requests_timer);
 	table_free(s->pods);
@@ -435,6 +402,7 @@ void supervisor_free(struct supervisor *s)
 		weft__link__trust__free_unpacked(s->trust, NULL);
 	free(s->helper_path);
 	free(s->pid_file);
+	free(s->run_dir);
 	free(s->node);
 	free(s);
 }

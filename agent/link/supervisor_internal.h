@@ -36,11 +36,16 @@ struct peer {
 	uint64_t serial; /* names it in requests that outlive it */
 	struct process process;
 	struct loop_io *exit_io;
-	struct loop_timer *timer; /* to become ready; to end after draining */
-	struct channel *channel;  /* NULL: closed */
+	struct loop_timer *timer; /* to become ready; to end after draining; to answer */
+	struct orphan *orphan;	  /* not a peer yet: it has not answered */
+	uint64_t *unsure;	  /* pods that it had when this agent came */
+	size_t unsure_count;
+	struct loop_timer *prune;
+	struct channel *channel; /* NULL: closed */
 	struct link_memory *memory;
 	uint64_t started_ns;
 	bool ready, outgoing, draining, condemned;
+	bool rejoined;		 /* an agent before this one started it */
 	struct table *endpoints; /* packed endpoint -> struct sent_endpoint */
 	struct table *targets;	 /* packed pod, address and host -> struct sent_target */
 	struct table *clusters;	 /* name -> struct sent_cluster */
@@ -87,6 +92,7 @@ struct orphan {
 	struct supervisor *s;
 	struct process process;
 	struct loop_io *exit_io;
+	struct peer *peer; /* that it may become; NULL: it can't be spoken with */
 };
 
 struct dump {
@@ -115,7 +121,8 @@ struct tap {
 
 struct supervisor {
 	struct loop *loop;
-	char *helper_path, *pid_file, *node;
+	char *helper_path, *run_dir, *pid_file, *node;
+	uint32_t drain_ms, draining_max;
 	uid_t uid;
 	gid_t gid;
 	struct supervisor_events events;
@@ -129,6 +136,7 @@ struct supervisor {
 	struct loop_timer *respawn;
 	unsigned int quick_deaths;
 	struct orphan *orphans[ORPHANS_MAX];
+	bool orphans_draining, orphans_ending;
 	struct dump *dumps;
 	uint32_t dump_ids;
 	struct log_sink sinks[LOG_SINKS_MAX];
@@ -146,11 +154,21 @@ struct identity_use {
 	size_t pods;
 };
 
-void supervisor_orphans_end(struct supervisor *s); /* at once */
+/* --- supervisor_rejoin.c */
+void supervisor_find_orphans(struct supervisor *s);
+void supervisor_orphans_end(struct supervisor *s); /* those that can't be told, at once */
+void supervisor_orphans_free(struct supervisor *s);
+void rejoin_tell(struct peer *peer, bool with_socket);
+void rejoin_unlink(const struct supervisor *s, pid_t pid);
+void rejoin_on_message(struct peer *peer, const Weft__Link__ToAgent *m, const int *fds, size_t fd_count);
 
 /* --- peer.c */
 int peer_start(struct supervisor *s, struct peer **out, struct err *err);
-void peer_free(struct peer *peer); /* the process, if alive, is left alone */
+struct peer *peer_new(struct supervisor *s);		    /* without a process */
+int peer_watch(struct peer *peer, struct process *process); /* takes the process */
+void peer_on_closed(const struct err *err, void *peer);
+void peer_tell_rest(struct peer *peer); /* all but the greeting */
+void peer_free(struct peer *peer);	/* the process, if alive, is left alone */
 /* -EMSGSIZE is the caller's to report; a queue that is full condemns the helper. */
 int peer_send(struct peer *peer, Weft__Link__ToHelper__MsgCase which, void *message, const int *fds, size_t fd_count);
 void peer_condemn(struct peer *peer, const char *why); /* kills it; what follows happens when it has ended */
@@ -184,6 +202,8 @@ void peer_on_tap_record(struct peer *peer, const Weft__Link__TapRecord *m);
 /* --- supervisor.c */
 void supervisor_peer_ready(struct peer *peer);
 void supervisor_peer_ended(struct peer *peer, const char *how);
+void supervisor_note_pids(struct supervisor *s);
+void supervisor_bound_peers(struct supervisor *s); /* beyond so many that drain, the oldest have had their time */
 /* --- supervisor_dump.c */
 void supervisor_dump_piece(struct peer *peer, uint32_t id, const char *json, bool more);
 void supervisor_dump_peer_ended(struct supervisor *s, uint64_t peer); /* 0: all */

@@ -107,8 +107,9 @@ int supervisor_pod_set(struct supervisor *s, uint64_t cookie, struct workload *w
 	}
 	int rc = 0;
 	for (struct peer *p = s->peers; p; p = p->next) {
-		/* One that is on its way out needs changes (a policy may cut), not new pods. */
-		if (!p->channel || (p->outgoing && !known))
+		/* One that is on its way out needs changes (a policy may cut), not new pods; but an agent that has just
+		 * come does not know which of them are new. */
+		if (!p->channel || (p->outgoing && !known && !p->rejoined))
 			continue;
 		struct err own = ERR_INIT;
 		bool sent = peer_pod_set(p, pod, fds && !p->outgoing, &own);

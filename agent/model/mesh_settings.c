@@ -17,6 +17,8 @@ int mesh_settings_init(struct mesh_settings *mesh)
 		.workload_cert_ttl_s = 86400,
 		.cert_grace_percent = 50,
 		.max_connections_per_pod = 65536,
+		.helper_drain_ms = 24 * 3600 * 1000,
+		.helpers_draining = 4,
 	};
 	if (!mesh->trust_domain || !mesh->cluster_domain || !mesh->root_namespace) {
 		mesh_settings_done(mesh);

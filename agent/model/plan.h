@@ -43,6 +43,8 @@ struct mesh_settings {
 	bool rsa_keys;			  /* RSA-2048 instead of ECDSA P-256 */
 	uint32_t helper_threads;	  /* 0: one a processor, at most 4 */
 	uint32_t max_connections_per_pod; /* in the helper: 65536 */
+	uint32_t helper_drain_ms;	  /* how long an old helper carries its connections on: 24 h */
+	uint32_t helpers_draining;	  /* at once: 4 */
 	uint32_t map_services, map_endpoints, map_workloads, map_connections, map_flows; /* initial map sizes */
 	char **ca_certificates; /* PEM texts of further roots */
 	size_t ca_certificate_count;

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing is dropped: agents and helpers that are killed, restarted, replaced and removed."""
+import json
 import os
 import signal
 
@@ -7,7 +8,7 @@ import pytest
 
 from lib import town as towns
 from lib.shell import run, wait_for
-from lib.traffic import call, churn, churned, held, hold
+from lib.traffic import call, call_words, churn, churned, held, hold
 
 
 @pytest.fixture
@@ -61,6 +62,52 @@ def test_restarted_agent_takes_over_without_a_gap(town):
     assert all(held(process) for process in lasting)
     for helper in helpers:
         wait_for("the old helper to end once it carries nothing", lambda h=helper: not os.path.exists(f"/proc/{h}"), 20)
+
+
+def helpers(agent):
+    """Those that the agent knows of, by its own account."""
+    status = agent.api("/v1/status")["helper"]
+    return status["draining"], status["orphans"]
+
+
+def test_destination_that_is_new_waits_for_the_next_agent(town):
+    """Which the helper of the agent before asks, too: it has taken the connection."""
+    agent = town.agent("node-a")
+    agent.kill()
+    calls = [town.frontend.spawn(*call_words(vip, 7000, timeout=30), name="waits") for vip in ("10.60.0.30", "fd60::30")]
+    wait_for("both to be accepted, each end a line",
+             lambda: len(town.frontend.run("ss", "-Htn", "state", "established").stdout.splitlines()) == 4)
+    agent.start()
+    for process in calls:
+        process.popen.wait(40)
+        assert json.loads(process.output().splitlines()[-1])["ok"], process.output()
+
+
+def test_connection_of_an_earlier_agents_helper_lives_on_and_obeys(town):
+    """Policies that changed while no agent was there, and later."""
+    agent = town.agent("node-b")
+    first = hold(town.frontend, "10.60.0.30", 7000, 120)
+    second = hold(town.catalog_1, "10.60.0.30", 7000, 120)
+    third = hold(town.stranger, town.payments.ip4, 7000, 10)
+    for _ in range(2):
+        agent.kill()
+        agent.start()
+        wait_for("its helper to be spoken with", lambda: helpers(agent) == (1, 0))
+    town.mesh.write("50.yaml", deny("frontend"))
+    assert not held(first, 20)
+    agent.kill()
+    town.mesh.write("51.yaml", deny("catalog"))
+    agent.start()
+    assert not held(second, 20)
+    wait_for("the old helper to end", lambda: helpers(agent) == (0, 0), 20)
+    assert held(third)
+
+
+def deny(account):
+    return ("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+            f"metadata: {{ name: not-{account}, namespace: shop }}\n"
+            "spec:\n  selector: { matchLabels: { app: payments } }\n  action: DENY\n"
+            f'  rules: [ {{ from: [ {{ source: {{ principals: [ "*/sa/{account}" ] }} }} ] }} ]\n')
 
 
 def test_restarted_agent_removes_what_no_longer_exists(town):

@@ -229,8 +229,11 @@ static int teardown(void **state)
 {
 	struct fixture *f = *state;
 	char path[128];
-	if (helper_pid(f) > 0)
+	if (helper_pid(f) > 0) {
 		kill(helper_pid(f), SIGKILL);
+		snprintf(path, sizeof(path), "%s/helper-%d.sock", f->run_dir, (int)helper_pid(f));
+		unlink(path);
+	}
 	supervisor_free(f->s);
 	loop_free(f->loop);
 	workload_unref(f->workload);
@@ -516,18 +519,52 @@ static void test_supervisor_new_settings_replace_helper_and_drain_old(void **sta
 	assert_non_null(strstr(f->log, "exited with status 0 after draining"));
 }
 
+static bool orphan_answered(struct fixture *f)
+{
+	struct supervisor_status status;
+	supervisor_status(f->s, &status);
+	return status.ready && status.orphans == 0 && status.draining == 1;
+}
+
 static bool orphan_gone(struct fixture *f)
 {
 	struct supervisor_status status;
 	supervisor_status(f->s, &status);
-	return status.orphans == 0;
+	return status.orphans == 0 && status.draining == 0;
 }
 
+static bool orphan_drained(struct fixture *f)
+{
+	struct supervisor_status status;
+	supervisor_status(f->s, &status);
+	return status.orphans == 0 && status.draining == 0 && strstr(f->log, "after draining");
+}
+
+/* It asks the next agent for a certificate, gets sockets from it, and is drained when the next helper is ready. */
+static void test_supervisor_next_agent_speaks_with_orphan(void **state)
+{
+	struct fixture *f = *state;
+	pid_t orphan = helper_pid(f);
+	assert_true(run_until(f, has_csr, 2000));
+	supervisor_free(f->s);
+	f->s = supervise(f);
+	set_pod(f);
+	assert_int_not_equal(helper_pid(f), orphan);
+	assert_true(run_until(f, orphan_answered, 5000));
+	assert_int_equal(kill(orphan, 0), 0);
+	assert_true(run_until(f, orphan_drained, 8000));
+	assert_int_equal(f->died, 0);
+}
+
+/* As one of a version that has no way back. */
 static void test_supervisor_next_agent_drains_orphan(void **state)
 {
 	struct fixture *f = *state;
 	struct supervisor_status status;
 	pid_t orphan = helper_pid(f);
+	char path[128];
+	snprintf(path, sizeof(path), "%s/helper-%d.sock", f->run_dir, (int)orphan);
+	assert_int_equal(unlink(path), 0);
 	supervisor_free(f->s); /* as far as the helper can see, the agent died */
 	f->s = supervise(f);
 	set_pod(f);
@@ -583,6 +620,7 @@ int main(void)
 		T(test_helper_takes_pods_longer_than_a_record),
 		T(test_supervisor_killed_helper_is_back_with_its_pods),
 		T(test_supervisor_new_settings_replace_helper_and_drain_old),
+		T(test_supervisor_next_agent_speaks_with_orphan),
 		T(test_supervisor_next_agent_drains_orphan),
 		T(test_supervisor_dump_answers),
 	};

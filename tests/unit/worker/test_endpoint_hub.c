@@ -23,7 +23,10 @@ struct fixture {
 	struct worker_fixture *f;
 	struct helper h;
 	int agent;
+	struct addr_port asked; /* by the last query that was heard */
 };
+
+static struct fixture *again;
 
 static void on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *arg)
 {
@@ -83,6 +86,8 @@ static Weft__Link__ToAgent__MsgCase agent_hears(struct fixture *t)
 		return WEFT__LINK__TO_AGENT__MSG__NOT_SET;
 	Weft__Link__ToAgent *m = weft__link__to_agent__unpack(NULL, (size_t)n, bytes);
 	Weft__Link__ToAgent__MsgCase which = m->msg_case;
+	if (which == WEFT__LINK__TO_AGENT__MSG_ENDPOINT_QUERY)
+		message_addr_port_get(m->endpoint_query->endpoint, &t->asked);
 	weft__link__to_agent__free_unpacked(m, NULL);
 	return which;
 }
@@ -173,6 +178,7 @@ static void test_hub_without_agent_answers_what_it_knows_and_refuses_the_rest(vo
 	endpoint_hub_query(t->h.endpoints, 0, &waiting);
 	channel_free(t->h.channel);
 	t->h.channel = NULL;
+	t->h.alone = true;
 	endpoint_hub_alone(t->h.endpoints);
 	worker_fixture_run(t->f);
 	assert_int_equal(a_waiting.none, 1);
@@ -186,6 +192,50 @@ static void test_hub_without_agent_answers_what_it_knows_and_refuses_the_rest(vo
 	assert_int_equal(a_later.none, 1);
 }
 
+static bool asks_again(struct worker_fixture *f)
+{
+	struct addr_port known = at(80);
+	(void)f;
+	return agent_hears(again) == WEFT__LINK__TO_AGENT__MSG_ENDPOINT_QUERY && addr_port_eq(&again->asked, &known);
+}
+
+static void test_hub_next_agent_is_asked_what_the_last_left_open_and_then_the_rest(void **state)
+{
+	struct fixture *t = *state;
+	struct addr_port known = at(80), waiting = at(81);
+	struct answers a_known = { 0 }, a_waiting = { 0 };
+	int pair[2];
+	endpoint_hub_query(t->h.endpoints, 0, &known);
+	info_arrives(t, 80);
+	worker_fixture_run(t->f);
+	struct channel *channel = t->h.channel;
+	t->h.channel = NULL;
+	worker_waits(t, 81, &a_waiting);
+	endpoint_hub_query(t->h.endpoints, 0, &waiting);
+	worker_waits(t, 80, &a_known);
+	endpoint_hub_query(t->h.endpoints, 1, &known);
+	worker_fixture_run(t->f);
+	assert_int_equal(a_known.some, 1);
+	assert_int_equal(a_waiting.some + a_waiting.none, 0);
+
+	channel_free(channel);
+	close(t->agent);
+	assert_int_equal(channel_pair(pair, NULL), 0);
+	t->agent = pair[1];
+	assert_int_equal(channel_new(t->h.loop, pair[0], on_message, on_closed, t, &t->h.channel), 0);
+	endpoint_hub_back(t->h.endpoints);
+	assert_int_equal(agent_hears(t), WEFT__LINK__TO_AGENT__MSG_ENDPOINT_QUERY);
+	assert_true(addr_port_eq(&t->asked, &waiting));
+	info_arrives(t, 81);
+	worker_fixture_run(t->f);
+	assert_int_equal(a_waiting.some, 1);
+	again = t;
+	assert_true(worker_fixture_until(t->f, asks_again));
+	info_arrives(t, 80);
+	worker_fixture_run(t->f);
+	assert_int_equal(agent_hears(t), WEFT__LINK__TO_AGENT__MSG__NOT_SET);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -195,6 +245,7 @@ int main(void)
 		T(test_hub_second_worker_is_answered_without_agent),
 		T(test_hub_forgets_when_last_worker_has),
 		T(test_hub_without_agent_answers_what_it_knows_and_refuses_the_rest),
+		T(test_hub_next_agent_is_asked_what_the_last_left_open_and_then_the_rest),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -325,6 +325,7 @@ static void test_without_agent_what_is_known_holds_and_the_rest_fails(void **sta
 	run(t);
 	channel_free(t->h.channel);
 	t->h.channel = NULL;
+	t->h.alone = true;
 	target_hub_alone(t->h.targets);
 	run(t);
 	assert_int_equal(waiting.none, 1);
@@ -333,6 +334,70 @@ static void test_without_agent_what_is_known_holds_and_the_rest_fails(void **sta
 	ask(t, 82, NULL, &later);
 	run(t);
 	assert_int_equal(later.none, 1);
+}
+
+static void agent_goes(struct fixture *t)
+{
+	channel_free(TAKE(t->h.channel));
+	close(t->agent);
+	worker_handle(t->f->w, order_new(ORDER_AWAY, 0));
+	run(t);
+}
+
+static void agent_comes(struct fixture *t)
+{
+	int pair[2];
+	assert_int_equal(channel_pair(pair, NULL), 0);
+	t->agent = pair[1];
+	assert_int_equal(channel_new(t->h.loop, pair[0], on_message, on_closed, t, &t->h.channel), 0);
+	worker_handle(t->f->w, order_new(ORDER_BACK, 0));
+	target_hub_back(t->h.targets);
+	run(t);
+}
+
+static void test_next_agent_is_asked_what_the_last_left_open_and_then_the_rest(void **state)
+{
+	struct fixture *t = *state;
+	struct answer known = { 0 }, waiting = { 0 };
+	ask(t, 80, NULL, &known);
+	run(t);
+	agent_says(t, 80, "", NEWS_OBJECT, "one");
+	agent_goes(t);
+	ask(t, 80, NULL, &known);
+	ask(t, 81, NULL, &waiting);
+	run(t);
+	assert_int_equal(known.some, 2);
+	assert_int_equal(waiting.some + waiting.none, 0);
+	agent_comes(t);
+	assert_int_equal(hears(t), WEFT__LINK__TO_AGENT__MSG_TARGET_QUERY);
+	assert_int_equal(t->heard->target_query->original->port, 81);
+	agent_says(t, 81, "", NEWS_OBJECT, "two");
+	assert_int_equal(waiting.some, 1);
+	for (int i = 0; i < 1000 && hears(t) != WEFT__LINK__TO_AGENT__MSG_TARGET_QUERY; i++)
+		;
+	assert_non_null(t->heard);
+	assert_int_equal(t->heard->target_query->original->port, 80);
+	agent_says(t, 80, "", NEWS_OBJECT, "three");
+	ask(t, 80, NULL, &known);
+	assert_int_equal(known.some, 3);
+	assert_string_equal(known.service, "three");
+}
+
+static void test_questions_have_no_time_limit_while_an_agent_may_come(void **state)
+{
+	struct fixture *t = *state;
+	struct worker *w = t->f->w;
+	uint64_t now = loop_now_ns(w->loop);
+	assert_int_equal(worker_deadline(w, now + 5), now + 5);
+	worker_handle(w, order_new(ORDER_AWAY, 0));
+	assert_true(worker_deadline(w, now + 5) == UINT64_MAX);
+	worker_handle(w, order_new(ORDER_BACK, 0));
+	assert_in_range(worker_deadline(w, now + 5) - now, WAIT_TIMEOUT_MS * 1000000ull,
+			(WAIT_TIMEOUT_MS + 1000) * 1000000ull);
+	worker_handle(w, order_new(ORDER_AWAY, 0));
+	worker_handle(w, order_new(ORDER_ALONE, 0));
+	uint64_t late = now + 10 * WAIT_TIMEOUT_MS * 1000000ull;
+	assert_int_equal(worker_deadline(w, late), late);
 }
 
 /* --- clusters --- */
@@ -453,6 +518,7 @@ static void test_cluster_without_agent(void **state)
 	run(t);
 	channel_free(t->h.channel);
 	t->h.channel = NULL;
+	t->h.alone = true;
 	target_hub_alone(t->h.targets);
 	run(t);
 	assert_int_equal(waiting.calls, 1);
@@ -621,7 +687,7 @@ static void test_spans_wait_for_the_link_thread_and_no_longer(void **state)
 	worker_spans(w, longer, 100 << 10, 1);
 	free(longer);
 	assert_int_equal(w->shard->spans_dropped, 36 * 3 + 1);
-	w->alone = true;
+	w->away = true;
 	worker_spans(w, batch, sizeof(batch), 5);
 	assert_int_equal(w->shard->spans_dropped, 36 * 3 + 1 + 5);
 }
@@ -674,6 +740,8 @@ int main(void)
 		T(test_without_agent_what_is_known_holds_and_the_rest_fails),
 		T(test_cluster_is_asked_once_and_followed),
 		T(test_cluster_callbacks_may_end_and_make_watches),
+		T(test_next_agent_is_asked_what_the_last_left_open_and_then_the_rest),
+		T(test_questions_have_no_time_limit_while_an_agent_may_come),
 		T(test_cluster_without_agent),
 		T(test_dynamic_clusters_have_their_limit),
 		T(test_cluster_name_that_is_none_is_not_asked_for),
