@@ -161,6 +161,27 @@ static void show_token(struct cli *cli, const json_t *end)
 			at_true(issuer, "has_keys") ? "" : ", whose keys are not there");
 }
 
+/* Limits, authorizers and scripts, in the order in which a request meets them. */
+static void show_filters(struct cli *cli, const json_t *filters)
+{
+	const json_t *f;
+	size_t i;
+
+	json_array_foreach(filters, i, f)
+	{
+		const char *kind = at_text_or(f, "kind", "?"), *text = at_text(f, "text"),
+			   *origin = at_text(f, "origin");
+		if (i == 0)
+			explain_head(cli, "Filters");
+		fprintf(cli->out, "%*s%s %s%s%s%s%s%s\n", i ? INDENT : 0, "",
+			str_eq(kind, "local_limit")  ? "local limit" :
+			str_eq(kind, "global_limit") ? "global limit" :
+						       kind,
+			at_text_or(f, "name", "?"), origin ? " (" : "", origin ? origin : "", origin ? ")" : "",
+			text ? ": " : "", text ? text : "");
+	}
+}
+
 static void show_end(struct cli *cli, const json_t *end)
 {
 	const char *problem = at_text(end, "problem"), *who = at_text(end, "workload");
@@ -193,6 +214,7 @@ static void show_end(struct cli *cli, const json_t *end)
 			at_text_or(custom, "provider", "?"));
 	show_rules(cli, end);
 	show_token(cli, end);
+	show_filters(cli, at(end, "filters"));
 }
 
 static void show(struct cli *cli, const json_t *x)
@@ -210,6 +232,7 @@ static void show(struct cli *cli, const json_t *x)
 	explain_destination(cli, x);
 	show_request(cli, x);
 	show_routes(cli, x);
+	show_filters(cli, at(x, "filters"));
 	show_action(cli, x);
 	json_array_foreach(at(x, "clusters"), i, item) show_cluster(cli, item);
 	json_array_foreach(at(x, "inbound"), i, item) show_end(cli, item);

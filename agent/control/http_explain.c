@@ -19,6 +19,7 @@
 #include "agent/compile/compile.h"
 #include "agent/control/backend.h"
 #include "agent/control/http_ejected.h"
+#include "agent/control/http_filters.h"
 #include "agent/control/http_inbound.h"
 #include "agent/control/http_request.h"
 #include "agent/control/http_words.h"
@@ -395,6 +396,18 @@ static void without_helper(struct explain *x)
 		x->refused = true;
 }
 
+/* What EnvoyFilters do on the caller's side, before the request goes out. */
+static void tell_filters(struct explain *x)
+{
+	const struct workload *w = x->source.workload;
+	const struct filters_met met = { .filters = w && x->target ? w->outbound : NULL,
+					 .at = { .route = x->route ? x->route->name : NULL,
+						 .vhost = x->target && x->target->vhost ? x->target->vhost->name : NULL,
+						 .port = x->to.asked.port } };
+
+	json_set(x->answer, "filters", x->route ? filters_met_json(&met) : json_array());
+}
+
 /* --- the answer --- */
 
 static const char *verdict_of(const struct explain *x)
@@ -424,6 +437,7 @@ static void run(struct explain *x)
 	ask_kernel(x);
 	if (x->target)
 		find_route(x);
+	tell_filters(x);
 	if (x->route && !x->refused)
 		follow_route(x);
 	else if (!x->target)

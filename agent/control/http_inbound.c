@@ -9,6 +9,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/control/backend.h"
+#include "agent/control/http_filters.h"
 #include "agent/control/json.h"
 #include "agent/control/objects.h"
 #include "agent/control/request.h"
@@ -129,6 +130,8 @@ static enum http_inbound_verdict judge(struct request *rq, const struct http_inb
 	verdict_set(o, p, &v);
 	json_set(o, "rules", rules);
 	json_set(o, "token", token_json(in->workload, matters, in->has_token));
+	const struct filters_met met = { .filters = in->workload->inbound, .at.port = in->at.port, .verdict = &v };
+	json_set(o, "filters", filters_met_json(&met));
 	/* A token that is given may fulfil what was judged as if there were none; and its absence is certain. */
 	if (matters && in->has_token && v.reason != DROP_MTLS_REQUIRED)
 		return INBOUND_UNKNOWN;

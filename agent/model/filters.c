@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "agent/base/regex.h"
+#include "agent/base/str.h"
 #include "agent/model/digest.h"
 
 struct http_filters *http_filters_new(void)
@@ -20,6 +21,12 @@ struct http_filters *http_filters_ref(struct http_filters *f)
 {
 	__atomic_add_fetch(&f->refs, 1, __ATOMIC_RELAXED);
 	return f;
+}
+
+bool filter_applies(const struct filter_place *at, const char *route, const char *vhost, uint16_t port)
+{
+	return (!port || port == at->port) && (!vhost || str_eq(vhost, at->vhost)) &&
+	       (!route || str_eq(route, at->route));
 }
 
 /* --- end of life --- */

@@ -184,6 +184,13 @@ struct http_filters {
 	struct proxy_settings proxy;	       /* of headers */
 };
 
+/* Where a request is: what is of one route, virtual host or port asks for that. */
+struct filter_place {
+	const char *route, *vhost; /* names; NULL: none, as on the server's side */
+	uint16_t port;
+};
+bool filter_applies(const struct filter_place *at, const char *route, const char *vhost, uint16_t port);
+
 struct http_filters *http_filters_new(void);
 struct http_filters *http_filters_ref(struct http_filters *f);
 void http_filters_unref(struct http_filters *f);

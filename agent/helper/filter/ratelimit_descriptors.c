@@ -8,19 +8,33 @@
 
 bool limit_applies(const struct exchange *x, const char *route, const char *vhost, uint16_t port)
 {
-	if (port && port != x->destination.port)
-		return false;
-	if (vhost && !(x->vhost && str_eq(x->vhost->name, vhost)))
-		return false;
-	return !route || (x->route && str_eq(x->route->name, route));
+	const struct filter_place at = { .route = x->route ? x->route->name : NULL,
+					 .vhost = x->vhost ? x->vhost->name : NULL,
+					 .port = x->destination.port };
+
+	return filter_applies(&at, route, vhost, port);
 }
 
+/* p NULL: absent. */
+static struct http_string header_value(struct exchange *x, const char *name)
+{
+	if (name[0] != ':')
+		return http_get_joined(x->head, name);
+	return str_eq(name, ":path")	  ? x->head->path :
+	       str_eq(name, ":method")	  ? x->head->method :
+	       str_eq(name, ":authority") ? x->head->authority :
+	       str_eq(name, ":scheme")	  ? x->head->scheme :
+					    (struct http_string){ 0 };
+}
+
+/* Envoy's: an absent header has no value that could be another, so inverted matches of values don't hold either. */
 static bool matches(struct exchange *x, const struct http_field_match *m)
 {
-	struct http_string value = http_get_joined(x->head, m->name);
-	bool hit = value.p && http_text_matches(&m->value, (struct http_view){ value.p, value.n });
+	struct http_string value = header_value(x, m->name);
 
-	return hit != m->invert;
+	if (!value.p)
+		return m->invert && m->value.kind == HTTP_TEXT_PRESENT;
+	return http_text_matches(&m->value, (struct http_view){ value.p, value.n }) != m->invert;
 }
 
 static bool all_match(struct exchange *x, const struct limit_action *a)
@@ -69,12 +83,7 @@ static struct http_string action_value(struct exchange *x, const struct limit_ac
 {
 	switch (a->kind) {
 	case LIMIT_REQUEST_HEADER:
-		if (a->header[0] != ':')
-			return http_get_joined(x->head, a->header);
-		return str_eq(a->header, ":path")      ? x->head->path :
-		       str_eq(a->header, ":method")    ? x->head->method :
-		       str_eq(a->header, ":authority") ? x->head->authority :
-							 x->head->scheme;
+		return header_value(x, a->header);
 	case LIMIT_REMOTE_ADDRESS:
 		return remote_address(x);
 	case LIMIT_GENERIC_KEY:

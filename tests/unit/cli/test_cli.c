@@ -310,7 +310,10 @@ static const char http_json[] =
 	"no-post\",\"origin\":\"p.yaml:3\",\"rule\":0},\"custom\":[],\"rules\":["
 	"{\"action\":\"DENY\",\"name\":\"shop/no-post\",\"origin\":\"p.yaml:3\",\"rule\":0,\"why_not\":null},"
 	"{\"action\":\"ALLOW\",\"name\":\"shop/get\",\"origin\":\"p.yaml:9\",\"rule\":0,\"why_not\":\"methods\"}],"
-	"\"token\":{\"matters\":false,\"issuers\":[]}}],\"notes\":[\"A note.\"]}";
+	"\"token\":{\"matters\":false,\"issuers\":[]},\"filters\":[{\"kind\":\"script\",\"name\":\"shop/"
+	"lua\",\"origin\":"
+	"\"e.yaml:2\"},{\"kind\":\"local_limit\",\"name\":\"shop/l[0]\",\"text\":\"5 at once\"}]}],"
+	"\"filters\":[{\"kind\":\"global_limit\",\"name\":\"shop/g[0]\",\"text\":\"asks x\"}],\"notes\":[\"A note.\"]}";
 
 static void test_explain_a_url_tells_routes_endpoints_and_rules(void **state)
 {
@@ -327,6 +330,7 @@ static void test_explain_a_url_tells_routes_endpoints_and_rules(void **state)
 	       "               * rest  VirtualService shop/web (v.yaml:12)\n"
 	       "                   every request  yes\n"
 	       "                 3 more behind it\n"
+	       "  Filters      global limit shop/g[0]: asks x\n"
 	       "  Action       outbound|80||web\n"
 	       "  Retries      2 on reset\n"
 	       "  Cluster      outbound|80||web, 100 %\n"
@@ -338,6 +342,8 @@ static void test_explain_a_url_tells_routes_endpoints_and_rules(void **state)
 	       "               policy_deny: A rule denies it.\n"
 	       "                 DENY shop/no-post, rule 1 (p.yaml:3): matches\n"
 	       "                 ALLOW shop/get, rule 1 (p.yaml:9): does not match: methods\n"
+	       "  Filters      script shop/lua (e.yaml:2)\n"
+	       "               local limit shop/l[0]: 5 at once\n"
 	       "  Note         A note.\n");
 	assert_string_equal(
 		canned.asked,

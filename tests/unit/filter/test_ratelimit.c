@@ -239,6 +239,48 @@ static void test_a_descriptor_needs_all_its_actions(void **state)
 	assert_false(run("GET /\nx-a: 1"));
 }
 
+/* As Envoy matches headers: pseudo-headers too, and what is absent has no value, whatever is inverted. */
+static void test_header_value_matches(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *name, *text, *request;
+		enum http_text_kind kind;
+		bool invert, limited;
+	} rows[] = {
+		{ ":path", "/api/", "GET /api/v1?x=1", HTTP_TEXT_PREFIX, false, true },
+		{ ":path", "/api/", "GET /web", HTTP_TEXT_PREFIX, false, false },
+		{ ":method", "POST", "POST /", HTTP_TEXT_EXACT, false, true },
+		{ ":authority", "shop.example", "GET /", HTTP_TEXT_EXACT, false, true },
+		{ ":authority", "shop.example", "GET /", HTTP_TEXT_EXACT, true, false },
+		{ ":scheme", "http", "GET /", HTTP_TEXT_EXACT, false, true },
+		{ "x-a", "1", "GET /\nx-a: 2", HTTP_TEXT_EXACT, true, true },
+		{ "x-a", "1", "GET /", HTTP_TEXT_EXACT, true, false },
+		{ "x-a", NULL, "GET /", HTTP_TEXT_PRESENT, true, true },
+		{ "x-a", NULL, "GET /\nx-a: 2", HTTP_TEXT_PRESENT, true, false },
+		{ "x-a", NULL, "GET /\nx-a: 2", HTTP_TEXT_PRESENT, false, true },
+	};
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		char name[32];
+		snprintf(name, sizeof(name), "value-match-%zu", i);
+		http_filters_unref(f);
+		f = http_filters_new();
+		struct rate_limit *l = limit(name, 0);
+		struct limit_action *a = action(l, true, LIMIT_HEADER_VALUE_MATCH, "hit");
+		a->value = strdup("yes");
+		a->matches = calloc(1, sizeof(*a->matches));
+		a->match_count = 1;
+		a->matches[0].name = strdup(rows[i].name);
+		a->matches[0].invert = rows[i].invert;
+		a->matches[0].value.kind = rows[i].kind;
+		a->matches[0].value.text = rows[i].text ? strdup(rows[i].text) : NULL;
+		descriptor(l, 1, "hit", "yes", NULL, NULL);
+		http_filters_seal(f);
+		if (passes(rows[i].request, 2) != (rows[i].limited ? 1 : 2))
+			fail_msg("row %zu", i);
+	}
+}
+
 static void test_limits_of_a_route_are_in_place_of_others(void **state)
 {
 	(void)state;
@@ -404,6 +446,7 @@ int main(void)
 		CASE(test_ports_and_other_pods_and_sides),
 		CASE(test_descriptors),
 		CASE(test_a_descriptor_needs_all_its_actions),
+		CASE(test_header_value_matches),
 		CASE(test_limits_of_a_route_are_in_place_of_others),
 		CASE(test_what_a_service_is_asked),
 		CASE(test_what_a_service_answers),
