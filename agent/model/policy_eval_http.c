@@ -32,15 +32,18 @@ static bool has_port(const struct match_ports *p, uint16_t port)
 	return false;
 }
 
-/* "a.example:8080" without its port; an IPv6 literal keeps its brackets. */
-static struct http_view without_port(struct http_view host)
+/* "a.example.:8080" without its port, which may be empty, and without the dot of the root; an IPv6 literal keeps its
+ * brackets. */
+static struct http_view bare_host(struct http_view host)
 {
 	size_t n = host.n;
 
 	while (n && host.p[n - 1] >= '0' && host.p[n - 1] <= '9')
 		n--;
-	if (n && n < host.n && host.p[n - 1] == ':' && (n == 1 || host.p[n - 2] == ']' || !memchr(host.p, ':', n - 1)))
+	if (n && host.p[n - 1] == ':' && (n == 1 || host.p[n - 2] == ']' || !memchr(host.p, ':', n - 1)))
 		host.n = n - 1;
+	if (host.n > 1 && host.p[host.n - 1] == '.')
+		host.n--;
 	return host;
 }
 
@@ -48,7 +51,7 @@ static bool hosts_hold(const struct policy_match *m, struct http_view host)
 {
 	if (!m->hosts.n && !m->not_hosts.n)
 		return true;
-	struct http_view bare = without_port(host);
+	struct http_view bare = bare_host(host);
 
 	if (m->hosts.n && !match_strings_hold(&m->hosts, host.p, host.n, true) &&
 	    !match_strings_hold(&m->hosts, bare.p, bare.n, true))

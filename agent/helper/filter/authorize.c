@@ -7,7 +7,7 @@
 #include "agent/helper/filter/refuse.h"
 #include "agent/helper/worker.h"
 
-void authorize_eval(struct exchange *x, struct policy_http_verdict *out)
+static void eval(struct exchange *x, const struct policy *policy, struct policy_http_verdict *out)
 {
 	struct http_request_view view = exchange_view(x);
 	const char *principal = x->request_principal;
@@ -23,7 +23,26 @@ void authorize_eval(struct exchange *x, struct policy_http_verdict *out)
 		.claims = x->claims,
 	};
 
-	policy_eval_http(x->policy, &in, out);
+	policy_eval_http(policy, &in, out);
+}
+
+void authorize_eval(struct exchange *x, struct policy_http_verdict *out)
+{
+	eval(x, x->policy, out);
+}
+
+bool authorize_holds(struct exchange *x)
+{
+	const struct policy *now = x->pod->policy;
+	struct policy_http_verdict v;
+
+	if (!now || (x->remote_unknown && policy_names_remote_ip(now)))
+		return false;
+	eval(x, now, &v);
+	if (v.reason == DROP_NONE)
+		return true;
+	refuse_count(x, v.reason, v.rule ? v.rule->name : NULL);
+	return false;
 }
 
 /* "rbac_access_denied_matched_policy[ns[shop]-policy[no-strangers]-rule[0]]", as Istio names what matched. */
@@ -79,6 +98,15 @@ enum stage_result authorize_decide(struct exchange *x)
 	return verdict_apply(x, &v);
 }
 
+/* As Envoy where tunnels are not asked for. An application that takes CONNECT for any other method would read what follows
+ * as requests that nobody judged. */
+static enum stage_result refuse_tunnel(struct exchange *x)
+{
+	refuse_count(x, DROP_POLICY_DENY, NULL);
+	exchange_respond(x, 403, 0, "upgrade_failed", NULL, NULL);
+	return STAGE_ANSWERED;
+}
+
 enum stage_result stage_authorize(struct exchange *x)
 {
 	struct policy_http_verdict v;
@@ -89,6 +117,8 @@ enum stage_result stage_authorize(struct exchange *x)
 		return authorize_deny(x, DROP_NOT_READY, NULL);
 	if (x->remote_unknown && policy_names_remote_ip(x->policy)) /* for both DENY and ALLOW */
 		return authorize_deny(x, DROP_POLICY_DENY, NULL);
+	if (http_is(x->head->method, "CONNECT") && !x->head->upgrade)
+		return refuse_tunnel(x);
 	authorize_eval(x, &v);
 	return v.custom_count ? ext_authz_ask(x, v.custom, v.custom_count) : verdict_apply(x, &v);
 }

@@ -204,6 +204,8 @@ void exchange_finish(struct exchange_private *e)
 	if (s)
 		stream_reset(s, HTTP_RESET_NO_ERROR);
 	x->proxy->live--;
+	if (e->upgraded && x->side == SIDE_SERVER)
+		TAILQ_REMOVE(&x->proxy->tunnels, e, link);
 	TAILQ_INSERT_TAIL(&x->proxy->dead, e, link);
 	downstream_release(TAKE(e->conn));
 	proxy_reap_later(x->proxy);

@@ -106,9 +106,12 @@ struct side_call *side_call_new(struct worker *w, struct worker_pod *pod, const 
 void side_call_cancel(struct side_call *c); /* NULL is fine; no callback then */
 
 /* --- stages that other folders provide (filter/) */
-enum stage_result stage_normalise(struct exchange *x);	/* filter/path.c: 400 for what can't be normalised */
-enum stage_result stage_jwt(struct exchange *x);	/* filter/jwt.c */
-enum stage_result stage_authorize(struct exchange *x);	/* filter/authorize.c: CUSTOM, DENY, ALLOW */
+enum stage_result stage_normalise(struct exchange *x); /* filter/path.c: 400 for what can't be normalised */
+enum stage_result stage_jwt(struct exchange *x);       /* filter/jwt.c */
+enum stage_result stage_authorize(struct exchange *x); /* filter/authorize.c: CUSTOM, DENY, ALLOW */
+/* Whether the pod's rules of now let a request pass that went through before: what a tunnel is asked when they change. Who
+ * was asked by CUSTOM rules is not asked again. */
+bool authorize_holds(struct exchange *x);
 enum stage_result stage_rate_limit(struct exchange *x); /* filter/ratelimit.c: local, then global */
 enum stage_result
 stage_lua_early(struct exchange *x);		 /* filter/lua.c: scripts that are put before tokens; server side */

@@ -40,6 +40,7 @@ struct http_proxy {
 	struct downstream_list conns;
 	struct side_call_list calls, dead_calls;
 	struct exchange_list dead, idle; /* freed at the end of the tick; the free list */
+	struct exchange_list tunnels;	 /* of the server's side, to be judged again when rules change */
 	struct downstream_list dead_conns;
 	size_t idle_count, live, conn_count;
 	uint32_t half_idle_ms;
@@ -89,7 +90,7 @@ enum exchange_state {
 
 struct exchange_private {
 	struct exchange x;		    /* first */
-	TAILQ_ENTRY(exchange_private) link; /* dead or idle */
+	TAILQ_ENTRY(exchange_private) link; /* dead, idle, or (upgraded, server's side) among the tunnels */
 	enum exchange_state state;
 	struct downstream *conn;
 	struct leg down, up;

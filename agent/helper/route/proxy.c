@@ -256,6 +256,7 @@ int http_proxy_new(struct worker *w, struct http_proxy **out)
 	TAILQ_INIT(&p->dead_calls);
 	TAILQ_INIT(&p->dead);
 	TAILQ_INIT(&p->idle);
+	TAILQ_INIT(&p->tunnels);
 	TAILQ_INIT(&p->dead_conns);
 	if (getrandom(&p->random, sizeof(p->random), GRND_NONBLOCK) < 0)
 		p->random = clock_now_ns();
@@ -295,8 +296,22 @@ struct upstreams *http_proxy_upstreams(struct http_proxy *p)
 	return p->upstreams;
 }
 
+/* What was agreed to under other rules may last for ever. */
+static void judge_tunnels(struct http_proxy *p, const struct worker_pod *pod)
+{
+	struct exchange_private *e, *next;
+	for (e = TAILQ_FIRST(&p->tunnels); e; e = next) {
+		next = TAILQ_NEXT(e, link);
+		if (e->x.pod != pod || e->x.policy == pod->policy || authorize_holds(&e->x))
+			continue;
+		worker_metrics(p->w)->policy_cuts++;
+		exchange_abort(e, 0, "rbac_access_denied_matched_policy", HTTP_RESET_CANCEL);
+	}
+}
+
 void http_proxy_pod_changed(struct http_proxy *p, struct worker_pod *pod)
 {
+	judge_tunnels(p, pod);
 	/* Each request takes what is in force when it begins; but connections to the pod may go around it. */
 	upstreams_pod_changed(p->upstreams, pod);
 	struct downstream *d;

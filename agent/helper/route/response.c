@@ -113,6 +113,8 @@ void response_from_upstream(struct exchange_private *e, struct http_head *head, 
 	if (r->grpc)
 		r->grpc_status = grpc_status(head);
 	if (is_tunnel(e, head)) {
+		if (x->side == SIDE_SERVER && !e->upgraded)
+			TAILQ_INSERT_TAIL(&x->proxy->tunnels, e, link);
 		e->upgraded = true; /* as long as it lives: the route's timeout was for the answer */
 		deadline_clear(&x->proxy->deadlines, &e->total);
 	}

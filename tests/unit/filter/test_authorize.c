@@ -12,6 +12,7 @@
 
 #include "agent/base/mem.h"
 #include "agent/helper/filter/ext_authz.pb-c.h"
+#include "agent/helper/worker.h"
 #include "agent/link/metrics.h"
 #include "agent/model/identity.h"
 #include "tests/unit/filter/fake.h"
@@ -158,6 +159,22 @@ static void test_nothing_matched_and_unparsable(void **state)
 	assert_int_equal(stage_authorize(x), STAGE_CONTINUE);
 }
 
+static void test_a_tunnel_is_refused_whatever_the_rules_are(void **state)
+{
+	(void)state;
+	assert_int_equal(run("CONNECT /"), STAGE_ANSWERED);
+	assert_int_equal(answer.status, 403);
+	assert_string_equal(answer.details, "upgrade_failed");
+	assert_int_equal(answer.reason, DROP_POLICY_DENY);
+
+	/* A WebSocket by HTTP/2 is a request like others. */
+	fake_exchange_free(TAKE(x));
+	x = fake_exchange("CONNECT /");
+	x->policy = policy;
+	x->head->upgrade = true;
+	assert_int_equal(stage_authorize(x), STAGE_CONTINUE);
+}
+
 static void test_address_of_the_client_is_the_told_one(void **state)
 {
 	(void)state;
@@ -192,6 +209,29 @@ static void test_strict_is_held_for_requests_too(void **state)
 	assert_int_equal(run("GET /a"), STAGE_ANSWERED);
 	assert_int_equal(answer.reason, DROP_MTLS_REQUIRED);
 	peer = kept;
+}
+
+/* A tunnel that was let in is asked by the rules of now; who was asked then is not asked again. */
+static void test_rules_of_now_judge_what_goes_on(void **state)
+{
+	(void)state;
+	struct policy *now = policy_new();
+	struct worker_pod pod = { .policy = NULL };
+	provider_add("ext", false);
+	assert_int_equal(run("GET /admin"), STAGE_CONTINUE);
+	x->pod = &pod;
+	assert_false(authorize_holds(x)); /* not known: nothing may pass */
+	pod.policy = policy;
+	assert_true(authorize_holds(x));
+	assert_int_equal(answer.drops, 0);
+	rule_add(POLICY_DENY, "shop/no-admin", "/admin*");
+	assert_false(authorize_holds(x));
+	assert_int_equal(answer.reason, DROP_POLICY_DENY);
+	assert_string_equal(answer.rule, "shop/no-admin");
+	pod.policy = now;
+	assert_true(authorize_holds(x));
+	x->pod = NULL;
+	policy_unref(now);
 }
 
 static void test_unknown_provider_denies(void **state)
@@ -544,8 +584,10 @@ int main(void)
 		CASE(test_allowed_denied_and_audited),
 		CASE(test_dry_runs_are_told_and_pass),
 		CASE(test_nothing_matched_and_unparsable),
+		CASE(test_a_tunnel_is_refused_whatever_the_rules_are),
 		CASE(test_address_of_the_client_is_the_told_one),
 		CASE(test_strict_is_held_for_requests_too),
+		CASE(test_rules_of_now_judge_what_goes_on),
 		CASE(test_unknown_provider_denies),
 		CASE(test_http_check_carries_what_is_configured),
 		CASE(test_http_check_of_a_request_without_host),

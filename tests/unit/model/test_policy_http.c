@@ -221,6 +221,14 @@ static void test_hosts_ignore_case_and_port(void **state)
 		{ "[fd00::1]", "[fd00::1]:80", true },
 		{ "[fd00::1]", "[fd00::1]", true },
 		{ "fd00:", "fd00::1", false },
+		{ "shop.example", "shop.example:", true },
+		{ "shop.example", "Shop.example.", true },
+		{ "shop.example", "shop.example.:80", true },
+		{ "shop.example", "shop.example..", false },
+		{ "shop.example.", "shop.example.", true },
+		{ "*.example", "shop.example.:8080", true },
+		{ "[fd00::1]", "[fd00::1]:", true },
+		{ ".", ".", true },
 	};
 
 	struct policy_rule *r = rule_add(POLICY_ALLOW, "x/hosts");

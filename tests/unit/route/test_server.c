@@ -341,6 +341,41 @@ static void test_so_many_requests_on_a_connection(void **state)
 	limits_end(w, l);
 }
 
+/* A WebSocket may last for ever: it ends when the rules that let it in are replaced by others that would not. */
+static void test_rules_that_change_end_tunnels_that_they_forbid(void **state)
+{
+	(void)state;
+	struct policy *rules = policy_new();
+	for (int forbid = 0; forbid < 2; forbid++) {
+		struct world *w = world_new();
+		world_connect_inbound(w, NULL);
+		world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+		world_tick(w, 0);
+		fake_push_text(w->app[0],
+			       "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+		world_tick(w, 0);
+		assert_received(w, "HTTP/1.1 101 ");
+		w->rules_forbid = true;
+		http_proxy_pod_changed(w->proxy, worker_pod_of(w)); /* something else than rules changed */
+		assert_int_equal(w->records, 0);
+		w->rules_forbid = forbid;
+		worker_pod_of(w)->policy = rules;
+		http_proxy_pod_changed(w->proxy, worker_pod_of(w));
+		world_tick(w, 0);
+		assert_int_equal(w->records, forbid);
+		assert_int_equal(w->client->closed, forbid);
+		assert_int_equal(w->app[0]->closed, forbid);
+		if (!forbid) {
+			fake_push_text(w->app[0], "still");
+			world_tick(w, 0);
+			assert_received(w, "\r\n\r\nstill");
+		}
+		worker_pod_of(w)->policy = NULL;
+		world_free(w);
+	}
+	policy_unref(rules);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +393,7 @@ int main(void)
 		cmocka_unit_test(test_no_more_waits_than_may),
 		cmocka_unit_test(test_a_client_that_leaves_gives_its_wait_back),
 		cmocka_unit_test(test_so_many_requests_on_a_connection),
+		cmocka_unit_test(test_rules_that_change_end_tunnels_that_they_forbid),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

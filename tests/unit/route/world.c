@@ -183,6 +183,12 @@ enum stage_result stage_authorize(struct exchange *x)
 	return the_world->authorize ? the_world->authorize(x) : STAGE_CONTINUE;
 }
 
+bool authorize_holds(struct exchange *x)
+{
+	assert_int_equal(x->side, SIDE_SERVER);
+	return !the_world->rules_forbid;
+}
+
 enum stage_result stage_jwt(struct exchange *x)
 {
 	return the_world->jwt ? the_world->jwt(x) : STAGE_CONTINUE;

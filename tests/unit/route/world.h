@@ -68,6 +68,7 @@ struct world {
 	bool upstream_h2;
 	stage_fn authorize; /* what stage_authorize() does; NULL: continue */
 	stage_fn jwt;
+	bool rules_forbid; /* authorize_holds() says no */
 };
 
 /* One route to the cluster "c", named "r", with retries off. */
