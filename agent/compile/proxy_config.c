@@ -43,20 +43,22 @@ static void disabled_of(const struct reading *rd, const struct node *headers, co
 	*disabled = bool_of(rd, node_get(headers, key), key, "disabled", *disabled);
 }
 
-/* The peer is known by its URI; there is no certificate of an attested peer, and no subject in any. */
+/* The peer is known by its URI; there is no certificate of an attested peer. */
 static void cert_details(const struct reading *rd, const struct node *headers)
 {
-	static const char *const others[] = { "subject", "cert", "chain", "dns" };
+	static const char *const others[] = { "cert", "chain", "dns" };
 	const struct node *details = node_get(headers, "setCurrentClientCertDetails");
 
 	rd->to->no_cert_uri = !bool_of(rd, details, "setCurrentClientCertDetails", "uri", !rd->to->no_cert_uri);
+	rd->to->no_cert_subject =
+		!bool_of(rd, details, "setCurrentClientCertDetails", "subject", !rd->to->no_cert_subject);
 	for (size_t i = 0; i < ARRAY_SIZE(others); i++)
 		if (bool_of(rd, details, "setCurrentClientCertDetails", others[i], false))
 			NOTE(rd->notes, FINDING_WARNING, rd->r,
 			     "proxyHeaders.setCurrentClientCertDetails.%s has no effect: x-forwarded-client-cert says "
-			     "By "
-			     "and URI, "
-			     "because peers on the same node are attested by the kernel and have no certificate",
+			     "By, Hash, Subject and URI (By and URI of peers on the same node, which are attested by "
+			     "the "
+			     "kernel and have no certificate)",
 			     others[i]);
 }
 

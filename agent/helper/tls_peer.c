@@ -9,6 +9,8 @@
 #include <openssl/x509v3.h>
 #include <string.h>
 
+enum { SUBJECT_MAX = 512 };
+
 static int uri_copy(const ASN1_IA5STRING *text, char **out)
 {
 	int len = ASN1_STRING_length(text);
@@ -66,6 +68,38 @@ int tls_peer_serial(const X509 *cert, char out[TLS_SERIAL_MAX])
 	}
 	*to = '\0';
 	return 0;
+}
+
+int tls_peer_hash(const X509 *cert, char out[TLS_HASH_SIZE])
+{
+	static const char digits[] = "0123456789abcdef";
+	unsigned char hash[EVP_MAX_MD_SIZE];
+	unsigned int len = 0;
+	if (!X509_digest(cert, EVP_sha256(), hash, &len) || len * 2 + 1 != TLS_HASH_SIZE) {
+		ERR_clear_error();
+		return -EINVAL;
+	}
+	for (unsigned int i = 0; i < len; i++) {
+		out[2 * i] = digits[hash[i] >> 4];
+		out[2 * i + 1] = digits[hash[i] & 15];
+	}
+	out[TLS_HASH_SIZE - 1] = '\0';
+	return 0;
+}
+
+char *tls_peer_subject(const X509 *cert)
+{
+	char text[SUBJECT_MAX + 1] = "";
+	const char *from = text;
+	BIO *bio = BIO_new(BIO_s_mem());
+	int len = bio ? X509_NAME_print_ex(bio, X509_get_subject_name(cert), 0, XN_FLAG_RFC2253) : -1;
+	if (len > 0 && len <= SUBJECT_MAX && BIO_read(bio, text, len) == len)
+		text[len] = '\0';
+	else
+		from = "";
+	BIO_free(bio);
+	ERR_clear_error();
+	return strdup(from);
 }
 
 int tls_peer_uri_der(const uint8_t *der, size_t len, char **out)

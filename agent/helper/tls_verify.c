@@ -73,6 +73,16 @@ static int verify_identity(struct tls_handshake *hs, X509_STORE_CTX *store, X509
 	return 1;
 }
 
+/* What x-forwarded-client-cert says of it besides the URI. Without memory it says less. */
+static void note_certificate(struct identity *peer, X509 *cert)
+{
+	char hash[TLS_HASH_SIZE];
+	if (tls_peer_hash(cert, hash) < 0)
+		return;
+	peer->certificate_hash = strdup(hash);
+	peer->certificate_subject = tls_peer_subject(cert);
+}
+
 int tls_verify(X509_STORE_CTX *store, void *arg)
 {
 	(void)arg;
@@ -88,5 +98,9 @@ int tls_verify(X509_STORE_CTX *store, void *arg)
 		hs->reason = DROP_TLS_UNTRUSTED;
 		return 0;
 	}
-	return verify_serials(hs, store) && verify_identity(hs, store, cert);
+	if (!verify_serials(hs, store) || !verify_identity(hs, store, cert))
+		return 0;
+	if (hs->server)
+		note_certificate(hs->peer.identity, cert);
+	return 1;
 }

@@ -182,6 +182,7 @@ static const struct shape_field proxy_settings_fields[] = {
 	SHAPE_TEXT(proxy_settings, server),
 	SHAPE_NUMBER(proxy_settings, client_cert, PROXY_CERT_ALWAYS_FORWARD),
 	SHAPE_U32(proxy_settings, trusted_proxies),
+	SHAPE_BOOL(proxy_settings, no_cert_subject),
 };
 static const struct shape shape_proxy_settings = { SHAPE_OF(proxy_settings) };
 

@@ -134,6 +134,8 @@ void identity_unref(struct identity *identity)
 	free(identity->trust_domain);
 	free(identity->ns);
 	free(identity->service_account);
+	free(identity->certificate_hash);
+	free(identity->certificate_subject);
 	free(identity);
 }
 

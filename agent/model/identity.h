@@ -17,6 +17,9 @@ struct identity {
 	char *trust_domain;
 	char *ns;
 	char *service_account;
+	/* Of the certificate that has just proved it, where one did; else NULL. The hash is SHA-256 in hexadecimal digits, the
+	 * subject as in RFC 2253. */
+	char *certificate_hash, *certificate_subject;
 };
 
 /* NULL: no memory. Names are not validated here. */

@@ -16,15 +16,15 @@ void proxy_settings_done(struct proxy_settings *p)
 bool proxy_settings_default(const struct proxy_settings *p)
 {
 	return !p->preserve_case && !p->no_attempt_count && !p->no_request_id && !p->no_envoy_headers &&
-	       !p->client_cert_asked && !p->no_cert_uri && !p->server && p->client_cert == PROXY_CERT_APPEND &&
-	       !p->trusted_proxies;
+	       !p->client_cert_asked && !p->no_cert_uri && !p->no_cert_subject && !p->server &&
+	       p->client_cert == PROXY_CERT_APPEND && !p->trusted_proxies;
 }
 
 uint64_t proxy_settings_digest(uint64_t id, const struct proxy_settings *p)
 {
 	const uint64_t numbers[] = { p->preserve_case,	       p->no_attempt_count,  p->no_request_id,
 				     p->no_envoy_headers,      p->client_cert_asked, p->no_cert_uri,
-				     (uint64_t)p->client_cert, p->trusted_proxies };
+				     (uint64_t)p->client_cert, p->trusted_proxies,   p->no_cert_subject };
 	return digest_text(hash64(id, numbers, sizeof(numbers)), p->server);
 }
 

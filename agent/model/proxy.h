@@ -25,6 +25,7 @@ struct proxy_settings {		/* zero: the defaults */
 	bool no_envoy_headers;	/* x-envoy-upstream-service-time and the like */
 	bool client_cert_asked; /* client_cert was written: requests have to be seen for it */
 	bool no_cert_uri;	/* of the peer that is added: without its URI */
+	bool no_cert_subject;	/* and its certificate's subject */
 	char *server;		/* responses' Server; NULL: the application's */
 	enum proxy_client_cert client_cert;
 	uint32_t trusted_proxies; /* before the workload: their addresses in x-forwarded-for are believed */

@@ -3,6 +3,7 @@
 case of names, what is written, who is believed. Payments has rules on requests: both helpers see its requests."""
 import base64
 import hashlib
+import re
 
 import pytest
 
@@ -136,6 +137,15 @@ def test_client_certificates_of_a_workload(town, mode, known, strange):
         other = get(town.stranger, f"http://{town.payments.ip4}:8080/", headers=claim).seen("x-forwarded-client-cert")
         return (mine if not mine or uri not in mine or "By=old" in mine else "own", other)
     wait_for(f"x-forwarded-client-cert by {mode}", lambda: seen() == (known, strange))
+
+
+def test_client_certificates_have_hash_and_subject(town):
+    """As Istio's sidecars write it: Istio's certificates have no subject."""
+    annotate(town, "payments", "proxyHeaders: { forwardedClientCert: APPEND_FORWARD }")
+    town.mesh.settle()
+    whole = re.compile(r"By=spiffe://cluster\.local/ns/shop/sa/payments;Hash=[0-9a-f]{64};Subject=\"\";"
+                       r"URI=spiffe://cluster\.local/ns/shop/sa/frontend")
+    wait_for("the whole element", lambda: whole.fullmatch(get(town.frontend, FAR + "/").seen("x-forwarded-client-cert") or ""))
 
 
 def test_client_address_behind_trusted_proxies(town):

@@ -135,7 +135,8 @@ static void remove_steering(struct http_head *head)
 	head->field_count = kept;
 }
 
-/* x-forwarded-client-cert: from whom we know, added to what they were told; never from whom we don't, unless that is
+/* x-forwarded-client-cert: from whom we know (hash and subject are of a certificate, which those whom the kernel vouches for
+ * have not shown), added to what they were told; never from whom we don't, unless that is
  * asked for. As Envoy's forward_client_cert_details. */
 static void client_cert(struct exchange_private *e, struct http_head *head)
 {
@@ -155,8 +156,14 @@ static void client_cert(struct exchange_private *e, struct http_head *head)
 		before = http_get_joined(head, "x-forwarded-client-cert");
 	const char *by = x->pod->identity ? x->pod->identity->uri : "";
 	const char *uri = settings->no_cert_uri ? "" : x->peer->uri;
-	struct http_string value = http_head_textf(head, "%.*s%sBy=%s%s%s", (int)before.n, before.p ? before.p : "",
-						   before.n ? "," : "", by, *uri ? ";URI=" : "", uri);
+	const char *hash = x->peer->certificate_hash, *subject = x->peer->certificate_subject;
+	if (settings->no_cert_subject || !hash)
+		subject = NULL;
+	struct http_string value =
+		http_head_textf(head, "%.*s%sBy=%s%s%s%s%s%s%s%s", (int)before.n, before.p ? before.p : "",
+				before.n ? "," : "", by, hash ? ";Hash=" : "", hash ? hash : "",
+				subject ? ";Subject=\"" : "", subject ? subject : "", subject ? "\"" : "",
+				*uri ? ";URI=" : "", uri);
 	if (value.p)
 		http_set_id(head, HTTP_X_FORWARDED_CLIENT_CERT, value.p, value.n);
 }

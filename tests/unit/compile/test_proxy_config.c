@@ -137,13 +137,14 @@ static void test_what_has_no_effect_is_said(void **state)
 	(void)state;
 	with("defaultConfig:\n  proxyHeaders: { metadataExchangeHeaders: { mode: IN_MESH }, "
 	     "setCurrentClientCertDetails: { "
-	     "subject: true, uri: false }, serverr: {}, attemptCount: { disabled: 3 }, preserveHttp1HeaderCase: maybe "
+	     "cert: true, subject: false, uri: false }, serverr: {}, attemptCount: { disabled: 3 }, "
+	     "preserveHttp1HeaderCase: maybe "
 	     "}\n"
 	     "  gatewayTopology: { numTrustedProxies: -1, forwardClientCertDetails: SANITIZE, proxyProtocol: {} }\n",
 	     "{ concurrency: 2, proxyHeaders: { xForwardedHost: { enabled: true } } }");
 	static const char *const said[] = {
 		"metadataExchangeHeaders has no effect",
-		"setCurrentClientCertDetails.subject has no effect",
+		"setCurrentClientCertDetails.cert has no effect",
 		"proxyHeaders.serverr has no effect: it is not known",
 		"attemptCount.disabled is a number where true or false belongs",
 		"proxyHeaders.preserveHttp1HeaderCase is a string where true or false belongs",
@@ -158,7 +159,7 @@ static void test_what_has_no_effect_is_said(void **state)
 	assert_true(world_finds(&w, "WorkloadEntry/shop/a", "concurrency has no effect on one workload"));
 	assert_true(world_finds(&w, "WorkloadEntry/shop/a", "xForwardedHost has no effect"));
 	const struct workload *a = world_workload(&w, "shop/a");
-	assert_true(a->inbound->proxy.no_cert_uri);
+	assert_true(a->inbound->proxy.no_cert_uri && a->inbound->proxy.no_cert_subject);
 	assert_false(a->inbound->proxy.no_attempt_count);
 	assert_int_equal(a->inbound->proxy.trusted_proxies, 0);
 }

@@ -611,6 +611,7 @@ static void walk_filters(struct walk *w, void *object)
 	BOOL(&f->proxy, no_envoy_headers);
 	BOOL(&f->proxy, client_cert_asked);
 	BOOL(&f->proxy, no_cert_uri);
+	BOOL(&f->proxy, no_cert_subject);
 	TEXT(&f->proxy, server);
 	NUMBER(&f->proxy, client_cert, PROXY_CERT_ALWAYS_FORWARD);
 	U32(&f->proxy, trusted_proxies);

@@ -70,6 +70,7 @@ static void test_each_setting_is_in_the_digest(void **state)
 		{ .no_envoy_headers = true },
 		{ .client_cert_asked = true },
 		{ .no_cert_uri = true },
+		{ .no_cert_subject = true },
 		{ .server = (char *)"" },
 		{ .server = (char *)"x" },
 		{ .client_cert = PROXY_CERT_SANITIZE },

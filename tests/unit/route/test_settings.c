@@ -12,6 +12,7 @@
 
 #include "agent/base/mem.h"
 #include "agent/helper/worker.h"
+#include "agent/model/identity.h"
 
 static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 static const char peer[] = "spiffe://cluster.local/ns/web/sa/front";
@@ -214,6 +215,28 @@ static void test_client_certificates(void **state)
 	}
 }
 
+static void test_certificate_with_hash_and_subject(void **state)
+{
+	(void)state;
+	for (int without = 0; without < 2; without++) {
+		struct world *w = world_of((struct proxy_settings){ .no_cert_subject = without });
+		world_connect_inbound(w, peer);
+		struct identity *shown = (struct identity *)(uintptr_t)w->client->t.peer;
+		shown->certificate_hash = strdup("0123ab");
+		shown->certificate_subject = strdup("CN=a \\\"b\\\",O=c");
+		world_send(w, "GET / HTTP/1.1\r\nHost: shop\r\n\r\n");
+		assert_non_null(
+			strstr(app_got(w),
+			       without ? "x-forwarded-client-cert: By=spiffe://cluster.local/ns/shop/sa/me;Hash=0123ab;"
+					 "URI=spiffe://cluster.local/ns/web/sa/front\r\n" :
+					 "x-forwarded-client-cert: By=spiffe://cluster.local/ns/shop/sa/me;Hash=0123ab;"
+					 "Subject=\"CN=a \\\"b\\\",O=c\";"
+					 "URI=spiffe://cluster.local/ns/web/sa/front\r\n"));
+		app_answers(w, ok);
+		done(w);
+	}
+}
+
 static void test_certificate_without_its_uri(void **state)
 {
 	(void)state;
@@ -304,6 +327,7 @@ int main(void)
 		cmocka_unit_test(test_overload_is_not_said_without_debug_headers),
 		cmocka_unit_test(test_server_is_the_one_that_is_set),
 		cmocka_unit_test(test_client_certificates),
+		cmocka_unit_test(test_certificate_with_hash_and_subject),
 		cmocka_unit_test(test_certificate_without_its_uri),
 		cmocka_unit_test(test_remote_address_is_what_trusted_proxies_tell),
 		cmocka_unit_test(test_balancing_by_source_goes_by_the_told_one),
