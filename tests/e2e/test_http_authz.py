@@ -6,6 +6,7 @@ import pytest
 
 from lib import judge, web
 from lib.jwt import Issuer
+from lib.kept import raw
 from lib.mesh import service
 from lib.net import Net
 from lib.shell import wait_for
@@ -27,6 +28,14 @@ extensionProviders:
   envoyExtAuthzGrpc: { service: authz.shop.svc.cluster.local, port: 9001, timeout: 2s }
 - name: gone
   envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 1s, statusOnError: "503" }
+- name: body
+  envoyExtAuthzHttp:
+    service: authz.shop.svc.cluster.local
+    port: 9000
+    timeout: 5s
+    failOpen: true
+    includeRequestHeadersInCheck: [ "x-*" ]
+    includeRequestBodyInCheck: { maxRequestBytes: 16 }
 - name: open
   envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 1s, failOpen: true }
 """
@@ -38,7 +47,10 @@ class Gate(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do(self):
         ok = self.headers.get("x-ext-pass") == "yes"
-        body = json.dumps({"path": self.path, "headers": sorted(k.lower() for k in self.headers)}).encode()
+        sent = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+        body = json.dumps({"path": self.path, "headers": sorted(k.lower() for k in self.headers), "body": sent,
+                           "partial": self.headers.get("x-envoy-auth-partial-body")}).encode()
+        if self.headers.get("x-ext-bytes"): body = bytes(range(256))
         self.send_response(200 if ok else 302)
         self.send_header("x-user" if ok else "location", "ann" if ok else "https://login.example/")
         self.send_header("content-length", str(len(body)))
@@ -125,6 +137,33 @@ def test_an_authorizer_by_grpc(town):
         assert answer.status == 401 and answer.body == "not you", answer
     answer = get(town.frontend, URL + "/gated/rpc", headers={"X-Ext-Pass": "yes"}, method="POST", data="x" * 100000)
     assert answer.status == 200, answer
+
+
+def test_an_authorizer_that_looks_at_bodies(town):
+    custom(town, "body")
+    yes = {"X-Ext-Pass": "yes", "X-Envoy-Auth-Partial-Body": "forged"}
+    answer = get(town.frontend, URL + "/gated", headers=yes, method="POST", data="sixteen bytes it")
+    assert answer.status == 200 and answer.json["body"] == 16, answer
+    answer = get(town.frontend, URL + "/gated", headers={**yes, "X-Ext-Pass": "no"}, method="POST", data="some bytes")
+    assert answer.status == 302, answer
+    assert (asked := json.loads(answer.body))["body"] == "some bytes" and asked["partial"] == "false", answer
+    # More than it looks at does not pass by failOpen.
+    for size in (17, 100000):
+        answer = get(town.frontend, URL + "/gated", headers=yes, method="POST", data="x" * size)
+        assert answer.status == 413 and answer.body == "Payload Too Large", answer
+    # An upgrade has no body to wait for.
+    custom(town, "body", "/ws")
+    upgrade = b"GET /ws?half=server HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\nX-Ext-Pass: %s\r\n\r\n"
+    answer = raw(town.frontend, "10.60.0.30", 80, upgrade % b"yes")
+    assert answer.statuses == [101] and answer.data.endswith("hello"), answer
+    assert raw(town.frontend, "10.60.0.30", 80, upgrade % b"no" + b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+               ).statuses == [302, 200]
+
+
+def test_an_authorizers_answer_is_any_bytes(town):
+    custom(town, "gate")
+    answer = raw(town.frontend, "10.60.0.30", 80, b"GET /gated HTTP/1.1\r\nHost: a\r\nX-Ext-Bytes: 1\r\nConnection: close\r\n\r\n")
+    assert answer.statuses == [302] and answer.data.endswith(bytes(range(256)).decode("latin-1")), answer
 
 
 def test_an_authorizer_that_is_not_there(town):
