@@ -8,6 +8,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/base/table.h"
+#include "agent/helper/observe/connection_log.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/helper/transport_internal.h"
 #include "agent/model/identity.h"
@@ -69,7 +70,10 @@ static bool is_overdue(const struct hbone_stream *s, uint64_t now_ms)
 	uint64_t now_s = now_ms / 1000;
 	if (s->idle_ms && (now_s - s->active_s) * 1000 >= s->idle_ms)
 		return true;
-	return s->max_ms && (now_s - s->began_s) * 1000 >= s->max_ms;
+	bool late = s->max_ms && (now_s - s->began_s) * 1000 >= s->max_ms;
+	if (late)
+		connection_log_timed_out(s->log);
+	return late;
 }
 
 static bool is_past(const struct hbone_stream *s, uint64_t now_ms)

@@ -5,12 +5,14 @@
 
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/helper/observe/connection_log.h"
 #include "agent/helper/route/exchange.h"
 #include "agent/helper/sniff.h"
 #include "agent/helper/transport_dial.h"
 #include "agent/helper/worker_accept.h"
 #include "agent/model/identity.h"
 #include "agent/model/policy.h"
+#include "agent/model/telemetry.h"
 
 #include <errno.h>
 #include <string.h>
@@ -51,6 +53,7 @@ void hbone_inbound(struct hbone *h, struct worker_pod *pod, int fd, const struct
 void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, const char *rule)
 {
 	struct hbone_conn *c = s->conn;
+	connection_log_refused(s->log, reason, rule, NULL);
 	if (reason != DROP_NONE)
 		hbone_refuse(s->h, s->pod, reason, true, &c->remote, &s->destination, c->peer.identity->uri, rule);
 	if (s->h2.id && !s->h2.answered) {
@@ -185,6 +188,7 @@ static void inbound_l4(struct hbone_stream *s)
 static void inbound_http(struct hbone_stream *s, enum http_protocol protocol)
 {
 	ahead_leave(s);
+	connection_log_end(TAKE(s->log), NULL); /* its requests have lines */
 	s->http = true;
 	s->state = STREAM_OPEN;
 	s->began_s = s->active_s = (uint32_t)(hbone_now_ms(s->h) / 1000);
@@ -286,6 +290,8 @@ void inbound_request(struct hbone_stream *s, const struct h2_request *request)
 		return;
 	}
 	enum port_kind kind = pod_port_kind(s->pod, s->destination.port);
+	s->log = connection_log_new(s->h->w, s->pod, REPORTER_SERVER);
+	connection_log_caller(s->log, &s->conn->remote, s->conn->peer.identity);
 	s->l4 = kind == PORT_L4 || kind == PORT_NAME;
 	s->l4_named = kind == PORT_NAME;
 	if (kind == PORT_L4)
@@ -311,6 +317,7 @@ void inbound_judge(struct hbone_stream *s)
 		stream_abort(s, H2_CANCEL);
 		return;
 	}
+	connection_log_refused(s->log, verdict.reason, verdict.rule ? verdict.rule->name : NULL, NULL);
 	hbone_refuse(s->h, s->pod, verdict.reason, true, &s->conn->remote, &s->destination, s->conn->peer.identity->uri,
 		     verdict.rule ? verdict.rule->name : NULL);
 	if (s->h2.id && !s->h2.answered)

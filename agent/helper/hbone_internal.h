@@ -41,6 +41,7 @@ enum {
 	OUTPUT_MAX = 256 << 10, /* frames that wait behind a peer that does not read */
 };
 
+struct connection_log;
 struct hbone_conn;
 struct hbone_pool;
 struct hbone_stream;
@@ -141,6 +142,7 @@ struct hbone_stream {
 	uint32_t active_s, began_s; /* of the worker's clock */
 	uint64_t sent, received;
 	char *sni;			      /* inbound: as policy_input's */
+	struct connection_log *log;	      /* NULL: nobody asks for a line */
 	TAILQ_ENTRY(hbone_stream) all, queue; /* queue: the pool's waiting, the connection's blocked, or quiet */
 };
 

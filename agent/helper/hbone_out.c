@@ -3,6 +3,8 @@
 #include "agent/helper/hbone_internal.h"
 
 #include "agent/base/mem.h"
+#include "agent/helper/observe/connection_log.h"
+#include "agent/model/telemetry.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -53,6 +55,7 @@ void outbound_fail(struct hbone_stream *s, enum drop_reason reason)
 	}
 	if (!s->error)
 		s->error = error_of(reason);
+	connection_log_refused(s->log, reason, NULL, NULL);
 	if (reason == DROP_UPSTREAM_CONNECT)
 		worker_endpoint_result(s->h->w, &s->destination, false);
 	stream_abort(s, H2_CANCEL);
@@ -84,13 +87,14 @@ static void on_endpoint(const struct endpoint_info *info, void *arg)
 	} else if (!info->known || !info->hbone || info->identity_count == 0) {
 		outbound_fail(s, DROP_UNKNOWN_DESTINATION);
 	} else {
+		connection_log_chosen(s->log, &s->destination, info->service);
 		outbound_join(s, info);
 	}
 	hbone_leave(h);
 }
 
 void hbone_outbound(struct hbone *h, struct worker_pod *pod, int fd, const struct addr_port *endpoint,
-		    const struct addr_port *original)
+		    const struct addr_port *original, struct connection_log *log)
 {
 	enum drop_reason reason = h->draining		      ? DROP_DRAINING :
 				  worker_pod_admit(h->w, pod) ? DROP_NONE :
@@ -103,10 +107,14 @@ void hbone_outbound(struct hbone *h, struct worker_pod *pod, int fd, const struc
 		if (reason == DROP_NONE)
 			worker_pod_leave(h->w, pod);
 		app_refused(fd);
+		connection_log_end(log, NULL);
 		return;
 	}
 
 	hbone_enter(h);
+	s->log = log ? log : connection_log_new(h->w, pod, REPORTER_CLIENT);
+	if (!log)
+		connection_log_asked(s->log, original, NULL, NULL);
 	s->state = STREAM_RESOLVING;
 	s->destination = *endpoint;
 	s->deadline_ms = (uint32_t)(hbone_now_ms(h) + CONNECT_TIMEOUT_MS);

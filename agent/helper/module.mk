@@ -9,6 +9,7 @@ $(BUILD)/tests/unit/helper/test_process: | $(BUILD)/weft-helper
 worker_USES := helper
 # Transports, sniffing and relaying over a worker that is only a loop: tests/unit/transport.
 transport_USES := helper
+$(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/transport/test_*.c)): $(BUILD)/obj/tests/unit/hbone/fake_log.o
 # Codecs and what is above them, over a fake transport: tests/unit/http.
 http_USES := helper
 # Filters over a worker and an engine that only take notes: tests/unit/filter.

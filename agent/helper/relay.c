@@ -8,6 +8,9 @@
 #include "agent/helper/hbone_internal.h"
 
 #include "agent/base/loop.h"
+#include "agent/base/mem.h"
+#include "agent/helper/observe/connection_log.h"
+#include "agent/helper/sniff.h"
 
 #include <errno.h>
 #include <sys/socket.h>
@@ -148,6 +151,30 @@ static void on_app(struct loop_io *io, int events, void *arg)
 	hbone_later(h);
 }
 
+/* --- for the access log, where somebody asks for it: what the first bytes say --- */
+
+enum { LOOK_MAX = 2048 };
+
+/* A server's line is not of a connection whose requests the caller's side has lines of. */
+static void log_first(struct hbone_stream *s, const uint8_t *bytes, size_t len)
+{
+	char name[SNIFF_NAME_MAX];
+	enum sniffed what = sniff(bytes, len, name);
+	if (s->inbound && (what == SNIFF_HTTP1 || what == SNIFF_HTTP2)) {
+		connection_log_end(TAKE(s->log), NULL);
+		return;
+	}
+	connection_log_name(s->log, sniff_server_name(what, bytes, len, name));
+}
+
+static void log_peek(struct hbone_stream *s)
+{
+	uint8_t bytes[LOOK_MAX];
+	ssize_t n = recv(s->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT);
+	if (n > 0)
+		log_first(s, bytes, (size_t)n);
+}
+
 int relay_start(struct hbone_stream *s)
 {
 	int events = LOOP_READ | LOOP_HANGUP | (s->to_app.len ? LOOP_WRITE : 0);
@@ -158,6 +185,10 @@ int relay_start(struct hbone_stream *s)
 	s->state = STREAM_OPEN;
 	s->began_s = s->active_s = (uint32_t)(hbone_now_ms(s->h) / 1000);
 	stream_settle(s);
+	if (s->log && !s->inbound)
+		log_peek(s);
+	else if (s->log && s->to_app.len)
+		log_first(s, buffer_head(&s->to_app), s->to_app.len);
 	if (!s->inbound)
 		relay_pull(s); /* most clients speak first, and have while the stream was opened */
 	return 0;
@@ -210,6 +241,8 @@ void relay_flush(struct hbone *h)
 	if (!s || s->state == STREAM_CLOSED)
 		return;
 
+	if (s->log && s->inbound && !s->received && s->state == STREAM_OPEN)
+		log_first(s, h->batch.iov[0].iov_base, h->batch.iov[0].iov_len);
 	s->received += bytes;
 	s->active_s = (uint32_t)(hbone_now_ms(h) / 1000);
 	if (s->transport) {

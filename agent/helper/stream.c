@@ -3,6 +3,8 @@
 
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/helper/observe/connection_log.h"
+#include "agent/helper/worker_accept.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -63,9 +65,37 @@ void stream_discard(struct hbone_stream *s)
 	}
 }
 
+static void stream_log(struct hbone_stream *s)
+{
+	struct addr_port local = { 0 }, upstream = s->destination;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct connection_end end = { .upstream = &upstream, .upstream_local = &local };
+	if (s->inbound) {
+		end.destination = &s->destination;
+		if (s->fd < 0 && !s->app_port) /* nobody was called */
+			end.upstream = NULL;
+		upstream = pod_inbound_target(s->pod, &s->destination);
+		if (s->fd >= 0 && getsockname(s->fd, (struct sockaddr *)&ss, &len) == 0)
+			addr_from_sockaddr((const struct sockaddr *)&ss, &local);
+		end.server_name = s->sni;
+		end.received_bytes = s->received;
+		end.sent_bytes = s->sent;
+	} else {
+		if (s->pod->addr_count)
+			local.addr = s->pod->addrs[0];
+		end.source = &local; /* its port is not known */
+		end.received_bytes = s->sent;
+		end.sent_bytes = s->received;
+	}
+	connection_log_end(TAKE(s->log), &end);
+}
+
 static void stream_unlink(struct hbone_stream *s)
 {
 	struct hbone *h = s->h;
+	if (s->log)
+		stream_log(s);
 	ahead_leave(s);
 	worker_wait_cancel(TAKE(s->wait));
 	pool_leave(s);

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 struct cluster_endpoint;
+struct connection_log;
 struct hbone;
 struct http_cluster;
 struct http_filters;
@@ -150,9 +151,10 @@ void worker_pod_leave(struct worker *w, struct worker_pod *pod);
 struct hbone; /* per-worker state: contexts, pools, connections */
 int hbone_new(struct worker *w, struct hbone **out);
 void hbone_free(struct hbone *h);
-/* A captured connection of the pod's application: fd accepted from POD_LISTEN_OUTBOUND; takes fd. */
+/* A captured connection of the pod's application: fd accepted from POD_LISTEN_OUTBOUND; takes fd, and log (NULL: it gets its
+ * own, if lines are asked for). */
 void hbone_outbound(struct hbone *h, struct worker_pod *pod, int fd, const struct addr_port *endpoint,
-		    const struct addr_port *original);
+		    const struct addr_port *original, struct connection_log *log);
 /* A TCP connection accepted from POD_LISTEN_HBONE; takes fd. */
 void hbone_inbound(struct hbone *h, struct worker_pod *pod, int fd, const struct addr_port *peer,
 		   const struct addr_port *local);

@@ -60,7 +60,7 @@ static void on_outbound(struct listener *l, int fd, const struct addr_port *peer
 		worker_drop(w, &drop);
 		return;
 	}
-	hbone_outbound(w->hbone, &l->entry->pod, fd, &endpoint, peer);
+	hbone_outbound(w->hbone, &l->entry->pod, fd, &endpoint, peer, NULL);
 }
 
 static void on_hbone(struct listener *l, int fd, const struct addr_port *peer)

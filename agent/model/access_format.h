@@ -66,8 +66,8 @@ enum access_argument { ACCESS_BARE, ACCESS_MAY, ACCESS_MUST }; /* have one in pa
 	X(SPAN_ID, TEXT, BARE)                                                                                         \
 	X(ACCESS_LOG_TYPE, TEXT, BARE)                                                                                 \
 	X(REQUEST_PRINCIPAL, TEXT, BARE) /* Weft's own */                                                              \
-	X(REQUESTED_SERVER_NAME, ABSENT, BARE)                                                                         \
-	X(CONNECTION_TERMINATION_DETAILS, ABSENT, BARE)                                                                \
+	X(REQUESTED_SERVER_NAME, TEXT, BARE)                                                                           \
+	X(CONNECTION_TERMINATION_DETAILS, TEXT, BARE)                                                                  \
 	X(CONNECTION_ID, ABSENT, BARE)                                                                                 \
 	X(UPSTREAM_CONNECTION_ID, ABSENT, BARE)                                                                        \
 	X(VIRTUAL_CLUSTER_NAME, ABSENT, BARE)                                                                          \
@@ -81,10 +81,10 @@ enum access_argument { ACCESS_BARE, ACCESS_MAY, ACCESS_MUST }; /* have one in pa
 	X(UPSTREAM_FILTER_STATE, ABSENT, MAY)                                                                          \
 	X(ENVIRONMENT, ABSENT, MAY)                                                                                    \
 	X(DOWNSTREAM_TRANSPORT_FAILURE_REASON, ABSENT, BARE)                                                           \
-	X(DOWNSTREAM_PEER_SUBJECT, ABSENT, BARE)                                                                       \
+	X(DOWNSTREAM_PEER_SUBJECT, TEXT, BARE)                                                                         \
 	X(DOWNSTREAM_PEER_ISSUER, ABSENT, BARE)                                                                        \
 	X(DOWNSTREAM_PEER_SERIAL, ABSENT, BARE)                                                                        \
-	X(DOWNSTREAM_PEER_FINGERPRINT_256, ABSENT, BARE)                                                               \
+	X(DOWNSTREAM_PEER_FINGERPRINT_256, TEXT, BARE)                                                                 \
 	X(DOWNSTREAM_PEER_FINGERPRINT_1, ABSENT, BARE)                                                                 \
 	X(DOWNSTREAM_PEER_CERT, ABSENT, BARE)                                                                          \
 	X(DOWNSTREAM_LOCAL_SUBJECT, ABSENT, BARE)                                                                      \

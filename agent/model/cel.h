@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The CEL that Telemetry resources use: filters of access logs ("response.code >= 400 && !connection.mtls") and values of
- * tags ("request.headers['x-tenant']"). Attributes by Envoy's names; literals, comparisons, && || ! ?:, has(),
- * size(), string(), startsWith(), endsWith(), contains(), `in` over a list or the headers. What is absent is an error, as in
- * CEL: `a != "x"` of an absent a is not true. Evaluated as it is read: no allocation, bounded depth. Pure. */
+ * tags ("request.headers['x-tenant']"). Attributes by Envoy's names; literals, comparisons, && || ! ?:,
+ * + - * / %, has(), size(), string(), int(), double(), duration() (in milliseconds, as attributes are), startsWith(),
+ * endsWith(), contains(), matches() with a literal pattern (a search, as in CEL), `in` over a list or the headers. What is absent is an error, as in
+ * CEL: `a != "x"` of an absent a is not true. Evaluated as it is read: no allocation but of patterns, once a thread; bounded depth. Pure. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,6 +23,7 @@ struct cel_text {
 struct cel_value {
 	enum cel_kind kind;
 	bool b;
+	bool real; /* a number that is none of CEL's whole ones */
 	double number;
 	struct cel_text text;
 };
@@ -51,6 +53,10 @@ struct cel_value {
 	X(RESPONSE_BACKEND_LATENCY, "response.backend_latency", NUMBER) /* milliseconds */                             \
 	X(CONNECTION_MTLS, "connection.mtls", BOOL)                                                                    \
 	X(CONNECTION_PEER, "connection.uri_san_peer_certificate", TEXT)                                                \
+	X(CONNECTION_PEER_HASH, "connection.sha256_peer_certificate_digest", TEXT)                                     \
+	X(CONNECTION_PEER_SUBJECT, "connection.subject_peer_certificate", TEXT)                                        \
+	X(CONNECTION_SERVER_NAME, "connection.requested_server_name", TEXT)                                            \
+	X(CONNECTION_TERMINATION, "connection.termination_details", TEXT)                                              \
 	X(SOURCE_ADDRESS, "source.address", TEXT)                                                                      \
 	X(SOURCE_PORT, "source.port", NUMBER)                                                                          \
 	X(DESTINATION_ADDRESS, "destination.address", TEXT)                                                            \
@@ -74,10 +80,11 @@ enum cel_attribute {
 
 enum cel_fields { CEL_REQUEST_HEADERS, CEL_RESPONSE_HEADERS, CEL_RESPONSE_TRAILERS };
 
-enum { CEL_SCRATCH = 96, CEL_SCRATCH_COUNT = 8 };
+enum { CEL_SCRATCH = 96, CEL_SCRATCH_COUNT = 8, CEL_SCRATCH_TEXT = 4096 };
 /* Texts that are made, as of addresses: values may point into it. Need not be cleared. */
 struct cel_scratch {
 	char v[CEL_SCRATCH_COUNT][CEL_SCRATCH];
+	char text[CEL_SCRATCH_TEXT]; /* joined texts, and literals with escapes */
 };
 
 /* What an expression is about. scratch: of CEL_SCRATCH bytes, when a text has to be made. name: lower case. */

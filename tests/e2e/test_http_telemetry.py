@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from lib import web
-from lib.mesh import workload
+from lib import traffic, web
+from lib.mesh import service, workload
 from lib.net import Net
 from lib.shell import wait_for
 from lib.traffic import PYTHON
@@ -232,6 +232,91 @@ def test_promtool_finds_nothing_wrong(town):
     complaints = [line for line in (done.stdout + done.stderr).splitlines()
                   if "istio_" not in line]  # their names are Istio's
     assert not complaints, complaints
+
+
+# --- connections that are no HTTP: through a tunnel as the kernel balanced them, and by a TLS route ---
+
+ECHO = """apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: { name: payments, namespace: shop }
+spec:
+  selector: { matchLabels: { app: payments } }
+  accessLogging: [ { match: { mode: SERVER }, providers: [ { name: text } ] } ]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: named, namespace: shop }
+spec:
+  hosts: [ named.example ]
+  tls: [ { match: [ { port: 443, sniHosts: [ named.example ] } ], route: [ { destination: { host: echo, port: { number: 7443 } } } ] } ]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: named, namespace: shop }
+spec:
+  hosts: [ named.example ]
+  addresses: [ 10.60.0.61 ]
+  ports: [ { number: 443, name: tls, protocol: TLS } ]
+  resolution: NONE
+"""
+
+
+@pytest.fixture(scope="module")
+def echo(town):
+    servers = [traffic.serve(town.payments, port) for port in (7000, 7443)]
+    town.mesh.write("47-echo.yaml", ECHO + "---\n" + service(
+        "echo", "shop", [("tcp", 7000, 7000, "TCP"), ("tcp-more", 7443, 7443, "TCP"), ("tcp-gone", 7001, 7001, "TCP")],
+        ["10.60.0.60", "fd60::60"], app="payments"))
+    town.mesh.settle()
+    yield town
+    town.mesh.remove("47-echo.yaml")
+    town.mesh.settle()
+    for process in servers:
+        process.stop()
+
+
+def connection_lines(town, *parts):
+    return [line for line in lines(town, "text.log") if '"- - -" 0 ' in line and all(part in line for part in parts)]
+
+
+@pytest.mark.parametrize("address, server", [("10.60.0.60", "ip4"), ("fd60::60", "ip6")])
+def test_connections_have_lines_on_both_sides(echo, address, server):
+    host = getattr(echo.payments, server)
+    at, asked = (f"[{host}]:7000", f"[{address}]:7000") if ":" in host else (f"{host}:7000", f"{address}:7000")
+    answer = traffic.call(echo.frontend, address, 7000)
+    assert answer["ok"], answer
+    one = wait_for("the client's line", lambda: connection_lines(echo, f" {asked} ", f'"{at}"'))[0]
+    assert " outbound|7000||echo.shop.svc.cluster.local " in one, one
+    other = wait_for("the server's line", lambda: connection_lines(echo, " inbound|7000|| ", f'"{at}" '))[0]
+    counts = [line.split('"- - -" 0 - - - "-" ')[1].split()[:2] for line in (one, other)]
+    assert counts[0] == counts[1] and int(counts[0][0]) > 0 and int(counts[0][1]) > 0, (one, other)
+
+
+def test_the_name_of_a_tls_route_is_in_the_line(echo):
+    get(echo.frontend, "https://named.example/", "-k", "--resolve", "named.example:443:10.60.0.61")  # the server only echoes
+    line = wait_for("the line", lambda: connection_lines(echo, " named.example -", " 10.60.0.61:443 "))[0]
+    assert " outbound|7443||echo.shop.svc.cluster.local " in line and f'"{echo.payments.ip4}:7443"' in line, line
+
+
+def test_connections_that_fail_have_flags(echo):
+    assert not traffic.call(echo.frontend, "10.60.0.60", 7001)["ok"]
+    line = wait_for("the line", lambda: connection_lines(echo, " 10.60.0.60:7001 "))[0]
+    assert '"- - -" 0 UF - - ' in line, line
+
+
+def test_requests_on_the_servers_side_say_where_the_application_is(echo):
+    def served():
+        assert get(echo.frontend, PAYMENTS + "/both-sides").status == 200
+        return [line for line in lines(echo, "text.log") if '"GET /both-sides HTTP/1.1" 200' in line and " inbound|8080|| " in line]
+    line = wait_for("the server's line", served)[0]
+    assert f'"{echo.payments.ip4}:8080"' in line and line.endswith(" - default"), line
+
+
+def test_filters_of_requests_take_no_connection(echo):
+    """json.log is for requests above 400."""
+    assert traffic.call(echo.frontend, "10.60.0.60", 7000)["ok"]
+    wait_for("the line elsewhere", lambda: connection_lines(echo, " 10.60.0.60:7000 "))
+    assert all(json.loads(line)["code"] >= 400 for line in lines(echo, "json.log"))
 
 
 # --- traces: the collector is a program on the node, which the agent calls ---

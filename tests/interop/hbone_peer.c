@@ -30,7 +30,7 @@ static void on_plain(struct loop_io *io, int events, void *arg)
 	(void)io;
 	(void)events;
 	if (fd >= 0)
-		hbone_outbound(client.hbone, &client.pod, fd, &endpoint, &endpoint);
+		hbone_outbound(client.hbone, &client.pod, fd, &endpoint, &endpoint, NULL);
 }
 
 /* The echo application is a process of its own: it may block. */

@@ -59,6 +59,10 @@ static struct cel_value url_part(const struct request_record *r, bool query)
 static struct cel_value request_attribute(enum cel_attribute which, const struct request_record *r)
 {
 	const struct http_head *h = r->request;
+	if (which == CEL_REQUEST_DURATION)
+		return milliseconds(r->began_ns, r->end_ns);
+	if (!h) /* a connection that is no HTTP */
+		return none();
 	switch (which) {
 	case CEL_REQUEST_METHOD:
 		return text(h->method);
@@ -81,10 +85,8 @@ static struct cel_value request_attribute(enum cel_attribute which, const struct
 		return cel_string(h->version == HTTP_2 ? "HTTP/2" : h->version == HTTP_1_1 ? "HTTP/1.1" : "HTTP/1.0");
 	case CEL_REQUEST_SIZE:
 		return cel_number((double)r->request_bytes);
-	case CEL_REQUEST_TOTAL_SIZE:
+	default: /* CEL_REQUEST_TOTAL_SIZE */
 		return cel_number((double)(r->request_bytes + r->request_header_bytes));
-	default:
-		return milliseconds(r->began_ns, r->end_ns);
 	}
 }
 
@@ -92,7 +94,7 @@ static struct cel_value response_attribute(enum cel_attribute which, char *scrat
 {
 	switch (which) {
 	case CEL_RESPONSE_CODE:
-		return cel_number(r->status);
+		return r->request ? cel_number(r->status) : none();
 	case CEL_RESPONSE_CODE_DETAILS:
 		return cel_string(r->details);
 	case CEL_RESPONSE_FLAGS:
@@ -103,7 +105,7 @@ static struct cel_value response_attribute(enum cel_attribute which, char *scrat
 	case CEL_RESPONSE_GRPC_STATUS:
 		return r->grpc && r->grpc_status >= 0 ? cel_number(r->grpc_status) : none();
 	case CEL_RESPONSE_SIZE:
-		return cel_number((double)r->response_bytes);
+		return r->request ? cel_number((double)r->response_bytes) : none();
 	case CEL_RESPONSE_TOTAL_SIZE:
 		return cel_number((double)(r->response_bytes + r->response_header_bytes));
 	default:
@@ -113,7 +115,7 @@ static struct cel_value response_attribute(enum cel_attribute which, char *scrat
 
 static struct cel_value upstream_attribute(enum cel_attribute which, char *scratch, const struct request_record *r)
 {
-	const struct addr_port *endpoint = r->endpoint ? &r->endpoint->addr : NULL;
+	const struct addr_port *endpoint = r->endpoint ? &r->endpoint->addr : r->upstream;
 	switch (which) {
 	case CEL_UPSTREAM_ADDRESS:
 		return address(endpoint, scratch);
@@ -142,6 +144,14 @@ static struct cel_value attribute(enum cel_attribute which, char *scratch, const
 		return cel_bool(r->mutual);
 	case CEL_CONNECTION_PEER:
 		return cel_string(r->peer ? r->peer->uri : NULL);
+	case CEL_CONNECTION_PEER_HASH:
+		return cel_string(r->peer ? r->peer->certificate_hash : NULL);
+	case CEL_CONNECTION_PEER_SUBJECT:
+		return cel_string(r->peer ? r->peer->certificate_subject : NULL);
+	case CEL_CONNECTION_SERVER_NAME:
+		return cel_string(r->server_name);
+	case CEL_CONNECTION_TERMINATION:
+		return cel_string(r->termination);
 	case CEL_SOURCE_ADDRESS:
 		return address(r->source, scratch);
 	case CEL_SOURCE_PORT:
@@ -151,7 +161,7 @@ static struct cel_value attribute(enum cel_attribute which, char *scratch, const
 	case CEL_DESTINATION_PORT:
 		return port(r->destination);
 	case CEL_XDS_CLUSTER_NAME:
-		return cel_string(r->cluster ? http_cluster_shown(r->cluster) : NULL);
+		return cel_string(r->cluster ? http_cluster_shown(r->cluster) : r->cluster_name);
 	case CEL_XDS_ROUTE_NAME:
 		return cel_string(r->route ? r->route->name : NULL);
 	case CEL_XDS_VIRTUAL_HOST_NAME:

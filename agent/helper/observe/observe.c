@@ -48,6 +48,20 @@ uint64_t observe_random(struct observe *o)
 	return o->random[1] + b;
 }
 
+static void write_logs(struct observe *o, const struct telemetry *t, const struct request_record *r)
+{
+	const struct helper_settings *settings = worker_settings(o->w);
+	if (t->log_count[r->reporter] && settings->log_writer &&
+	    (o->logs || access_logs_new(worker_loop(o->w), settings->log_writer, worker_metrics(o->w), &o->logs) == 0))
+		access_logs_write(o->logs, t, r);
+}
+
+void record_connection(struct observe *o, const struct request_record *r)
+{
+	if (r->pod->telemetry)
+		write_logs(o, r->pod->telemetry, r);
+}
+
 void record_finish(struct observe *o, const struct request_record *r)
 {
 	const struct telemetry *t = r->pod->telemetry;
@@ -58,10 +72,7 @@ void record_finish(struct observe *o, const struct request_record *r)
 	taps_serve(o->w, r);
 	if (!t)
 		return;
-	const struct helper_settings *settings = worker_settings(o->w);
-	if (t->log_count[r->reporter] && settings->log_writer &&
-	    (o->logs || access_logs_new(worker_loop(o->w), settings->log_writer, worker_metrics(o->w), &o->logs) == 0))
-		access_logs_write(o->logs, t, r);
+	write_logs(o, t, r);
 	if (r->sampled && t->tracing[r->reporter].provider && (o->spans || spans_new(o->w, &o->spans) == 0))
 		spans_add(o->spans, &t->tracing[r->reporter], r);
 }

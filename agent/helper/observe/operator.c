@@ -301,18 +301,35 @@ static bool op_attempts(const struct request_record *r, struct operator_text arg
 	return r->attempts && put_u64(out, r->attempts);
 }
 
+static bool op_termination(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return put(out, r->termination);
+}
+
 /* --- where */
+
+static const struct addr_port *upstream_of(const struct request_record *r)
+{
+	return r->endpoint ? &r->endpoint->addr : r->upstream;
+}
 
 static bool op_upstream_host(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
-	return r->endpoint && put_addr(out, &r->endpoint->addr, true);
+	return put_addr(out, upstream_of(r), true);
 }
 
+/* On the server's side as Envoy calls the way to the application. */
 static bool op_upstream_cluster(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
-	return r->cluster && put(out, http_cluster_shown(r->cluster));
+	if (r->cluster || r->cluster_name)
+		return put(out, r->cluster ? http_cluster_shown(r->cluster) : r->cluster_name);
+	if (r->reporter != REPORTER_SERVER || !r->destination)
+		return false;
+	sb_addf(out, "inbound|%u||", r->destination->port);
+	return true;
 }
 
 static bool op_upstream_local(const struct request_record *r, struct operator_text argument, struct sb *out)
@@ -360,19 +377,22 @@ static bool op_remote_port(const struct request_record *r, struct operator_text 
 static bool op_upstream_host_bare(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
-	return r->endpoint && put_addr(out, &r->endpoint->addr, false);
+	return put_addr(out, upstream_of(r), false);
 }
 
 static bool op_upstream_port(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
-	return r->endpoint && put_u64(out, r->endpoint->addr.port);
+	const struct addr_port *upstream = upstream_of(r);
+	return upstream && put_u64(out, upstream->port);
 }
 
 static bool op_route(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
-	return r->route && put(out, r->route->name);
+	/* The server's side has none but that one, in Istio too. */
+	return r->route ? put(out, r->route->name) :
+			  r->request && r->reporter == REPORTER_SERVER && put(out, "default");
 }
 
 static bool op_vhost(const struct request_record *r, struct operator_text argument, struct sb *out)
@@ -387,10 +407,28 @@ static bool op_peer(const struct request_record *r, struct operator_text argumen
 	return r->peer && put(out, r->peer->uri);
 }
 
+static bool op_peer_hash(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return r->peer && put(out, r->peer->certificate_hash);
+}
+
+static bool op_peer_subject(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return r->peer && put(out, r->peer->certificate_subject);
+}
+
 static bool op_hostname(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
 	(void)argument;
 	return r->pod && put(out, r->pod->name);
+}
+
+static bool op_server_name(const struct request_record *r, struct operator_text argument, struct sb *out)
+{
+	(void)argument;
+	return put(out, r->server_name);
 }
 
 static bool put_id(struct sb *out, const uint8_t *id, size_t n)
@@ -449,9 +487,8 @@ static bool op_stream_id(const struct request_record *r, struct operator_text ar
 
 static bool op_type(const struct request_record *r, struct operator_text argument, struct sb *out)
 {
-	(void)r;
 	(void)argument;
-	return put(out, "DownstreamEnd"); /* there are no lines of requests that are under way */
+	return put(out, r->request ? "DownstreamEnd" : "TcpConnectionEnd"); /* none of what is under way */
 }
 
 static bool op_cel(const struct request_record *r, struct operator_text argument, struct sb *out)
@@ -498,6 +535,8 @@ static const operator_fn writers[ACCESS_OPERATOR_COUNT] = {
 	[ACCESS_DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT] = op_remote_bare,
 	[ACCESS_DOWNSTREAM_REMOTE_PORT] = op_remote_port,
 	[ACCESS_DOWNSTREAM_PEER_URI_SAN] = op_peer,
+	[ACCESS_DOWNSTREAM_PEER_FINGERPRINT_256] = op_peer_hash,
+	[ACCESS_DOWNSTREAM_PEER_SUBJECT] = op_peer_subject,
 	[ACCESS_ROUTE_NAME] = op_route,
 	[ACCESS_VIRTUAL_HOST_NAME] = op_vhost,
 	[ACCESS_HOSTNAME] = op_hostname,
@@ -516,6 +555,8 @@ static const operator_fn writers[ACCESS_OPERATOR_COUNT] = {
 	[ACCESS_STREAM_ID] = op_stream_id,
 	[ACCESS_SPAN_ID] = op_span_id,
 	[ACCESS_ACCESS_LOG_TYPE] = op_type,
+	[ACCESS_REQUESTED_SERVER_NAME] = op_server_name,
+	[ACCESS_CONNECTION_TERMINATION_DETAILS] = op_termination,
 };
 
 bool operator_write(const struct request_record *r, const struct access_operator *op, struct sb *out)

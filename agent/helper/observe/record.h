@@ -42,7 +42,8 @@ struct worker_pod;
 	X(SI, "SI", "StreamIdleTimeout", "an idle stream")                                                             \
 	X(DPE, "DPE", "DownstreamProtocolError", "the client broke HTTP")                                              \
 	X(UPE, "UPE", "UpstreamProtocolError", "the endpoint broke HTTP")                                              \
-	X(UMSDR, "UMSDR", "UpstreamMaxStreamDurationReached", "the longest duration")
+	X(UMSDR, "UMSDR", "UpstreamMaxStreamDurationReached", "the longest duration")                                  \
+	X(DT, "DT", "DurationTimeout", "the longest duration of a connection")
 
 enum response_flag {
 #define RESPONSE_FLAG_BIT(symbol, short_name, long_name, meaning) FLAG_INDEX_##symbol,
@@ -53,9 +54,11 @@ enum response_flag {
 #define FLAG(symbol) (1u << FLAG_INDEX_##symbol)
 
 struct request_record {
-	int reporter;					      /* REPORTER_CLIENT or REPORTER_SERVER */
-	struct worker_pod *pod;				      /* of this node: the client, or the server */
-	const struct http_head *request, *response;	      /* response NULL: none was sent */
+	int reporter;		/* REPORTER_CLIENT or REPORTER_SERVER */
+	struct worker_pod *pod; /* of this node: the client, or the server */
+	const struct http_head
+		*request; /* NULL: a connection that is no HTTP; bytes are its own, and lines all there is */
+	const struct http_head *response;		      /* NULL: none was sent */
 	const struct http_head *trailers;		      /* of the response; NULL: none */
 	struct http_string original_path, original_authority; /* before rewrites */
 	uint16_t status;				      /* that the client saw; 0: none */
@@ -79,6 +82,10 @@ struct request_record {
 	const struct identity *peer;
 	const struct addr_port *source, *destination; /* of the downstream connection; destination: as asked for */
 	const struct addr_port *upstream_local;
+	const struct addr_port *upstream; /* when there is no endpoint that says it */
+	/* Of connections; NULL: none */
+	const char *cluster_name, *server_name,
+		*termination;			   /* when there is no cluster; of its TLS; why it was ended */
 	bool downstream_tls, upstream_tls, mutual; /* mutual: connection_security_policy=mutual_tls (attested too) */
 	const char *request_principal;		   /* "issuer/subject"; NULL: none */
 	const char *authz_rule;			   /* that denied or audited; NULL: none */
@@ -93,6 +100,8 @@ int observe_new(struct worker *w, struct observe **out);
 void observe_free(struct observe *o);
 /* Once a request: counts, writes the access log, emits the span, serves taps. */
 void record_finish(struct observe *o, const struct request_record *r);
+/* Once a connection that is no HTTP: the access log alone. The kernel counts connections. */
+void record_connection(struct observe *o, const struct request_record *r);
 /* At the request's beginning: reads traceparent or B3, decides on sampling, makes ids; sets x-request-id when absent.
  * Then, before it is sent on, writes the headers for the next hop. */
 void trace_begin(struct observe *o, struct request_record *r, struct http_head *head, const struct telemetry *t);

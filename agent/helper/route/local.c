@@ -129,6 +129,7 @@ static void give_stream(struct local_upstream *l, struct exchange_private *e)
 	struct request_record *r = &e->x.record;
 	e->upstream_local = l->conn->transport->local;
 	r->upstream_local = &e->upstream_local;
+	r->upstream = &l->to; /* which lives as long as the connection that the exchange came by */
 	attempt_got_stream(e, s);
 }
 

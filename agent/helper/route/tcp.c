@@ -11,6 +11,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/helper/balance/upstream.h"
+#include "agent/helper/observe/connection_log.h"
 #include "agent/helper/route/exchange.h"
 #include "agent/helper/route/tcp_route.h"
 #include "agent/helper/worker.h"
@@ -35,11 +36,13 @@ static void relay_connect(struct tcp_relay *r, const struct http_cluster *cluste
 		/* The tunnel reads and writes the socket itself, which spares a copy. It asks for a place of its own. */
 		struct worker_pod *pod = worker_pod_ref(r->pod);
 		struct addr_port original = r->local, to = endpoint->addr;
+		struct connection_log *log = TAKE(r->log);
 		int fd = r->fd;
 		r->fd = -1;
+		connection_log_asked(log, &original, http_cluster_shown(cluster), r->name);
 		worker_pod_leave(p->w, pod);
 		tcp_relay_over(r, false);
-		hbone_outbound(worker_hbone(p->w), pod, fd, &to, &original);
+		hbone_outbound(worker_hbone(p->w), pod, fd, &to, &original, log);
 		worker_pod_unref(p->w, pod);
 		return;
 	}
@@ -87,6 +90,7 @@ static void outbound_begin(struct tcp_relay *r, const struct addr_port *original
 	if (r->pod->addr_count)
 		r->peer.addr = r->pod->addrs[0];
 	const char *cluster = tcp_route_pick(target, original, name, next_random(p));
+	connection_log_asked(r->log, original, cluster, name);
 	if (!cluster) {
 		tcp_relay_refuse(r, target->registry_only ? DROP_NOT_IN_REGISTRY : DROP_UNKNOWN_DESTINATION, NULL);
 		return;
@@ -250,7 +254,10 @@ static void on_tick(struct loop_timer *timer, void *arg)
 		if (bytes != r->bytes)
 			r->active_ms = now;
 		r->bytes = bytes;
-		if (now - r->active_ms >= r->idle_ms || (r->max_ms && now - r->began_ms >= r->max_ms))
+		bool late = r->max_ms && now - r->began_ms >= r->max_ms;
+		if (late)
+			connection_log_timed_out(r->log);
+		if (late || now - r->active_ms >= r->idle_ms)
 			tcp_relay_over(r, true);
 	}
 }

@@ -13,12 +13,14 @@
 #include "agent/base/mem.h"
 #include "agent/helper/balance/limits.h"
 #include "agent/helper/balance/upstream.h"
+#include "agent/helper/observe/connection_log.h"
 #include "agent/helper/route/exchange.h"
 #include "agent/helper/transport_internal.h"
 #include "agent/helper/worker.h"
 #include "agent/model/cluster.h"
 #include "agent/model/identity.h"
 #include "agent/model/l7.h"
+#include "agent/model/telemetry.h"
 
 /* --- life of a relay --- */
 
@@ -65,6 +67,23 @@ static void load_leave(struct tcp_relay *r)
 
 /* --- its end --- */
 
+static void write_log(struct tcp_relay *r)
+{
+	const struct addr_port *to = r->inbound && r->far.t ? &r->far.t->remote : &r->endpoint;
+	const struct connection_end end = {
+		.source = &r->peer,
+		.destination = &r->local,
+		.upstream = to->port ? to : NULL,
+		.upstream_local = r->far.t ? &r->far.t->local : NULL,
+		.cluster = r->cluster,
+		.server_name = r->name ? r->name : r->sni,
+		.peer = r->caller,
+		.received_bytes = r->near.bytes,
+		.sent_bytes = r->far.bytes,
+	};
+	connection_log_end(TAKE(r->log), &end);
+}
+
 void tcp_relay_over(struct tcp_relay *r, bool abort_it)
 {
 	struct tcp_proxy *p = r->p;
@@ -72,6 +91,8 @@ void tcp_relay_over(struct tcp_relay *r, bool abort_it)
 	if (r->over)
 		return;
 	r->over = true;
+	if (r->log)
+		write_log(r);
 	upstream_cancel(TAKE(r->pick));
 	transport_connect_cancel(TAKE(r->connect));
 	side_close(&r->near, abort_it);
@@ -113,6 +134,7 @@ void tcp_relay_refuse(struct tcp_relay *r, enum drop_reason reason, const char *
 	};
 	if (!r->ahead)
 		worker_drop(r->p->w, &drop);
+	connection_log_refused(r->log, reason, rule, r->far.t ? NULL : transport_failure(r->p->w));
 	tcp_relay_over(r, true);
 }
 
@@ -133,6 +155,8 @@ struct tcp_relay *tcp_relay_new(struct tcp_proxy *p, struct worker_pod *pod, int
 	r->far = (struct relay_side){ .relay = r, .other = &r->near };
 	r->began_ms = r->active_ms = tcp_now_ms(p);
 	r->idle_ms = TCP_IDLE_MS;
+	if (fd >= 0) /* else it is only tried */
+		r->log = connection_log_new(p->w, pod, inbound ? REPORTER_SERVER : REPORTER_CLIENT);
 	TAILQ_INSERT_TAIL(&p->relays, r, all);
 	if (p->count++ == 0)
 		loop_timer_start(p->tick, TCP_TICK_MS, TCP_TICK_MS);
@@ -258,6 +282,7 @@ void tcp_ahead_take(struct tcp_relay *r, int fd, const char *sni)
 	struct policy_verdict verdict;
 	r->ahead = NULL;
 	r->fd = fd;
+	r->log = connection_log_new(r->p->w, r->pod, r->inbound ? REPORTER_SERVER : REPORTER_CLIENT);
 	if (r->connect || r->far.t)
 		tcp_relay_count(r);
 	if (r->inbound) {

@@ -376,7 +376,7 @@ int app_connect(struct worker *w, const struct addr_port *endpoint)
 {
 	int fds[2];
 	tcp_pair("127.0.0.1", fds);
-	hbone_outbound(w->hbone, &w->pod, fds[1], endpoint, endpoint);
+	hbone_outbound(w->hbone, &w->pod, fds[1], endpoint, endpoint, NULL);
 	return fds[0];
 }
 

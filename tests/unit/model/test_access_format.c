@@ -41,7 +41,7 @@ static void test_formats_that_can_be_shown(void **state)
 	good("%START_TIME(%Y-%m-%dT%H:%M:%S.%3fZ)% %DURATION%", NULL);
 	good("%CEL(request.path.startsWith('/a') ? 'x' : request.headers['y'])%", NULL);
 	good("%GRPC_STATUS% %GRPC_STATUS(SNAKE_STRING)%", NULL);
-	good("%DURATION% %REQUESTED_SERVER_NAME% %DYNAMIC_METADATA(a:b)%", "REQUESTED_SERVER_NAME");
+	good("%DURATION% %REQUESTED_SERVER_NAME% %DYNAMIC_METADATA(a:b)%", "DYNAMIC_METADATA");
 	good("%FILTER_STATE(wasm.downstream_peer:PLAIN)%", "FILTER_STATE");
 }
 

@@ -259,6 +259,41 @@ static void test_istio_defaults(void **state)
 	json_decref(j);
 }
 
+/* As Envoy's, with Istio's format, of a connection. */
+static void test_a_connection_in_istios_default(void **state)
+{
+	struct fake *f = *state;
+	struct addr_port upstream;
+	struct request_record r = { .pod = &f->pod,
+				    .reporter = REPORTER_CLIENT,
+				    .details = "",
+				    .grpc_status = -1,
+				    .start_ns = f->r.start_ns,
+				    .began_ns = 1000000000,
+				    .end_ns = 1012345678,
+				    .request_bytes = 145,
+				    .response_bytes = 228,
+				    .cluster_name = "outbound|9000||tcp-echo.shop.svc.cluster.local",
+				    .server_name = "echo.example",
+				    .source = f->r.source,
+				    .destination = f->r.destination,
+				    .upstream = &upstream };
+	addr_port_parse("10.0.0.7:9000", &upstream);
+	AUTO(mem_freep) char *text = line(&r, access_log_text, false);
+	assert_string_equal(text,
+			    "[2023-11-14T22:13:20.123Z] \"- - -\" 0 - - - \"-\" 145 228 12 - \"-\" \"-\" \"-\" \"-\" "
+			    "\"10.0.0.7:9000\" outbound|9000||tcp-echo.shop.svc.cluster.local - 10.96.0.5:80 "
+			    "10.0.0.1:4000 echo.example -\n");
+	r.reporter = REPORTER_SERVER;
+	r.cluster_name = r.server_name = NULL;
+	r.flags = FLAG(UF) | FLAG(DT);
+	r.termination = "rbac_access_denied_matched_policy[none]";
+	is(&r,
+	   "%UPSTREAM_CLUSTER% %REQUESTED_SERVER_NAME% %RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS% "
+	   "%ACCESS_LOG_TYPE% %PROTOCOL% %STREAM_ID%",
+	   "inbound|80|| - UF,DT rbac_access_denied_matched_policy[none] TcpConnectionEnd - -");
+}
+
 static void test_utf8_by_rfc_3629(void **state)
 {
 	(void)state;
@@ -299,6 +334,7 @@ int main(void)
 		CASE(test_json_types),
 		CASE(test_json_operator_without_end_stays_in_its_string),
 		CASE(test_istio_defaults),
+		CASE(test_a_connection_in_istios_default),
 		cmocka_unit_test(test_utf8_by_rfc_3629),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

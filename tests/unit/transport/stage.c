@@ -3,6 +3,7 @@
 
 #include "agent/base/loop.h"
 #include "agent/helper/balance/upstream.h"
+#include "agent/helper/observe/connection_log.h"
 #include "agent/helper/transport_internal.h"
 #include "agent/model/cluster.h"
 #include "agent/model/l7.h"
@@ -145,14 +146,16 @@ void upstream_report(struct upstreams *u, const char *cluster, const struct addr
 /* --- the tunnels --- */
 
 void hbone_outbound(struct hbone *h, struct worker_pod *pod, int fd, const struct addr_port *endpoint,
-		    const struct addr_port *original)
+		    const struct addr_port *original, struct connection_log *log)
 {
 	struct stage *s = ((struct worker *)h)->stage;
+	const struct connection_end end = { .upstream = endpoint };
 	(void)pod;
 	(void)original;
 	s->tunnels++;
 	s->tunnel_fd = fd;
 	s->tunnel_endpoint = *endpoint;
+	connection_log_end(log, &end);
 }
 
 struct transport *hbone_open(struct hbone *h, struct worker_pod *pod, const struct endpoint_info *info,

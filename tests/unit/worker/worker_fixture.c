@@ -48,9 +48,10 @@ static void seen(bool inbound, struct worker_pod *pod, int fd, const struct addr
 }
 
 void hbone_outbound(struct hbone *h, struct worker_pod *pod, int fd, const struct addr_port *endpoint,
-		    const struct addr_port *original)
+		    const struct addr_port *original, struct connection_log *log)
 {
 	(void)h;
+	(void)log;
 	worker_fixture->outbound++;
 	seen(false, pod, fd, endpoint, original);
 }
