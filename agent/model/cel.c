@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agent/model/cel.h"
+#include "agent/model/cel_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -17,9 +17,12 @@ struct reader {
 	const char *p;
 	int depth;
 	bool bad;
+	bool checking;	     /* there are no values, only types */
 	const char *unknown; /* behind the first attribute that there is not */
+	const char *pattern; /* behind the first one that can't be read */
 	struct cel_scratch *scratch;
 	int used;
+	size_t text_used;
 };
 
 static const struct {
@@ -30,26 +33,6 @@ static const struct {
 	CEL_ATTRIBUTES(CEL_ATTRIBUTE_NAME)
 #undef CEL_ATTRIBUTE_NAME
 };
-
-struct cel_value cel_text_of(struct cel_text s)
-{
-	return (struct cel_value){ .kind = s.p ? CEL_TEXT : CEL_NONE, .text = s };
-}
-
-struct cel_value cel_string(const char *s)
-{
-	return cel_text_of((struct cel_text){ s, s ? strlen(s) : 0 });
-}
-
-struct cel_value cel_number(double n)
-{
-	return (struct cel_value){ .kind = CEL_NUMBER, .number = n };
-}
-
-struct cel_value cel_bool(bool b)
-{
-	return (struct cel_value){ .kind = CEL_BOOL, .b = b };
-}
 
 static char *scratch_take(struct reader *e)
 {
@@ -100,18 +83,47 @@ static bool is_word(char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
 }
 
+/* Escapes are taken out of a copy. */
+static struct cel_text unescaped(struct reader *e, struct cel_text s)
+{
+	char *copy = e->scratch->text + e->text_used;
+	if (s.n > sizeof(e->scratch->text) - e->text_used) {
+		e->bad = true;
+		return s;
+	}
+	memcpy(copy, s.p, s.n);
+	if (!cel_unescape(copy, &s.n))
+		e->bad = true;
+	e->text_used += s.n;
+	return (struct cel_text){ copy, s.n };
+}
+
+static bool is_quoted(const struct reader *e)
+{
+	const char *p = e->p;
+	p += (*p == 'r' || *p == 'R') && (p[1] == '\'' || p[1] == '"');
+	return *p == '\'' || *p == '"';
+}
+
+/* 'text', "text", r'text' without escapes */
 static struct cel_value quoted(struct reader *e)
 {
+	bool raw = *e->p == 'r' || *e->p == 'R', escapes = false;
+	e->p += raw;
 	char quote = *e->p++;
 	const char *from = e->p;
-	while (*e->p && *e->p != quote && *e->p != '\\') /* there are no escapes here */
-		e->p++;
+	while (*e->p && *e->p != quote) {
+		bool escape = *e->p == '\\' && !raw && e->p[1];
+		escapes |= escape;
+		e->p += 1 + escape;
+	}
 	struct cel_text s = { from, (size_t)(e->p - from) };
-	if (*e->p != quote)
+	if (*e->p != quote) {
 		e->bad = true;
-	else
-		e->p++;
-	return cel_text_of(s);
+		return cel_text_of(s);
+	}
+	e->p++;
+	return cel_text_of(escapes ? unescaped(e, s) : s);
 }
 
 static struct cel_value read_choice(struct reader *e);
@@ -133,7 +145,7 @@ static struct cel_value headers(struct reader *e, enum cel_fields of)
 	struct cel_text key = { 0 };
 	if (take(e, "[")) {
 		skip(e);
-		if (*e->p == '\'' || *e->p == '"')
+		if (is_quoted(e))
 			key = quoted(e).text;
 		if (!take(e, "]"))
 			e->bad = true;
@@ -150,34 +162,44 @@ static struct cel_value headers(struct reader *e, enum cel_fields of)
 	return e->source->field(of, name, e->source->arg);
 }
 
-static bool text_has(struct cel_text s, struct cel_text part)
+/* .matches('x'): the pattern stands there, as what a request says must not be one. */
+static struct cel_value matching(struct reader *e, struct cel_value v)
 {
-	return !part.n || (s.n >= part.n && memmem(s.p, s.n, part.p, part.n));
+	bool bad = true;
+	skip(e);
+	struct cel_text pattern = is_quoted(e) ? quoted(e).text : (struct cel_text){ 0 };
+	struct cel_value found = pattern.p ? cel_matches(v, pattern, &bad) : (struct cel_value){ 0 };
+	if (bad && !e->bad)
+		e->pattern = e->p;
+	e->bad |= bad;
+	return found;
+}
+
+static struct cel_value size_of(struct cel_value v)
+{
+	return v.kind == CEL_TEXT ? cel_number((double)v.text.n) : (struct cel_value){ 0 };
 }
 
 /* .startsWith("x") and the like behind a value. */
 static struct cel_value method(struct reader *e, struct cel_value v, const char *name)
 {
-	struct cel_value part = { 0 };
-	if (take(e, "("))
-		part = read_choice(e);
-	else
+	struct cel_value result = { 0 };
+	if (!take(e, "("))
 		e->bad = true;
+	else if (str_eq(name, "matches"))
+		result = matching(e, v);
+	else if (str_eq(name, "size"))
+		result = size_of(v);
+	else
+		result = cel_find(name, v, read_choice(e));
 	if (!take(e, ")"))
 		e->bad = true;
-	if (e->bad || v.kind != CEL_TEXT || part.kind != CEL_TEXT)
-		return (struct cel_value){ 0 };
-	struct cel_text s = v.text, t = part.text;
-	if (str_eq(name, "contains"))
-		return cel_bool(text_has(s, t));
-	if (s.n < t.n)
-		return cel_bool(false);
-	return cel_bool(!memcmp(str_eq(name, "endsWith") ? s.p + s.n - t.n : s.p, t.p, t.n));
+	return e->bad ? (struct cel_value){ 0 } : result;
 }
 
 static bool is_method(const char *name)
 {
-	return str_eq(name, "contains") || str_eq(name, "startsWith") || str_eq(name, "endsWith");
+	return cel_is_find(name) || str_eq(name, "matches") || str_eq(name, "size");
 }
 
 /* The methods behind a value that stands complete. */
@@ -199,7 +221,18 @@ static struct cel_value methods(struct reader *e, struct cel_value v)
 	return v;
 }
 
-/* has(x), string(x), size(x): behind the parenthesis. */
+static struct cel_value string_of(struct reader *e, struct cel_value v)
+{
+	if (v.kind == CEL_BOOL)
+		return cel_string(v.b ? "true" : "false");
+	if (v.kind != CEL_NUMBER)
+		return v;
+	char *buf = scratch_take(e);
+	snprintf(buf, CEL_SCRATCH, "%.10g", v.number);
+	return cel_string(buf);
+}
+
+/* has(x), string(x), size(x), int(x), double(x), duration(x): behind the parenthesis. */
 static struct cel_value call(struct reader *e, const char *name)
 {
 	struct cel_value v = read_choice(e);
@@ -208,18 +241,15 @@ static struct cel_value call(struct reader *e, const char *name)
 	if (str_eq(name, "has"))
 		return cel_bool(v.kind != CEL_NONE);
 	if (str_eq(name, "size"))
-		return v.kind == CEL_TEXT ? cel_number((double)v.text.n) : (struct cel_value){ 0 };
-	if (!str_eq(name, "string")) {
-		e->bad = true;
-		return (struct cel_value){ 0 };
-	}
-	if (v.kind == CEL_BOOL)
-		return cel_string(v.b ? "true" : "false");
-	if (v.kind != CEL_NUMBER)
-		return v;
-	char *buf = scratch_take(e);
-	snprintf(buf, CEL_SCRATCH, "%.10g", v.number);
-	return cel_string(buf);
+		return size_of(v);
+	if (str_eq(name, "string"))
+		return string_of(e, v);
+	if (str_eq(name, "int") || str_eq(name, "uint") || str_eq(name, "double"))
+		return e->checking && v.kind == CEL_TEXT ? cel_number(1) : cel_to_number(v, name[0] != 'd');
+	if (str_eq(name, "duration"))
+		return e->checking && v.kind == CEL_TEXT && !v.text.n ? cel_number(0) : cel_duration(v);
+	e->bad = true;
+	return (struct cel_value){ 0 };
 }
 
 static struct cel_value path(struct reader *e)
@@ -247,7 +277,7 @@ static struct cel_value path(struct reader *e)
 	}
 	if (str_eq(name, "true") || str_eq(name, "false"))
 		return cel_bool(name[0] == 't');
-	if (dot && is_method(dot + 1)) {
+	if (dot && is_method(dot + 1) && (*e->p == '(' || !str_eq(dot + 1, "size"))) { /* or request.size */
 		name[dot - name] = 0;
 		e->p = dot_in_text;
 		return methods(e, attribute(e, name));
@@ -255,6 +285,16 @@ static struct cel_value path(struct reader *e)
 	if (take(e, "("))
 		return methods(e, call(e, name));
 	return attribute(e, name);
+}
+
+/* 12, 1.5, 12u */
+static struct cel_value number(struct reader *e)
+{
+	char *end;
+	double n = strtod(e->p, &end);
+	bool real = memchr(e->p, '.', (size_t)(end - e->p)) || memchr(e->p, 'e', (size_t)(end - e->p));
+	e->p = end + (!real && *end == 'u');
+	return real ? cel_real(n) : cel_number(n);
 }
 
 static struct cel_value operand(struct reader *e)
@@ -278,45 +318,23 @@ static struct cel_value operand(struct reader *e)
 		e->depth--;
 		return v.kind == CEL_BOOL ? cel_bool(!v.b) : (struct cel_value){ 0 };
 	}
-	if (*e->p == '\'' || *e->p == '"')
-		return methods(e, quoted(e));
-	if ((*e->p >= '0' && *e->p <= '9') || (*e->p == '-' && e->p[1] >= '0' && e->p[1] <= '9')) {
-		char *end;
-		double n = strtod(e->p, &end);
-		e->p = end;
-		return cel_number(n);
+	if (take(e, "-")) {
+		e->depth++;
+		struct cel_value v = operand(e);
+		e->depth--;
+		return cel_calculate(cel_number(0), '-', v, e->scratch, &e->text_used);
 	}
+	if (is_quoted(e))
+		return methods(e, quoted(e));
+	if (*e->p >= '0' && *e->p <= '9')
+		return number(e);
 	if (is_word(*e->p))
 		return path(e);
 	e->bad = true;
 	return (struct cel_value){ 0 };
 }
 
-/* Of values of one type. */
-static int order(struct cel_value a, struct cel_value b)
-{
-	if (a.kind == CEL_NUMBER)
-		return a.number < b.number ? -1 : a.number > b.number;
-	if (a.kind == CEL_BOOL)
-		return (int)a.b - (int)b.b;
-	size_t n = a.text.n < b.text.n ? a.text.n : b.text.n;
-	int c = memcmp(a.text.p, b.text.p, n);
-	return c ? c : a.text.n < b.text.n ? -1 : a.text.n > b.text.n;
-}
-
-enum comparison { EQUAL, NOT_EQUAL, AT_MOST, AT_LEAST, LESS, MORE, COMPARISON_COUNT };
-static const char *const comparisons[COMPARISON_COUNT] = { "==", "!=", "<=", ">=", "<", ">" };
-
-static struct cel_value compare(struct cel_value a, enum comparison how, struct cel_value b)
-{
-	if (a.kind == CEL_NONE || b.kind == CEL_NONE || (a.kind != b.kind && how > NOT_EQUAL))
-		return (struct cel_value){ 0 };
-	if (a.kind != b.kind)
-		return cel_bool(how == NOT_EQUAL);
-	int c = order(a, b);
-	const bool results[COMPARISON_COUNT] = { c == 0, c != 0, c <= 0, c >= 0, c<0, c> 0 };
-	return cel_bool(results[how]);
-}
+static const char *const comparisons[CEL_COMPARISON_COUNT] = { "==", "!=", "<=", ">=", "<", ">" };
 
 /* 'name' in request.headers */
 static struct cel_value in_headers(struct reader *e, struct cel_value name, enum cel_fields of)
@@ -329,6 +347,8 @@ static struct cel_value in_headers(struct reader *e, struct cel_value name, enum
 	return cel_bool(e->source->field(of, lower, e->source->arg).kind != CEL_NONE);
 }
 
+static struct cel_value sum(struct reader *e);
+
 static struct cel_value in_list(struct reader *e, struct cel_value v)
 {
 	bool found = false;
@@ -339,7 +359,7 @@ static struct cel_value in_list(struct reader *e, struct cel_value v)
 	if (!take(e, "["))
 		e->bad = true;
 	while (!e->bad && !take(e, "]")) {
-		struct cel_value same = compare(v, EQUAL, operand(e));
+		struct cel_value same = cel_compare(v, CEL_EQUAL, sum(e));
 		found |= same.kind == CEL_BOOL && same.b;
 		if (!take(e, ",") && *e->p != ']')
 			e->bad = true;
@@ -347,17 +367,48 @@ static struct cel_value in_list(struct reader *e, struct cel_value v)
 	return v.kind == CEL_NONE ? v : cel_bool(found);
 }
 
+static struct cel_value calculate(struct reader *e, struct cel_value a, char operator, struct cel_value b)
+{
+	if (e->checking && b.kind == CEL_NUMBER && b.number == 0)
+		b.number = 1; /* a type, not a value to divide by */
+	return cel_calculate(a, operator, b, e->scratch, &e->text_used);
+}
+
+static struct cel_value product(struct reader *e)
+{
+	struct cel_value v = operand(e);
+	skip(e);
+	while (!e->bad && (*e->p == '*' || *e->p == '/' || *e->p == '%')) {
+		char operator= * e->p++;
+		v = calculate(e, v, operator, operand(e));
+		skip(e);
+	}
+	return v;
+}
+
+static struct cel_value sum(struct reader *e)
+{
+	struct cel_value v = product(e);
+	skip(e);
+	while (!e->bad && (*e->p == '+' || *e->p == '-')) {
+		char operator= * e->p++;
+		v = calculate(e, v, operator, product(e));
+		skip(e);
+	}
+	return v;
+}
+
 static struct cel_value comparison(struct reader *e)
 {
-	struct cel_value a = operand(e);
+	struct cel_value a = sum(e);
 	skip(e);
 	if (e->p[0] == 'i' && e->p[1] == 'n' && !is_word(e->p[2])) {
 		e->p += 2;
 		return in_list(e, a);
 	}
-	for (int how = 0; how < COMPARISON_COUNT; how++)
+	for (int how = 0; how < CEL_COMPARISON_COUNT; how++)
 		if (take(e, comparisons[how]))
-			return compare(a, (enum comparison)how, operand(e));
+			return cel_compare(a, (enum cel_comparison)how, sum(e));
 	return a;
 }
 
@@ -440,10 +491,13 @@ int cel_check(const char *text, bool condition, struct err *err)
 {
 	static const struct cel_source any = { .attribute = any_attribute, .field = any_field };
 	struct cel_scratch scratch;
-	struct reader e = { .source = &any, .p = text, .scratch = &scratch };
+	struct reader e = { .source = &any, .p = text, .scratch = &scratch, .checking = true };
 	struct cel_value v = read_choice(&e);
 
 	skip(&e);
+	if (e.pattern)
+		return err_set(err, -EINVAL, "matches() needs a regular expression in quotes: see before character %zu",
+			       (size_t)(e.pattern - text) + 1);
 	if (e.bad || *e.p)
 		return err_set(err, -EINVAL, "the expression can't be read: see character %zu",
 			       (size_t)(e.p - text) + 1);

@@ -34,9 +34,14 @@ static void test_check_conditions(void **state)
 	ALL(true, 0, "response.code >= 400 && !connection.mtls", "request.headers['a'] == 'b'", "true",
 	    "has(request.headers['a']) ? response.code == 200 : false",
 	    "node.id.contains('/x') || xds.cluster_name.endsWith('y')", "request.path.startsWith(request.host)",
-	    "'x-a' in request.headers", "response.code in [200, 204]");
+	    "'x-a' in request.headers", "response.code in [200, 204]", "request.method.matches('^(GET|PUT)$')",
+	    "'a\\'b' == 'c'", "1 + 1 == 2", "response.size / response.code > 1", "1 / (response.code - 1) == 1",
+	    "request.duration > duration('1s')", "duration(request.headers['a']) > 1", "int(request.headers['a']) > 1",
+	    "request.path.matches(r'^/v\\d+/')");
 	ALL(true, -EINVAL, "", "response.code >=", "(true", "response.code", "'text'", "true true",
-	    "request.method.matches('x')", "response.code < '400'", "!response.code", "'a\\'b' == 'c'", "1 + 1 == 2");
+	    "request.method.matches('x'", "response.code < '400'", "!response.code", "'a\\qb' == 'c'", "1 + 'a' == 2",
+	    "1 + 1", "request.method - 'a' == ''", "request.path.matches('(')", "request.path.matches(request.method)",
+	    "duration('soon') > 1", "response.code.matches('2')");
 	ALL(true, -ENOENT, "respons.code >= 400", "response.cod == 1", "true || metadata.x == 1", "has(node.metadata)");
 }
 
@@ -55,6 +60,8 @@ static void test_check_says_where(void **state)
 	(void)state;
 	assert_int_equal(cel_check("response.code >= ", true, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "see character 18"));
+	assert_int_equal(cel_check("request.path.matches('[') || true", true, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "regular expression in quotes: see before character 25"));
 }
 
 int main(void)

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,14 +134,17 @@ static void test_made_up_texts_are_limited(void **state)
 static void test_values(void **state)
 {
 	struct fake *f = *state;
-	static const char *const cases[][2] = {
-		{ "request.method", "GET" },
-		{ "'literal'", "literal" },
-		{ "response.code", "200" },
-		{ "connection.mtls", "true" },
-		{ "string(destination.port)", "80" },
-		{ "has(request.headers['t']) ? request.headers['t'] : 'none'", "none" }
-	};
+	static const char *const cases[][2] = { { "request.method", "GET" },
+						{ "'literal'", "literal" },
+						{ "response.code", "200" },
+						{ "connection.mtls", "true" },
+						{ "string(destination.port)", "80" },
+						{ "request.host + request.url_path", "shop.example/a" },
+						{ "string(response.code / 100) + 'xx'", "2xx" },
+						{ "request.url_path.matches('^/a(/|$)') ? 'api' : 'web'", "api" },
+						{ "1.0 / 4", "0.25" },
+						{ "has(request.headers['t']) ? request.headers['t'] : 'none'",
+						  "none" } };
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct sb out = { 0 };
 		assert_true(expression_value(&f->r, cases[i][0], &out));
@@ -151,6 +155,78 @@ static void test_values(void **state)
 	assert_false(expression_value(&f->r, "request.headers['t']", &none));
 	assert_false(expression_value(&f->r, "junk junk", &none));
 	assert_int_equal(none.len, 0);
+}
+
+static void test_patterns(void **state)
+{
+	struct fake *f = *state;
+	fake_field(f->request, "x-tenant", "gold-17");
+	ALL(&f->r, true, "request.path.matches('^/a')", "request.path.matches('b=[0-9]$')", "request.path.matches('b')",
+	    "request.headers['x-tenant'].matches(r'^gold-\\d+$')",
+	    "request.headers['x-tenant'].matches('^gold-\\\\d+$')", "'a.b'.matches(\"^a\\\\.b$\")",
+	    "!request.path.matches('^b')", "request.path.matches('(?i)^/A')",
+	    "(request.method + 'x').matches('^GETx$')", "true && request.path.matches('a') && true");
+	/* A pattern is the configuration's, never a request's; broken ones and those that RE2 does not have are refused. */
+	ALL(&f->r, false, "request.path.matches('^b')", "request.path.matches(request.headers['x-tenant'])",
+	    "request.path.matches('[')", "request.path.matches('(a)\\\\1')", "request.path.matches('(?=a)')",
+	    "response.code.matches('2')", "request.headers['none'].matches('')", "request.path.matches()",
+	    "request.path.matches('a', 'b')", "request.path.matches('a'", "!request.headers['none'].matches('')");
+	/* More patterns than are kept, again and again. */
+	for (int i = 0; i < 200; i++) {
+		char text[64];
+		snprintf(text, sizeof(text), "request.path.matches('^/a.b=1(x{%d})?$')", 1 + i % 70);
+		assert_true(expression_true(&f->r, text));
+	}
+	/* Backtracks for ever, elsewhere. */
+	AUTO(mem_freep) char *many = repeated("a", 4000, "");
+	f->r.original_path = (struct http_string){ many, (uint32_t)strlen(many) };
+	assert_false(expression_true(&f->r, "request.path.matches('^(a+)+$') && request.path.matches('^((a+)+)+b')"));
+	AUTO(mem_freep) char *pattern = repeated("a?", 300, "')");
+	AUTO(mem_freep) char *longest = str_format("request.path.matches('%s", pattern);
+	assert_false(expression_true(&f->r, longest)); /* of more than 512 bytes */
+}
+
+static void test_arithmetic(void **state)
+{
+	struct fake *f = *state;
+	ALL(&f->r, true, "1 + 2 * 3 == 7", "(1 + 2) * 3 == 9", "7 / 2 == 3", "-7 / 2 == -3", "7.0 / 2 == 3.5",
+	    "7 % 4 == 3", "response.code / 100 == 2", "10 - 4 - 3 == 3", "-(2) == -2", "2 - -2 == 4", "2u + 1u == 3u",
+	    "1-1 == 0", "request.size + response.size > 2000", "response.code - 1 < response.code", "1.0 / 0 > 1",
+	    "5 in [2 + 3, 9]", "'a' + 'b' == 'ab'", "'a' + \"b\" + request.method == 'abGET'", "int('12') + 1 == 13",
+	    "int(7.9) == 7", "double('0.5') * 2 == 1", "duration('1.5s') == 1500",
+	    "request.duration > duration('10ms')", "duration('1m0.5s') == 60500", "duration('-2us') < 0",
+	    "duration('1h') == 60 * 60 * 1000", "'abc'.size() == 3", "size('a' + 'b') == 2", "'a\\nb'.size() == 3",
+	    "'\\x41' == 'A'", "'it\\'s' == \"it's\"", "r'\\n'.size() == 2");
+	/* What has no value is neither true nor false. */
+	ALL(&f->r, false, "1 / 0 == 0", "1 % 0 == 0", "1.5 % 1 == 0", "1 + 'a' == 2", "'a' - 'a' == ''",
+	    "!(1 / 0 == 0)", "request.headers['none'] + 'a' == 'a'", "int('twelve') == 12", "int('') == 0",
+	    "int(' 1') == 1", "duration('fast') == 0", "duration('') == 0", "duration('5') == 5",
+	    "duration('1sx') == 1000", "true + true", "1 +", "* 2 == 2", "1 ** 2 == 1", "'\\q' == 'q'", "'\\",
+	    "'\\x4' == 'A'", "r'", "-'a' == 'a'");
+	/* Texts that are made may not grow for ever. */
+	AUTO(mem_freep) char *wide = repeated("request.path + ", 1500, "''");
+	AUTO(mem_freep) char *text = str_format("size(%s) > 0", wide);
+	assert_false(expression_true(&f->r, text));
+}
+
+/* What only requests have is absent, so that a filter of theirs takes no connection. */
+static void test_connections(void **state)
+{
+	struct fake *f = *state;
+	f->r.request = f->r.response = NULL;
+	f->r.status = 0;
+	f->r.cluster = NULL;
+	f->r.endpoint = NULL;
+	f->r.cluster_name = "outbound|9000||echo";
+	f->r.server_name = "echo.example";
+	f->r.termination = "rbac";
+	ALL(&f->r, true, "xds.cluster_name == 'outbound|9000||echo'",
+	    "connection.requested_server_name == 'echo.example'", "connection.termination_details == 'rbac'",
+	    "destination.port == 80", "!has(response.code)", "connection.mtls", "request.duration == 12",
+	    "!has(request.method)", "response.total_size > 0");
+	ALL(&f->r, false, "response.code >= 400", "response.code < 400", "request.path == ''", "request.url_path == ''",
+	    "request.headers['a'] == ''", "has(request.protocol)", "has(upstream.address)",
+	    "response.code_details == 'x'");
 }
 
 int main(void)
@@ -164,6 +240,9 @@ int main(void)
 		CASE(test_depth_is_limited),
 		CASE(test_made_up_texts_are_limited),
 		CASE(test_values),
+		CASE(test_patterns),
+		CASE(test_arithmetic),
+		CASE(test_connections),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
