@@ -9,12 +9,25 @@
 #include <errno.h>
 #include <libmnl/libmnl.h>
 #include <linux/sock_diag.h>
-#include <netinet/tcp.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum { DIAG_BUFFER = 32768 };
+
+/* As in <netinet/tcp.h>, whose struct tcp_info is an old one. */
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_RECV = 3,
+	TCP_FIN_WAIT1 = 4,
+	TCP_FIN_WAIT2 = 5,
+	TCP_CLOSE_WAIT = 8,
+	TCP_LAST_ACK = 9,
+	TCP_CLOSING = 11
+};
 
 /* Those in which bytes can still come or go, and handshakes. */
 #define DIAG_STATES                                                                                                    \
@@ -65,6 +78,7 @@ static int dump_start(struct diag *d, int family)
 	r->sdiag_family = (uint8_t)family;
 	r->sdiag_protocol = IPPROTO_TCP;
 	r->idiag_states = DIAG_STATES;
+	r->idiag_ext = 1u << (INET_DIAG_INFO - 1);
 	if (d->storage_fd >= 0) {
 		struct nlattr *nest = mnl_attr_nest_start(h, INET_DIAG_REQ_SK_BPF_STORAGES);
 
@@ -110,11 +124,16 @@ static struct ip_addr address_of(const struct inet_diag_msg *m, const __be32 fro
 	return a;
 }
 
+struct diag_attributes {
+	const void *stored;
+	const struct tcp_info *info;
+};
+
 static int on_storage_value(const struct nlattr *attr, void *arg)
 {
 	if (mnl_attr_get_type(attr) == SK_DIAG_BPF_STORAGE_MAP_VALUE &&
 	    mnl_attr_get_payload_len(attr) >= sizeof(struct sock_state))
-		*(const void **)arg = mnl_attr_get_payload(attr);
+		((struct diag_attributes *)arg)->stored = mnl_attr_get_payload(attr);
 	return MNL_CB_OK;
 }
 
@@ -126,6 +145,9 @@ static int on_storage(const struct nlattr *attr, void *arg)
 
 static int on_attribute(const struct nlattr *attr, void *arg)
 {
+	if (mnl_attr_get_type(attr) == INET_DIAG_INFO &&
+	    mnl_attr_get_payload_len(attr) >= offsetof(struct tcp_info, tcpi_delivery_rate))
+		((struct diag_attributes *)arg)->info = mnl_attr_get_payload(attr);
 	return mnl_attr_get_type(attr) == INET_DIAG_SK_BPF_STORAGES ? mnl_attr_parse_nested(attr, on_storage, arg) :
 								      MNL_CB_OK;
 }
@@ -134,7 +156,7 @@ static int on_message(const struct nlmsghdr *h, void *arg)
 {
 	const struct diag_visit *visit = arg;
 	const struct inet_diag_msg *m = mnl_nlmsg_get_payload(h);
-	const void *stored = NULL;
+	struct diag_attributes of = { 0 };
 	struct diag_socket s = { 0 };
 
 	if (h->nlmsg_type != SOCK_DIAG_BY_FAMILY || mnl_nlmsg_get_payload_len(h) < sizeof(*m))
@@ -145,10 +167,16 @@ static int on_message(const struct nlmsghdr *h, void *arg)
 	s.local = address_of(m, m->id.idiag_src);
 	s.remote = address_of(m, m->id.idiag_dst);
 	s.cookie = m->id.idiag_cookie[0] | (uint64_t)m->id.idiag_cookie[1] << 32;
-	mnl_attr_parse(h, sizeof(*m), on_attribute, &stored);
-	if (stored) {
-		memcpy(&s.stored, stored, sizeof(s.stored));
+	mnl_attr_parse(h, sizeof(*m), on_attribute, &of);
+	if (of.stored) {
+		memcpy(&s.stored, of.stored, sizeof(s.stored));
 		s.has_stored = true;
+	}
+	if (of.info && of.info->tcpi_data_segs_in) {
+		s.sent_ms = of.info->tcpi_last_data_sent;
+		s.received_ms = of.info->tcpi_last_data_recv;
+		s.owes = of.info->tcpi_unacked || !of.info->tcpi_data_segs_out;
+		s.has_ages = true;
 	}
 	visit->on_socket(&s, visit->arg);
 	return MNL_CB_OK;

@@ -17,7 +17,10 @@ struct diag_socket {
 	struct inet_diag_sockid id; /* ports are big-endian */
 	uint8_t family, state;	    /* AF_INET or AF_INET6; TCP_ESTABLISHED, ... */
 	bool has_stored;
-	struct sock_state stored; /* in its local storage */
+	struct sock_state stored;      /* in its local storage */
+	bool has_ages;		       /* the peer has said something */
+	uint32_t sent_ms, received_ms; /* since bytes were sent and received last */
+	bool owes;		       /* it has answered nothing yet, or not all has been acknowledged */
 };
 
 /* In the namespace that the thread is in; it may leave it afterwards. storage_fd: the map `sock_states`, or -1. */

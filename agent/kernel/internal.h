@@ -79,6 +79,7 @@ struct pod {
 	TAILQ_ENTRY(pod) queue;
 	enum pod_waits waits;
 	uint32_t round;
+	uint64_t changed_ns; /* what it was queued for */
 	uint64_t due_ns;
 };
 

@@ -7,6 +7,9 @@
  * A connection without a note was there before the pod was in the mesh, and nobody has ever judged it: it is left alone,
  * like the helper's own sockets, and like those that the helper opened to the application, whose callers it judges.
  *
+ * One that the policy forbids ends at once. One that is only the helper's now, because its port has got rules on requests,
+ * may finish the request that is under way: it ends between two, which its idle times tell, and after GRACE_MS in any case.
+ *
  * Pods wait in a queue, and a tick of the loop looks at a bounded number of sockets. A handshake that was under way when
  * the policy changed has been judged by the old one, and is not listed before it is complete: so each pod is looked at
  * again a second later, and then at growing intervals while it has handshakes, for as long as one can last. */
@@ -29,6 +32,10 @@ enum {
 	LATER_MS = 250, /* how often pods that wait for another look are looked for */
 	ROUNDS = 8,	/* the last one is 127 s after the change: SYN+ACK is repeated for 63 */
 	SEEN = 256,
+	QUIET_MS = 100,	 /* as long without a byte is between two requests, */
+	LULL_MS = 1000,	 /* or as long, where times are too coarse to say who spoke last */
+	HURRY_MS = 2500, /* after which any moment is good in which the application has answered */
+	GRACE_MS = 5000,
 };
 #define TICK_NS 5000000ull
 #define AGAIN_NS 1000000000ull
@@ -50,6 +57,7 @@ struct recheck {
 	struct diag *diag;
 	uint32_t sockets; /* of this tick */
 	bool handshakes;
+	bool busy;   /* connections of the pod have a request under way */
 	bool cannot; /* this kernel ends no sockets */
 	bool said;
 	struct recheck_counts counts;
@@ -108,6 +116,7 @@ void recheck_pod(struct recheck *r, struct pod *pod)
 		return;
 	recheck_forget(r, pod);
 	pod->round = 0;
+	pod->changed_ns = clock_now_ns();
 	pod->waits = POD_WAITS_NOW;
 	TAILQ_INSERT_TAIL(&r->now, pod, queue);
 	loop_timer_start(r->timer, 0, 0);
@@ -118,6 +127,14 @@ static void settled(struct recheck *r, struct pod *pod)
 {
 	pod->value.flags &= ~(uint32_t)POD_RECHECK;
 	pod_write(r->k, pod, NULL);
+}
+
+/* For those that were busy; not a round. */
+static void wait_for_answers(struct recheck *r, struct pod *pod)
+{
+	pod->due_ns = 0;
+	pod->waits = POD_WAITS_LATER;
+	TAILQ_INSERT_TAIL(&r->later, pod, queue);
 }
 
 static void wait_for_round(struct recheck *r, struct pod *pod)
@@ -190,6 +207,20 @@ static void report(struct recheck *r, const struct diag_socket *s, const struct 
 	r->k->events.on_flow(&f, r->k->events.arg);
 }
 
+/* Between two requests: the application, which is this end, has spoken last, and a while ago. */
+static bool is_busy(const struct diag_socket *s, uint64_t since_ms)
+{
+	uint32_t quiet_ms = s->sent_ms < s->received_ms ? s->sent_ms : s->received_ms;
+
+	if (!s->has_ages || since_ms >= GRACE_MS)
+		return false;
+	if (s->owes || s->received_ms < s->sent_ms)
+		return true;
+	if (s->received_ms == s->sent_ms)
+		return quiet_ms < LULL_MS;
+	return quiet_ms < QUIET_MS && since_ms < HURRY_MS;
+}
+
 static void cut(struct recheck *r, const struct diag_socket *s, const struct sock_state *state,
 		const struct explain_inbound *v)
 {
@@ -233,7 +264,11 @@ static void on_socket(const struct diag_socket *s, void *arg)
 	}
 	const struct explain_inbound *v = verdict_of(r, &call);
 
-	if (v->reason != DROP_NONE || v->to_helper)
+	if (v->reason == DROP_NONE && !v->to_helper)
+		return;
+	if (v->reason == DROP_NONE && is_busy(s, (clock_now_ns() - r->at->changed_ns) / 1000000))
+		r->busy = true;
+	else
 		cut(r, s, &state, v);
 }
 
@@ -264,7 +299,7 @@ static void examination_begin(struct recheck *r, struct pod *pod)
 		return;
 	}
 	r->at = pod;
-	r->handshakes = false;
+	r->handshakes = r->busy = false;
 	memset(r->seen, 0, sizeof(r->seen));
 }
 
@@ -278,7 +313,9 @@ static void examination_step(struct recheck *r)
 	if (rc < 0)
 		log_warn("pod %s: list its TCP sockets: %s", pod->pub.workload->uid, strerror(-rc));
 	examination_end(r);
-	if (!r->cannot && (rc < 0 || pod->round == 0 || r->handshakes))
+	if (!r->cannot && rc == 0 && r->busy)
+		wait_for_answers(r, pod);
+	else if (!r->cannot && (rc < 0 || pod->round == 0 || r->handshakes))
 		wait_for_round(r, pod);
 	else
 		settled(r, pod);

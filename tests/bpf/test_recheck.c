@@ -233,6 +233,29 @@ static void test_recheck_port_gets_http_rules(void **state)
 	pair_close(&tcp);
 }
 
+static void test_recheck_request_under_way_is_answered_first(void **state)
+{
+	static const struct inbound_port http_8080[] = { { .port = 8080, .app = APP_HTTP } };
+	char byte = 'x';
+
+	(void)state;
+	mesh_must_apply(m);
+	struct pair p = pair_open(&m->pods[0], AF_INET, &m->pods[1], "$b4:8080");
+
+	assert_int_equal(send(p.client, &byte, 1, 0), 1);
+	assert_int_equal(recv(p.server, &byte, 1, 0), 1);
+	m->pods[1].l7_ports = http_8080;
+	m->pods[1].l7_port_count = 1;
+	mesh_must_apply(m);
+	mesh_poll(m); /* a look, and far from the end of its grace */
+	assert_int_equal(cut(DROP_HTTP_RULES), 0);
+	assert_int_equal(send(p.server, &byte, 1, 0), 1);
+	assert_int_equal(recv(p.client, &byte, 1, 0), 1);
+	wait_for_cuts(DROP_HTTP_RULES, 1);
+	check_cut(&p);
+	pair_close(&p);
+}
+
 /* A connection that nobody has judged is nobody's to end. */
 static void test_recheck_connection_older_than_enrolment_lives(void **state)
 {
@@ -455,6 +478,7 @@ int main(void)
 		MESH_TEST(test_recheck_strict_cuts_anonymous),
 		MESH_TEST(test_recheck_caller_that_no_rule_allows_is_cut),
 		MESH_TEST(test_recheck_port_gets_http_rules),
+		MESH_TEST(test_recheck_request_under_way_is_answered_first),
 		MESH_TEST(test_recheck_connection_older_than_enrolment_lives),
 		MESH_TEST(test_recheck_helpers_and_callers_sockets_live),
 		MESH_TEST(test_recheck_full_table_cuts_all),
