@@ -193,6 +193,22 @@ static int annotation_take(const struct filters_of *of, struct http_filters *f)
 	return t.failed ? -ENOMEM : 0;
 }
 
+void envoy_filter_look(const struct resource *r, struct notes *notes)
+{
+	const struct node *n = FIRST(r->spec.envoy_filter->config_patches);
+
+	for (size_t i = 0; n; n = n->next, i++) {
+		struct envoy_patch patch;
+		char why[200];
+		if (envoy_patch_read(n, &patch, why, sizeof(why)) == 0 && !patch.sides)
+			NOTE(notes, FINDING_WARNING, r,
+			     "configPatches[%zu] is for gateways (match.context GATEWAY), and there are none: it has "
+			     "no "
+			     "effect",
+			     i);
+	}
+}
+
 int envoy_filter_inbound(const struct filters_of *of, struct http_filters *f)
 {
 	int rc = envoy_filters_take(of, f, ENVOY_INBOUND);

@@ -38,6 +38,8 @@ int proxy_config_look(const struct resource *r, struct notes *notes); /* of the 
 /* Notes about a CUSTOM policy whose provider can't be asked. */
 void ext_authz_look(const struct compiler *c, const struct resource *r, struct notes *notes);
 
+/* Notes about patches for gateways. */
+void envoy_filter_look(const struct resource *r, struct notes *notes);
 void request_authn_look(const struct resource *r, struct notes *notes); /* inline keys that are none */
 
 /* --- jwks.c: key sets that the agent fetches */

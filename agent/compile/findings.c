@@ -410,6 +410,18 @@ static void authn_look(const struct compiler *c, const struct resource *r, struc
 	request_authn_look(r, notes);
 }
 
+static void filter_look(const struct compiler *c, const struct resource *r, struct notes *notes)
+{
+	const struct envoy_filter_spec *spec = r->spec.envoy_filter;
+	bool root = str_eq(r->ns, c->mesh.root_namespace);
+
+	if (spec->workload_selector && spec->workload_selector->labels.n &&
+	    !selects_any(c, root ? NULL : r->ns, &spec->workload_selector->labels))
+		NOTE(notes, FINDING_WARNING, r, "the workloadSelector selects no workload of %s%s",
+		     root ? "any namespace" : "namespace ", root ? "" : r->ns);
+	envoy_filter_look(r, notes);
+}
+
 /* --- all */
 
 static int on_finding_cmp(const void *a, const void *b)
@@ -466,6 +478,8 @@ static int look(struct compiler *c, struct notes *notes)
 		peer_look(c, c->inventory[KIND_PEER_AUTHENTICATION].v[i], notes);
 	for (size_t i = 0; i < c->inventory[KIND_REQUEST_AUTHENTICATION].n; i++)
 		authn_look(c, c->inventory[KIND_REQUEST_AUTHENTICATION].v[i], notes);
+	for (size_t i = 0; i < c->inventory[KIND_ENVOY_FILTER].n; i++)
+		filter_look(c, c->inventory[KIND_ENVOY_FILTER].v[i], notes);
 	for (size_t i = 0; i < c->inventory[KIND_AUTHORIZATION_POLICY].n; i++)
 		if (authz_look(c, c->inventory[KIND_AUTHORIZATION_POLICY].v[i], notes) < 0)
 			return -ENOMEM;

@@ -119,7 +119,9 @@ static int context_read(const struct reading *r, const struct node *match)
 		r->out->sides = ENVOY_OUTBOUND;
 	else
 		return envoy_refuse(
-			r, "match.context %.40s is not supported: only ANY, SIDECAR_INBOUND and SIDECAR_OUTBOUND",
+			r,
+			"match.context %.40s is not supported: only ANY, SIDECAR_INBOUND, SIDECAR_OUTBOUND and "
+			"GATEWAY (without effect)",
 			context);
 	if (node_get(match, "proxy"))
 		return envoy_refuse(r, "match.proxy is not supported");
@@ -207,6 +209,8 @@ int envoy_patch_read(const struct node *patch, struct envoy_patch *out, char *wh
 	const char *operation = node_get_text(body, "operation");
 
 	*out = (struct envoy_patch){ .kind = ENVOY_LUA };
+	if (str_eq(node_get_text(match, "context"), "GATEWAY"))
+		return 0; /* whatever it is: nobody here is one */
 	int rc = context_read(&r, match);
 	if (rc < 0)
 		return rc;

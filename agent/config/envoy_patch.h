@@ -14,7 +14,7 @@ enum envoy_patch_side { ENVOY_INBOUND = 1, ENVOY_OUTBOUND = 2 };
 
 struct envoy_patch {
 	enum envoy_patch_kind kind;
-	unsigned int sides;	    /* envoy_patch_side */
+	unsigned int sides;	    /* envoy_patch_side; 0: for gateways, and nothing of it was read */
 	uint16_t port;		    /* that the filter is for; 0: any */
 	const char *route;	    /* name of the route that it is for; NULL: any */
 	const char *vhost;	    /* "host:port" that it is for; NULL: any, or one of the inbound side */

@@ -8,6 +8,7 @@ import yaml
 
 from lib import judge, web
 from lib.jwt import Issuer
+from lib.kept import raw
 from lib.mesh import service, workload
 from lib.net import Net
 from lib.shell import ROOT, wait_for
@@ -200,6 +201,13 @@ end
     assert answer.status == 403 and answer.body == "denied" and answer.header("x-was") == "401", answer
 
 
+def test_a_scripts_answer_is_any_bytes(town):
+    put(town, "bytes", lua("bytes", "payments", "function envoy_on_request(h) h:respond({[':status'] = '200'}, "
+                           "'a\\0b\\255') end"))
+    answer = raw(town.frontend, "10.60.0.30", 80, b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    assert answer.statuses == [200] and answer.data.endswith("\r\n\r\na\0b\xff"), answer
+
+
 def test_globals_of_scripts_live_on(town):
     put(town, "count", lua("count", "payments", "count = 0\nfunction envoy_on_request(h) count = count + 1 end\n"
                            "function envoy_on_response(h) h:headers():add('x-count', count) end"))
@@ -328,6 +336,84 @@ def test_an_annotation_is_a_limit(town):
         town.mesh.write("00-workloads.yaml", config)
         town.mesh.settle()
     assert get(town.frontend, PAYMENTS).status == 200
+
+
+def patch(apply_to, match, value, context="SIDECAR_INBOUND"):
+    operation = "INSERT_BEFORE" if apply_to == "HTTP_FILTER" else "MERGE"
+    return {"applyTo": apply_to, "match": {"context": context, **match}, "patch": {"operation": operation, "value": value}}
+
+
+def envoy_filter(name, app, *patches, ns="istio-system"):
+    return yaml.safe_dump({"apiVersion": "networking.istio.io/v1alpha3", "kind": "EnvoyFilter",
+                           "metadata": {"name": name, "namespace": ns},
+                           "spec": {"workloadSelector": {"labels": app}, "configPatches": list(patches)}}) + "---\n"
+
+
+def test_limits_in_the_forms_of_istios_task(town):
+    """In the root namespace, by TypedStruct, for all or for a port's routes; by path; and for a gateway, which there is not."""
+    manager = {"listener": {"filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}}}
+    kind = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+
+    def typed(value):
+        return {"@type": "type.googleapis.com/udpa.type.v1.TypedStruct", "type_url": kind,
+                "value": {"stat_prefix": "http_local_rate_limiter", **value}}
+
+    def tokens(n):
+        share = {"default_value": {"numerator": 100, "denominator": "HUNDRED"}}
+        return {"token_bucket": {"max_tokens": n, "tokens_per_fill": n, "fill_interval": "600s"},
+                "filter_enabled": {"runtime_key": "on", **share}, "filter_enforced": {"runtime_key": "for real", **share},
+                "response_headers_to_add": [{"append": False, "header": {"key": "x-local-rate-limit", "value": "true"}}]}
+
+    def filter_of(value):
+        return patch("HTTP_FILTER", manager, {"name": "envoy.filters.http.local_ratelimit", "typed_config": typed(value)})
+
+    def statuses(n, path="/"):
+        answers = [get(town.frontend, PAYMENTS + path) for _ in range(n)]
+        assert all((a.header("x-local-rate-limit") == "true") == (a.status == 429) for a in answers), answers
+        return [a.status for a in answers]
+
+    payments = {"app": "payments"}
+    put(town, "task", envoy_filter("for-all", payments, filter_of(tokens(4))))
+    assert statuses(5) == [200] * 4 + [429]
+    routes = {"routeConfiguration": {"vhost": {"name": "inbound|http|8080", "route": {"action": "ANY"}}}}
+    per_route = patch("HTTP_ROUTE", routes, {"typed_per_filter_config": {"envoy.filters.http.local_ratelimit": typed(tokens(3))}})
+    put(town, "task", envoy_filter("for-routes", payments, filter_of({}), per_route))
+    assert statuses(4) == [200] * 3 + [429]
+
+    products = {"name": ":path", "safe_regex_match": {"google_re2": {}, "regex": "/products/[1-9]{1,2}"}}
+    by_path = patch("HTTP_FILTER", manager, {"name": "envoy.filters.http.local_ratelimit", "typed_config": typed({
+        **tokens(1000), "descriptors": [{"entries": [{"key": "PATH", "value": "api"}], "token_bucket": tokens(2)["token_bucket"]}],
+        "rate_limits": [{"actions": [{"header_value_match": {"descriptor_key": "PATH", "descriptor_value": "api",
+                                                              "headers": [products]}}]}]})})
+    put(town, "task", envoy_filter("by-path", payments, by_path))
+    assert statuses(3, "/products/7") == [200, 200, 429] and statuses(3, "/products/777") == [200] * 3
+
+    service = {"rate_limit_service": {"grpc_service": {"envoy_grpc": {"cluster_name": "outbound|8081||limits.shop.svc.cluster.local"}}}}
+    edge = patch("HTTP_FILTER", {"listener": {"filterChain": {"filter": {
+        **manager["listener"]["filterChain"]["filter"], "subFilter": {"name": "envoy.filters.http.router"}}}}}, {
+            "name": "envoy.filters.http.ratelimit", "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit", "domain": "ratelimit",
+                "failure_mode_deny": True, **service}}, "GATEWAY")
+    rules = patch("VIRTUAL_HOST", {"routeConfiguration": {"vhost": {"name": "", "route": {"action": "ANY"}}}}, {
+        "rate_limits": [{"actions": [{"request_headers": {"header_name": ":path", "descriptor_key": "PATH"}}]}]}, "GATEWAY")
+    put(town, "task", envoy_filter("edge", payments, edge) + envoy_filter("edge-rules", {"istio": "ingressgateway"}, rules))
+    assert get(town.frontend, PAYMENTS).status == 200
+    found = town.mesh.agents["node-b"].meshctl("analyze", check=False).stdout
+    assert found.count("is for gateways (match.context GATEWAY)") == 2 and "selects no workload of any namespace" in found, found
+
+
+def test_explain_says_which_filters_a_request_meets(town):
+    put(town, "limit", limit("explained", "payments", bucket(5)))
+    put(town, "lua", lua("script", "payments", "function envoy_on_request(h) end"))
+    put(town, "out", lua("caller", "frontend", "function envoy_on_request(h) end", "SIDECAR_OUTBOUND"))
+    # Each node knows what its own pods do.
+    shown = {name: agent.meshctl("explain", "shop/frontend", "http://payments.shop/").stdout
+             for name, agent in town.mesh.agents.items()}
+    assert "Filters      script EnvoyFilter/shop/caller" in shown["node-a"] and "/shop/explained" not in shown["node-a"], shown
+    here = [shown["node-b"].index(text) for text in ("Destination  shop/payments", "EnvoyFilter/shop/script",
+                                                     "local limit EnvoyFilter/shop/explained[0] (",
+                                                     "5 at once, 5 more each 600 s")]
+    assert here == sorted(here), shown
 
 
 # --- what is not supported ---

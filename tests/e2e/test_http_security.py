@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may send which request: AuthorizationPolicy on HTTP, RequestAuthentication, and bytes that mean to deceive."""
+import json
 import subprocess
 import time
 
@@ -9,7 +10,7 @@ from lib import web
 from lib.jwt import Issuer
 from lib.kept import Kept, raw
 from lib.net import Net
-from lib.shell import wait_for
+from lib.shell import BUILD, wait_for
 from lib.web import get, load_begin, load_end
 
 # payments is on another node than frontend; catalog-1 on the same. One document for each.
@@ -123,6 +124,33 @@ def test_grant_and_withdrawal_on_a_kept_connection(town, place, http2):
         assert client.ask() == 403 and client.kept
         policy(town, app, "{ to: [ { operation: { methods: [ GET ] } } ] }")
         assert client.ask() == 200
+
+
+def test_dry_runs_are_told_and_refuse_nobody(town):
+    def counted():
+        metrics = town.agent("node-b").metrics()
+        return [metrics.get(f"weft_helper_authz_dry_run_{name}_total", 0) for name in ("denied", "allowed")]
+
+    policy(town, "payments", "{ to: [ { operation: { paths: [ /headers ] } } ] }", action="DENY", name="deny-path-headers")
+    assert get(town.frontend, "http://10.60.0.30/headers").status == 403
+    policy(town, "payments", "{ to: [ { operation: { paths: [ /headers ] } } ] }", action="DENY",
+           name="deny-path-headers, annotations: { istio.io/dry-run: 'true' }")
+    before = counted()
+    agent = town.agent("node-b")
+    watcher = agent.node.spawn(f"{BUILD}/meshctl", "--socket", agent.socket, "tap", "--filter", "request.url_path == '/headers'",
+                               "--count", "1", "-o", "json", name="tap-dry")
+
+    def seen():
+        assert get(town.frontend, "http://10.60.0.30/headers").status == 200
+        return not watcher.alive()
+
+    wait_for("tap to end after one request", seen)
+    assert get(town.frontend, "http://10.60.0.30/ip").status == 200
+    (row,) = [json.loads(line) for line in watcher.output().splitlines() if line.startswith("{")]
+    assert row["status"] == 200 and row["dry_run_deny"] == {"result": "denied", "policy": "shop/deny-path-headers"}, row
+    assert "dry_run_allow" not in row, row
+    denied, allowed = counted()
+    assert denied > before[0] and allowed == before[1] + 1, (before, denied, allowed)
 
 
 def test_a_websocket_ends_when_it_is_forbidden(town):

@@ -118,6 +118,29 @@ static void test_sides_namespaces_and_selectors(void **state)
 	assert_null(inbound());
 }
 
+static void test_gateways_patches_are_told_of_and_others_hold(void **state)
+{
+	(void)state;
+	world_set(&w, base);
+	world_with(&w, FILTER("mixed", "shop",
+			      "configPatches: [ " HTTP_FILTER("GATEWAY", "Lua", "inlineCode: edge") ", " HTTP_FILTER(
+				      "SIDECAR_INBOUND", "Lua", "inlineCode: pod") " ]") FILTER("edge", "istio-system",
+												"workloadSelector: { "
+												"labels: { istio: "
+												"ingressgateway } }, "
+												"configPatches: [ "
+												"{ applyTo: CLUSTER, "
+												"match: { context: "
+												"GATEWAY } } ]"));
+	assert_int_equal(inbound()->script_count, 1);
+	assert_string_equal(inbound()->scripts[0].code, "pod");
+	assert_null(outbound());
+	assert_true(world_finds(&w, "EnvoyFilter/shop/mixed", "configPatches[0] is for gateways"));
+	assert_false(world_finds(&w, "EnvoyFilter/shop/mixed", "configPatches[1]"));
+	assert_true(world_finds(&w, "EnvoyFilter/istio-system/edge", "configPatches[0] is for gateways"));
+	assert_true(world_finds(&w, "EnvoyFilter/istio-system/edge", "selects no workload of any namespace"));
+}
+
 static void test_shares_and_what_is_absent(void **state)
 {
 	(void)state;
@@ -423,6 +446,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_shop_example_as_written),
 		CASE(test_sides_namespaces_and_selectors),
+		CASE(test_gateways_patches_are_told_of_and_others_hold),
 		CASE(test_shares_and_what_is_absent),
 		CASE(test_actions_of_routes_go_to_limits_without_their_own),
 		CASE(test_a_limit_of_one_route),

@@ -98,8 +98,8 @@ static void test_what_is_refused_and_why(void **state)
 		{ "{ applyTo: CLUSTER, patch: { operation: MERGE, value: {} } }", "applyTo CLUSTER is not supported" },
 		{ "{ patch: { operation: MERGE, value: {} } }", "applyTo (none) is not supported" },
 		{ "{ applyTo: HTTP_FILTER, patch: { operation: REMOVE } }", "patch.operation REMOVE" },
-		{ "{ applyTo: HTTP_FILTER, match: { context: GATEWAY }, patch: { operation: ADD } }",
-		  "match.context GATEWAY" },
+		{ "{ applyTo: HTTP_FILTER, match: { context: WAYPOINT }, patch: { operation: ADD } }",
+		  "match.context WAYPOINT" },
 		{ FILTER("Wasm", "config: {}"), "(Wasm) is not supported" },
 		{ "{ applyTo: 5, patch: {} }", "applyTo (none) is not supported" },
 		{ FILTER("Lua", "inlineCode: 5"), "inlineCode is not text" },
@@ -160,6 +160,20 @@ static void test_what_is_refused_and_why(void **state)
 		one_has(&one, PROBLEM_ERROR, rows[i].why);
 		assert_true(one.docs[0].rejected);
 	}
+}
+
+/* What is put into gateways has no effect, and is no reason to refuse the rest. */
+static void test_patches_for_gateways_are_for_nobody(void **state)
+{
+	(void)state;
+	decode("{ applyTo: CLUSTER, match: { context: GATEWAY, cluster: { service: x } }, patch: { operation: MERGE, "
+	       "value: { "
+	       "connect_timeout: 1s } } }");
+	const struct envoy_filter_spec *spec = one_resource(&one)->spec.envoy_filter;
+	struct envoy_patch patch;
+	char why[200];
+	assert_int_equal(envoy_patch_read(spec->config_patches->first, &patch, why, sizeof(why)), 0);
+	assert_int_equal(patch.sides, 0);
 }
 
 static struct envoy_patch read(const char *operation, const char *chain)
@@ -248,6 +262,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_what_is_taken, done),
 		cmocka_unit_test_teardown(test_what_is_refused_and_why, done),
 		cmocka_unit_test_teardown(test_where_filters_are_put, done),
+		cmocka_unit_test_teardown(test_patches_for_gateways_are_for_nobody, done),
 		cmocka_unit_test_teardown(test_priority, done),
 		cmocka_unit_test(test_names_in_both_cases),
 	};
