@@ -182,18 +182,34 @@ enum attach pool_attach(struct pool *p, const struct attempt *a, struct upstream
 	return ATTACH_AGAIN;
 }
 
+/* One that serves its last request (maxRequestsPerConnection) is still one: when it closes, who waits is looked after. Not
+ * so those that drain because much has changed, which may have streams that last for hours. */
+static bool has_conns(const struct pool *p)
+{
+	uint32_t max = p->host->version->cluster->max_requests_per_connection;
+	const struct conn *c;
+
+	if (p->ready_count || p->busy_count || p->connecting_count)
+		return true;
+	TAILQ_FOREACH(c, &p->draining, link)
+	{
+		if (max && c->up_count && c->served >= max)
+			return true;
+	}
+	return false;
+}
+
 bool pool_grow(struct pool *p)
 {
 	uint32_t max = p->host->version->cluster->tcp.max_connections;
 	while (p->expected < p->pending_count) {
 		/* As in Envoy a pool without any may have one in spite of the limit: others may never give theirs back. */
-		bool any = p->ready_count || p->busy_count || p->connecting_count;
-		if (any && caller_over(p->caller, LIMIT_CONNECTIONS, max))
+		if (has_conns(p) && caller_over(p->caller, LIMIT_CONNECTIONS, max))
 			break;
 		if (!conn_new(p))
 			break;
 	}
-	return p->ready_count || p->busy_count || p->connecting_count;
+	return has_conns(p);
 }
 
 void pool_fail(struct pool *p, size_t count, enum upstream_failure why)

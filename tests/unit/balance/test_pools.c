@@ -366,6 +366,32 @@ static void test_connections_end_after_their_number_of_requests(void **state)
 	assert_int_equal(fake_open_conns(), 1);
 }
 
+/* istio.io's circuit breaker: the one connection with its one request is the one that there may be. */
+static void test_the_last_request_of_a_connection_holds_its_place(void **state)
+{
+	(void)state;
+	struct request r[3];
+	struct http_cluster *c = fake_cluster(1);
+	c->max_requests_per_connection = 1;
+	c->tcp.max_connections = 1;
+	c->max_pending = 1;
+	fake_push_c(c);
+	request_start(&r[0]);
+	fake_connected_all();
+	request_start(&r[1]);
+	assert_int_equal(fake_connecting(), 0);
+	assert_int_equal(r[1].answers, 0);
+	request_start(&r[2]);
+	assert_int_equal(r[2].why, UPSTREAM_OVERFLOW);
+	request_end(&r[0], 200);
+	fake_connected_all();
+	assert_int_equal(r[1].answers, 1);
+	assert_int_equal(r[1].why, UPSTREAM_OK);
+	request_end(&r[1], 200);
+	assert_int_equal(fake.conn_count, 2);
+	assert_int_equal(fake_open_conns(), 0);
+}
+
 static void test_idle_and_old_connections_end(void **state)
 {
 	(void)state;
@@ -672,6 +698,7 @@ int main(void)
 		TEST(test_protocol_follows_the_client_and_upgrades),
 		TEST(test_tls_connections_are_kept_apart_by_server_name),
 		TEST(test_connections_end_after_their_number_of_requests),
+		TEST(test_the_last_request_of_a_connection_holds_its_place),
 		TEST(test_idle_and_old_connections_end),
 		TEST(test_a_long_request_is_not_idle),
 		TEST(test_a_connection_that_breaks_resets_its_streams_and_is_replaced),
