@@ -177,6 +177,7 @@ static void route_merge(struct http_routing *to, const struct vs_route *root, co
 	if (!out.mirror && !out.mirrors.n) {
 		out.mirror = root->mirror;
 		out.mirror_percentage = root->mirror_percentage;
+		out.mirror_percent = root->mirror_percent;
 		out.mirrors.v = root->mirrors.v;
 		out.mirrors.n = root->mirrors.n;
 	}

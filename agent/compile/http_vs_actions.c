@@ -112,6 +112,7 @@ static void redirect_set(struct http_routing *to, struct http_route *route, cons
 	out->scheme = http_dup(to, from->scheme);
 	out->authority = http_dup(to, from->authority);
 	out->path_full = http_dup(to, from->uri);
+	out->path_prefix = http_dup(to, from->prefix_rewrite);
 	out->port = from->port;
 	out->keep_port = str_eq(from->derive_port, "FROM_REQUEST_PORT");
 	out->default_port = str_eq(from->derive_port, "FROM_PROTOCOL_DEFAULT");
@@ -206,12 +207,24 @@ static int32_t grpc_status(const char *text)
 	return -1;
 }
 
+/* Without a percentage Istio injects nothing. */
+static uint32_t fault_share(struct http_routing *to, const struct percent *percentage, const char *what,
+			    const struct resource *r)
+{
+	if (percentage)
+		return share_of(percentage);
+	NOTE(to->notes, FINDING_WARNING, r,
+	     "fault.%s has no percentage: it holds for no request, as in Istio; percentage: { value: 100 } means all",
+	     what);
+	return 0;
+}
+
 static void abort_set(struct http_routing *to, struct http_fault *out, const struct fault_abort *from,
 		      const struct resource *r)
 {
 	out->abort_grpc = from->grpc_status ? grpc_status(from->grpc_status) : -1;
 	out->abort_status = from->http_status ? from->http_status : 200;
-	out->abort_share.ppm = share_of(from->percentage);
+	out->abort_share.ppm = fault_share(to, from->percentage, "abort", r);
 	out->abort = from->http_status || out->abort_grpc >= 0;
 	if (!out->abort)
 		NOTE(to->notes, FINDING_WARNING, r, "fault.abort: %s is not supported: nothing is aborted",
@@ -230,7 +243,7 @@ static void fault_set(struct http_routing *to, struct http_route *route, const s
 		out->delay_ms = http_ms(&from->delay->fixed_delay);
 		out->delay_share.ppm = !from->delay->percentage && from->delay->percent ?
 					       http_ppm(from->delay->percent) :
-					       share_of(from->delay->percentage);
+					       fault_share(to, from->delay->percentage, "delay", r);
 		if (from->delay->exponential_delay.set)
 			NOTE(to->notes, FINDING_WARNING, r,
 			     "fault.delay.exponentialDelay is not supported: there is no delay");
@@ -256,7 +269,10 @@ static void mirrors_set(struct http_routing *to, struct http_route *route, const
 	if (!route->mirrors)
 		return;
 	if (from->mirror)
-		mirror_add(to, route, from->mirror, share_of(from->mirror_percentage), r);
+		mirror_add(to, route, from->mirror,
+			   !from->mirror_percentage && from->mirror_percent.set ? http_ppm(from->mirror_percent.v) :
+										  share_of(from->mirror_percentage),
+			   r);
 	for (size_t i = 0; i < from->mirrors.n; i++)
 		mirror_add(to, route, from->mirrors.v[i].destination, share_of(from->mirrors.v[i].percentage), r);
 }

@@ -86,7 +86,7 @@ struct route_destination {
 };
 
 struct vs_redirect {
-	const char *uri, *authority, *scheme, *derive_port;
+	const char *uri, *prefix_rewrite, *authority, *scheme, *derive_port;
 	uint16_t port;
 	uint32_t redirect_code; /* 301 */
 };
@@ -169,6 +169,7 @@ struct vs_route {
 	struct vs_fault *fault;
 	struct destination *mirror;
 	struct percent *mirror_percentage;
+	struct opt_u32 mirror_percent; /* old form */
 	LIST(struct vs_mirror) mirrors;
 	struct cors_policy *cors_policy;
 	struct headers *headers;

@@ -129,7 +129,9 @@ static const struct schema schema_route_destination =
 /* --- what a route does */
 
 static const struct field redirect_fields[] = {
-	FIELD(vs_redirect, uri, "uri", STRING, .doc = "New path."),
+	FIELD(vs_redirect, uri, "uri", STRING, .group = 2, .doc = "New path."),
+	FIELD(vs_redirect, prefix_rewrite, "prefixRewrite", STRING, .group = 2,
+	      .doc = "Instead of the prefix that matched."),
 	FIELD(vs_redirect, authority, "authority", STRING, .doc = "New host."),
 	FIELD(vs_redirect, scheme, "scheme", STRING, .doc = "New scheme."),
 	FIELD(vs_redirect, port, "port", U16, .group = 1, .min = 1, .max = 65535, .doc = "New port."),
@@ -285,6 +287,8 @@ static const struct field http_route_fields[] = {
 	FIELD(vs_route, mirror, "mirror", OBJECT, .of = &schema_destination, .group = 2, .doc = "Where copies go."),
 	FIELD(vs_route, mirror_percentage, "mirrorPercentage", OBJECT, .of = &schema_percent,
 	      .doc = "Share of copies."),
+	FIELD(vs_route, mirror_percent, "mirrorPercent", OPT_U32, .min = 0, .max = 100,
+	      .doc = "Old form of mirrorPercentage."),
 	FIELD(vs_route, mirrors, "mirrors", LIST, .of = &schema_mirror, .group = 2,
 	      .doc = "Several places for copies."),
 	FIELD(vs_route, cors_policy, "corsPolicy", OBJECT, .of = &schema_cors, .doc = "Cross-origin requests."),

@@ -7,9 +7,10 @@
 The answer is JSON: name, method, target, version, headers (a list of pairs, as received), peer, local, body length.
 Query parameters: status=N, delay=MS, size=N (bytes instead of JSON), chunked=1, trailers=1, header=K:V (repeatable),
 fail=N&key=K (the first N requests of that key get 503), reset=head|body|start, hang=1 (no answer), early=1 (answers before
-the body), fd=close (Connection: close), broken=1 (this and all that follow get 500) and broken=0. /ws upgrades to an echo
-of bytes; with half=client it reads to the end, then says how much that was; with half=server it says hello and ends its half,
-and later answers tell as "half" how much came after. /sse sends an event every 50 ms."""
+the body), fd=close (Connection: close), keep=K and recall=K (what was seen of the request that was kept), broken=1 (this and
+all that follow get 500) and broken=0. /ws upgrades to an echo of bytes; with half=client it reads to the end, then says how
+much that was; with half=server it says hello and ends its half, and later answers tell as "half" how much came after. /sse
+sends an event every 50 ms."""
 import argparse
 import asyncio
 import json
@@ -17,7 +18,7 @@ import socket
 import struct
 import urllib.parse
 
-FAILED = {}
+FAILED, KEPT = {}, {}
 
 
 def text(address):
@@ -113,6 +114,8 @@ class Server:
         if "fail" in first:
             seen = FAILED[first["key"]] = FAILED.get(first["key"], 0) + 1
             status = 503 if seen <= int(first["fail"]) else 200
+        if "keep" in first and len(KEPT) < 1000:
+            KEPT[first["keep"]] = {"target": target, "headers": headers}
         if "broken" in first:
             self.broken = first["broken"] == "1"
         if self.broken:
@@ -120,7 +123,8 @@ class Server:
         body = json.dumps({
             "name": self.name, "method": method, "target": target, "version": version, "headers": headers,
             "peer": text(writer.get_extra_info("peername")), "local": text(writer.get_extra_info("sockname")),
-            "body": length, "trailers": trailers, "connection": self.connections, "half": self.half}).encode()
+            "body": length, "trailers": trailers, "connection": self.connections, "half": self.half,
+            "recalled": KEPT.get(first.get("recall"))}).encode()
         if "size" in first:
             body = b"x" * int(first["size"])
         chunked = "chunked" in first or "trailers" in first

@@ -365,7 +365,9 @@ static void test_answers_rewrites_faults_cors_mirrors(void **state)
 	r = http_route_named(t, "fault");
 	assert_int_equal(r->fault->abort_grpc, 14);
 	assert_int_equal(r->fault->abort_share.ppm, 5000);
-	assert_int_equal(r->fault->delay_share.ppm, 1000000);
+	assert_int_equal(r->fault->delay_share.ppm, 0); /* no percentage, no delay */
+	assert_true(world_finds(&w, "VirtualService/shop/v", "fault.delay has no percentage"));
+	assert_false(world_finds(&w, "VirtualService/shop/v", "fault.abort has no percentage"));
 	r = http_route_named(t, "cors");
 	assert_int_equal(r->cors->origins[0].kind, HTTP_TEXT_PRESENT);
 	assert_int_equal(r->cors->origins[1].kind, HTTP_TEXT_REGEX);
@@ -376,6 +378,16 @@ static void test_answers_rewrites_faults_cors_mirrors(void **state)
 	assert_int_equal(r->mirror_count, 2);
 	assert_int_equal(r->mirrors[0].share.ppm, 500000);
 	assert_int_equal(r->mirrors[1].share.ppm, 1000000);
+	l7_target_unref(t);
+	t = with("{ name: old, mirror: { host: b }, mirrorPercent: 5, " TO(
+		"a") " }, { name: both, mirror: { host: b }, "
+		     "mirrorPercent: 5, mirrorPercentage: { value: 7 }, " TO(
+			     "a") " }, { name: none, mirror: { host: b }, "
+				  "mirrorPercent: 0, " TO("a") " }, { name: away, redirect: { prefixRewrite: /z } }");
+	assert_int_equal(http_route_named(t, "old")->mirrors[0].share.ppm, 50000);
+	assert_int_equal(http_route_named(t, "both")->mirrors[0].share.ppm, 70000);
+	assert_int_equal(http_route_named(t, "none")->mirror_count, 0);
+	assert_string_equal(http_route_named(t, "away")->redirect->path_prefix, "/z");
 	l7_target_unref(t);
 }
 
