@@ -128,6 +128,7 @@ static ptrdiff_t descriptor_find(const struct rate_limit *l, const struct descri
 struct taken {
 	const struct token_bucket *config;
 	struct bucket_key key;
+	uint64_t owner;
 };
 
 static struct bucket_key key_of(const struct exchange *x, const struct rate_limit *l, ptrdiff_t index,
@@ -142,6 +143,17 @@ static struct bucket_key key_of(const struct exchange *x, const struct rate_limi
 	for (size_t i = 0; i < n; i++)
 		parts.values[i] = bucket_key(have->v[i].value.p, have->v[i].value.n);
 	return bucket_key(&parts, offsetof(__typeof__(parts), values) + n * sizeof(*parts.values));
+}
+
+/* Of descriptors whose values clients choose; 0: there are as many as the configuration says. */
+static uint64_t owner_of(const struct exchange *x, const struct rate_limit *l, const struct limit_descriptor *d)
+{
+	const uint64_t parts[] = { x->pod ? x->pod->cookie : 0, x->side, l->id };
+	bool chosen = false;
+
+	for (size_t i = 0; i < d->entry_count; i++)
+		chosen |= !d->entries[i].value;
+	return chosen ? bucket_key(parts, sizeof(parts)).h[0] | 1u << 31 : 0;
 }
 
 static double rate_of(const struct token_bucket *b)
@@ -159,14 +171,15 @@ static size_t buckets_of(struct exchange *x, const struct rate_limit *l, struct 
 		ptrdiff_t index = descriptor_find(l, &have[i]);
 		if (index < 0)
 			continue;
-		const struct taken one = { &l->descriptors[index].bucket, key_of(x, l, index, &have[i]) };
+		const struct limit_descriptor *d = &l->descriptors[index];
+		const struct taken one = { &d->bucket, key_of(x, l, index, &have[i]), owner_of(x, l, d) };
 		size_t at = n++;
 		for (; at && rate_of(out[at - 1].config) > rate_of(one.config); at--)
 			out[at] = out[at - 1];
 		out[at] = one;
 	}
 	if (l->has_bucket && !(n && l->spare_bucket))
-		out[n++] = (struct taken){ &l->bucket, key_of(x, l, DEFAULT_BUCKET, NULL) };
+		out[n++] = (struct taken){ &l->bucket, key_of(x, l, DEFAULT_BUCKET, NULL), 0 };
 	return n;
 }
 
@@ -182,7 +195,7 @@ static bool local_take(struct exchange *x, const struct rate_limit *l)
 	if (n && !buckets)
 		return false;
 	for (size_t i = 0; i < n && state.allowed; i++) {
-		state = buckets_take(buckets, take[i].key, take[i].config, now_ns);
+		state = buckets_take(buckets, take[i].key, take[i].owner, take[i].config, now_ns);
 		if (i == 0 || !state.allowed) {
 			first = state;
 			told = i;

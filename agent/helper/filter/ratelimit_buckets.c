@@ -11,7 +11,11 @@
 enum {
 	SHARD_PLACES = BUCKETS_MAX / BUCKET_SHARDS,
 	SHARD_SLOTS = SHARD_PLACES / 2, /* chains are short: two on average when all places are taken */
-	LOOKED_AT = 64,			/* for a full one, among those that were used least recently */
+	OWNERS = 16,			/* queues of a shard that owners share by their hash; one more is of nobody */
+	OWNER_PLACES = SHARD_PLACES / 4,
+	OWNED_PLACES = SHARD_PLACES / 4 * 3, /* the rest is there for what the configuration alone makes */
+	LOOKED_AT = 64,			     /* for a full one, among those that were used least recently */
+	OTHERS_LOOKED_AT = 4,		     /* the same, in each of the others' queues */
 	NS_PER_MS = 1000000,
 };
 
@@ -22,14 +26,20 @@ struct bucket {
 	struct token_bucket config;
 	uint64_t filled_ns; /* the end of the last interval */
 	uint32_t tokens;
+	uint8_t queue;
 };
 LIST_HEAD(bucket_list, bucket);
 TAILQ_HEAD(bucket_queue, bucket);
 
-struct shard {
-	pthread_mutex_t lock;
+struct queue {
 	size_t count;
 	struct bucket_queue used;
+};
+
+struct shard {
+	pthread_mutex_t lock;
+	size_t count, owned;
+	struct queue queues[OWNERS + 1];
 	struct bucket_list slots[SHARD_SLOTS];
 } __attribute__((aligned(128)));
 
@@ -54,8 +64,11 @@ struct buckets *buckets_new(void)
 	for (size_t i = 0; i < BUCKET_SHARDS; i++) {
 		struct shard *s = &b->shards[i];
 		pthread_mutex_init(&s->lock, NULL);
-		s->count = 0;
-		TAILQ_INIT(&s->used);
+		s->count = s->owned = 0;
+		for (size_t k = 0; k <= OWNERS; k++) {
+			s->queues[k].count = 0;
+			TAILQ_INIT(&s->queues[k].used);
+		}
 		for (size_t k = 0; k < SHARD_SLOTS; k++)
 			LIST_INIT(&s->slots[k]);
 	}
@@ -66,9 +79,11 @@ void buckets_free(struct buckets *b)
 {
 	for (size_t i = 0; b && i < BUCKET_SHARDS; i++) {
 		struct bucket *bucket;
-		while ((bucket = TAILQ_FIRST(&b->shards[i].used))) {
-			TAILQ_REMOVE(&b->shards[i].used, bucket, used);
-			free(bucket);
+		for (size_t k = 0; k <= OWNERS; k++) {
+			while ((bucket = TAILQ_FIRST(&b->shards[i].queues[k].used))) {
+				TAILQ_REMOVE(&b->shards[i].queues[k].used, bucket, used);
+				free(bucket);
+			}
 		}
 		pthread_mutex_destroy(&b->shards[i].lock);
 	}
@@ -106,18 +121,31 @@ static void bucket_fill(struct bucket *b, uint64_t now_ns)
 
 static void bucket_drop(struct shard *s, struct bucket *b)
 {
+	struct queue *q = &s->queues[b->queue];
+
 	LIST_REMOVE(b, chain);
-	TAILQ_REMOVE(&s->used, b, used);
+	TAILQ_REMOVE(&q->used, b, used);
+	q->count--;
+	s->owned -= b->queue < OWNERS;
 	s->count--;
 }
 
-/* A place for another; NULL: there is none, or no memory. */
-static struct bucket *place_make(struct shard *s, uint64_t now_ns)
+static void bucket_add(struct shard *s, struct bucket *b)
 {
-	if (s->count < SHARD_PLACES)
-		return malloc(sizeof(struct bucket));
-	struct bucket *b = TAILQ_FIRST(&s->used);
-	for (size_t i = 0; b && i < LOOKED_AT; i++, b = TAILQ_NEXT(b, used)) {
+	struct queue *q = &s->queues[b->queue];
+
+	TAILQ_INSERT_TAIL(&q->used, b, used);
+	q->count++;
+	s->owned += b->queue < OWNERS;
+	s->count++;
+}
+
+/* One that is full again, taken out; NULL: none among the first. */
+static struct bucket *full_take(struct shard *s, const struct queue *q, size_t looked_at, uint64_t now_ns)
+{
+	struct bucket *b = TAILQ_FIRST(&q->used);
+
+	for (size_t i = 0; b && i < looked_at; i++, b = TAILQ_NEXT(b, used)) {
 		bucket_fill(b, now_ns);
 		if (b->tokens == b->config.max_tokens) {
 			bucket_drop(s, b);
@@ -127,8 +155,22 @@ static struct bucket *place_make(struct shard *s, uint64_t now_ns)
 	return NULL;
 }
 
-static struct bucket *bucket_get(struct shard *s, struct bucket_key key, const struct token_bucket *config,
-				 uint64_t now_ns)
+/* A place for another of that queue; NULL: there is none, or no memory. */
+static struct bucket *place_make(struct shard *s, uint8_t queue, uint64_t now_ns)
+{
+	struct queue *own = &s->queues[queue];
+	bool owned = queue < OWNERS, within = !owned || own->count < OWNER_PLACES;
+
+	if (within && s->count < SHARD_PLACES && (!owned || s->owned < OWNED_PLACES))
+		return malloc(sizeof(struct bucket));
+	struct bucket *b = full_take(s, own, LOOKED_AT, now_ns);
+	for (size_t i = 0; !b && within && i < OWNERS; i++)
+		b = full_take(s, &s->queues[i], OTHERS_LOOKED_AT, now_ns);
+	return b;
+}
+
+static struct bucket *bucket_get(struct shard *s, struct bucket_key key, uint8_t queue,
+				 const struct token_bucket *config, uint64_t now_ns)
 {
 	struct bucket_list *slot = &s->slots[(key.h[0] / BUCKET_SHARDS) % SHARD_SLOTS];
 	struct bucket *b;
@@ -136,22 +178,23 @@ static struct bucket *bucket_get(struct shard *s, struct bucket_key key, const s
 	{
 		if (b->key.h[0] != key.h[0] || b->key.h[1] != key.h[1])
 			continue;
-		TAILQ_REMOVE(&s->used, b, used);
-		TAILQ_INSERT_TAIL(&s->used, b, used);
+		TAILQ_REMOVE(&s->queues[b->queue].used, b, used);
+		TAILQ_INSERT_TAIL(&s->queues[b->queue].used, b, used);
 		return b;
 	}
-	b = place_make(s, now_ns);
+	b = place_make(s, queue, now_ns);
 	if (!b)
 		return NULL;
-	*b = (struct bucket){ .key = key, .config = *config, .filled_ns = now_ns, .tokens = config->max_tokens };
+	*b = (struct bucket){
+		.key = key, .config = *config, .filled_ns = now_ns, .tokens = config->max_tokens, .queue = queue
+	};
 	LIST_INSERT_HEAD(slot, b, chain);
-	TAILQ_INSERT_TAIL(&s->used, b, used);
-	s->count++;
+	bucket_add(s, b);
 	return b;
 }
 
-struct bucket_state buckets_take(struct buckets *buckets, struct bucket_key key, const struct token_bucket *config,
-				 uint64_t now_ns)
+struct bucket_state buckets_take(struct buckets *buckets, struct bucket_key key, uint64_t owner,
+				 const struct token_bucket *config, uint64_t now_ns)
 {
 	struct shard *s = &buckets->shards[key.h[0] % BUCKET_SHARDS];
 	struct bucket_state state = { .reset_ms = config->fill_interval_ms };
@@ -159,7 +202,7 @@ struct bucket_state buckets_take(struct buckets *buckets, struct bucket_key key,
 	if (!config->max_tokens) /* nothing passes: no need to remember it */
 		return state;
 	pthread_mutex_lock(&s->lock);
-	struct bucket *b = bucket_get(s, key, config, now_ns);
+	struct bucket *b = bucket_get(s, key, owner ? owner % OWNERS : OWNERS, config, now_ns);
 	if (b) {
 		bucket_fill(b, now_ns);
 		state.allowed = b->tokens > 0;

@@ -33,7 +33,9 @@ struct buckets *buckets_new(void); /* NULL: no memory */
 void buckets_free(struct buckets *b);
 struct buckets *buckets_shared(void); /* the process's; NULL: no memory */
 
-/* Takes one token. When all places are taken, one whose bucket is full again gives way: forgetting it changes nothing. */
-struct bucket_state buckets_take(struct buckets *b, struct bucket_key key, const struct token_bucket *config,
-				 uint64_t now_ns);
+/* Takes one token. When all places are taken, one whose bucket is full again gives way: forgetting it changes nothing.
+ * owner: a hash of whose bucket it is, when clients choose how many of them there are: such take a quarter of the places
+ * each at most, and three quarters together, so that nobody fills the table for others. 0: the configuration's. */
+struct bucket_state buckets_take(struct buckets *b, struct bucket_key key, uint64_t owner,
+				 const struct token_bucket *config, uint64_t now_ns);
 size_t buckets_count(struct buckets *b);
