@@ -66,7 +66,10 @@ void daemon_on_flow(const struct flow *flow, void *arg)
 {
 	struct daemon *d = arg;
 
-	flowlog_add(d->flowlog, flow, flow_rule(d, flow));
+	const char *rule = flow_rule(d, flow);
+
+	flowlog_add(d->flowlog, flow, rule);
+	daemon_log_flow(d, flow, rule);
 	if (d->control)
 		control_flows_added(d->control);
 	/* Of what the helper carries, it reports the outcome itself: the kernel sees only its loopback half. */

@@ -76,6 +76,7 @@ struct daemon {
 	struct table *pods;	  /* cookie -> struct daemon_pod */
 	struct table *pod_errors; /* uid -> why the kernel did not enrol it */
 	struct exporters *exporters;
+	uint64_t lines_dropped;	    /* of connections, that the helper was not told of */
 	struct table *logs;	    /* path with its NUL -> struct daemon_log */
 	struct table *certificates; /* path -> what was read there */
 	struct loop_timer *pod_retry, *settle_timer, *log_timer;
@@ -132,6 +133,8 @@ void daemon_outlier_schedule(struct daemon *d);
 
 /* logs.c */
 void daemon_logs_sync(struct daemon *d, const struct plan *plan); /* opens and gives up files of access logs */
+/* A line of a connection that the kernel alone carried, where its pod's access log is asked for. */
+void daemon_log_flow(struct daemon *d, const struct flow *flow, const char *rule);
 void daemon_on_log_timer(struct loop_timer *timer, void *arg);
 
 /* traces.c */

@@ -1,17 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Files of access logs: opened here, where files can be, and written by the helper. A file that was moved away or removed
- * (logrotate) is opened anew within a second. */
+ * (logrotate) is opened anew within a second. And what the kernel says of connections that the helper never sees. */
 #include "agent/base/err.h"
 #include "agent/base/log.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/daemon/internal.h"
+#include "agent/kernel/kernel.h"
 #include "agent/link/supervisor.h"
+#include "agent/model/cluster.h"
+#include "agent/model/flow.h"
+#include "agent/model/identity.h"
+#include "agent/model/plan.h"
+#include "agent/model/service.h"
 #include "agent/model/telemetry.h"
+#include "agent/model/workload.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -88,6 +96,63 @@ static void want(struct daemon *d, const char *path)
 		log_open(d, path, l);
 	}
 	l->wanted = true;
+}
+
+/* --- connections that the kernel alone carried: the ring of flows tells of them, the helper writes their lines */
+
+/* Of what the helper carries, it has lines itself. Attested connections arrive with a line of the caller's side, which is on
+ * this node as well; and they are how the helper's own requests arrive, too. */
+static bool is_ours(const struct flow *flow)
+{
+	bool over = flow->kind == FLOW_CLOSED || (flow->source_side && flow->kind == FLOW_FAILED);
+	bool denied = flow->kind == FLOW_REFUSED && !flow->source_side &&
+		      (flow->reason == DROP_POLICY_DENY || flow->reason == DROP_POLICY_NO_ALLOW ||
+		       flow->reason == DROP_MTLS_REQUIRED);
+	if (flow->proto != IPPROTO_TCP || flow->path == FLOW_HBONE || flow->path == FLOW_HTTP)
+		return false;
+	return denied || (over && (flow->source_side || flow->path != FLOW_ATTESTED));
+}
+
+/* As Istio names it: of the service that was called, or that of what is no service's. */
+static char *cluster_of(const struct daemon *d, const struct addr_port *called)
+{
+	const struct service *s = plan_service_by_vip(d->plan, &called->addr, called->port, IPPROTO_TCP);
+	return s ? http_cluster_name(called->port, NULL, s->hostname) : strdup("PassthroughCluster");
+}
+
+void daemon_log_flow(struct daemon *d, const struct flow *flow, const char *rule)
+{
+	if (!table_count(d->logs) || !d->plan || !is_ours(flow))
+		return;
+	const struct workload *w =
+		plan_workload_by_addr(d->plan, flow->source_side ? &flow->source.addr : &flow->destination.addr);
+	uint32_t id = flow->source_side ? flow->source_identity : flow->destination_identity;
+	const struct kernel_pod *pod = w && w->identity->id == id ? kernel_pod_by_uid(d->kernel, w->uid) : NULL;
+	int reporter = flow->source_side ? REPORTER_CLIENT : REPORTER_SERVER;
+	if (!pod || !w->telemetry || !w->telemetry->log_count[reporter])
+		return;
+	const struct workload *caller = flow->source_side ? NULL : plan_workload_by_addr(d->plan, &flow->source.addr);
+	bool known = caller && flow->source_identity && caller->identity->id == flow->source_identity;
+	AUTO(mem_freep) char *cluster = flow->source_side ? cluster_of(d, &flow->original) : NULL;
+	struct link_carried carried = {
+		.cookie = pod->cookie,
+		.server = !flow->source_side,
+		.source = flow->source,
+		.destination = flow->original.port ? flow->original : flow->destination,
+		.start_ns = flow->time_ns - flow->duration_ns,
+		.duration_ns = flow->duration_ns,
+		.received_bytes = flow->source_side ? flow->sent_bytes : flow->received_bytes,
+		.sent_bytes = flow->source_side ? flow->received_bytes : flow->sent_bytes,
+		.reason = flow->kind == FLOW_FAILED  ? DROP_UPSTREAM_CONNECT :
+			  flow->kind == FLOW_REFUSED ? flow->reason :
+						       DROP_NONE,
+		.cluster = cluster,
+		.peer = known ? caller->identity->uri : NULL,
+		.rule = rule,
+	};
+	if (flow->kind != FLOW_REFUSED)
+		carried.upstream = flow->destination;
+	d->lines_dropped += !supervisor_carried(d->supervisor, &carried);
 }
 
 void daemon_logs_sync(struct daemon *d, const struct plan *plan)

@@ -151,6 +151,7 @@ void daemon_metrics(bool openmetrics, struct sb *out, void *arg)
 	struct request_totals *requests = requests_collect(d);
 	struct exporters_stats spans;
 	exporters_stats(d->exporters, &spans);
+	s.access_lines_dropped = d->lines_dropped;
 	s.spans_exported = spans.exported;
 	s.spans_dropped = spans.dropped;
 	s.span_requests_failed = spans.failures;

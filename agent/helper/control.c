@@ -369,6 +369,8 @@ static void control_dispatch(struct helper *h, const Weft__Link__ToHelper *m, in
 		return control_on_cluster(h, m->cluster);
 	case WEFT__LINK__TO_HELPER__MSG_LOG_SINK:
 		return control_on_log_sink(h, m->log_sink, fds, fd_count);
+	case WEFT__LINK__TO_HELPER__MSG_CARRIED:
+		return control_on_carried(h, m->carried);
 	case WEFT__LINK__TO_HELPER__MSG_TAP_START:
 		return control_on_tap(h, m->tap_start->id, m->tap_start->filter, m->tap_start->per_second);
 	case WEFT__LINK__TO_HELPER__MSG_TAP_STOP:

@@ -2,6 +2,7 @@
 /* The agent's answers about calls above L4, and what it wants to know of requests. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/base/err.h"
@@ -9,6 +10,7 @@
 #include "agent/helper/helper_internal.h"
 #include "agent/helper/observe/log_writer.h"
 #include "agent/model/cel.h"
+#include "agent/model/identity.h"
 
 void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m)
 {
@@ -60,6 +62,43 @@ void control_on_log_sink(struct helper *h, const Weft__Link__LogSink *m, int *fd
 	}
 	if (log_writer_sink(h->settings.log_writer, m->path, fd) < 0)
 		log_error("access log %s: no room for one more file; its lines are dropped", m->path);
+}
+
+static struct carried *carried_decode(const Weft__Link__Carried *m)
+{
+	struct carried *c = calloc(1, sizeof(*c));
+	if (!c)
+		return NULL;
+	c->cookie = m->cookie;
+	c->server = m->server;
+	c->start_ns = m->start_ns;
+	c->duration_ns = m->duration_ns;
+	c->received_bytes = m->received_bytes;
+	c->sent_bytes = m->sent_bytes;
+	c->reason = m->reason < DROP_REASON_COUNT ? (enum drop_reason)m->reason : DROP_INTERNAL;
+	c->cluster = *m->cluster ? strdup(m->cluster) : NULL;
+	c->rule = *m->rule ? strdup(m->rule) : NULL;
+	bool ok = message_addr_port_get(m->source, &c->source) == 0 &&
+		  message_addr_port_get(m->destination, &c->destination) == 0 &&
+		  (!m->upstream || message_addr_port_get(m->upstream, &c->upstream) == 0) &&
+		  (!*m->peer || identity_parse(m->peer, &c->peer, NULL) == 0);
+	if (ok)
+		return c;
+	carried_free(c);
+	return NULL;
+}
+
+/* Any worker writes its line: one of them, by pod. */
+void control_on_carried(struct helper *h, const Weft__Link__Carried *m)
+{
+	struct carried *c = carried_decode(m);
+	struct order *order = c ? order_new(ORDER_CARRIED, 0) : NULL;
+	if (!order) {
+		carried_free(c);
+		return;
+	}
+	order->carried = c;
+	worker_order(h->workers[m->cookie % h->worker_count], order);
 }
 
 static struct order *tap_order(void *arg)

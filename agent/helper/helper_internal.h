@@ -90,6 +90,7 @@ void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m);
 void control_on_vhost(struct helper *h, const Weft__Link__Vhost *m);
 void control_on_cluster(struct helper *h, const Weft__Link__ClusterAnswer *m);
 void control_on_log_sink(struct helper *h, const Weft__Link__LogSink *m, int *fds, size_t fd_count);
+void control_on_carried(struct helper *h, const Weft__Link__Carried *m);
 void control_on_tap(struct helper *h, uint32_t id, const char *filter, uint32_t per_second); /* 0: no more */
 
 /* --- control_pod.c */

@@ -126,6 +126,16 @@ struct order *order_new(enum order_kind kind, size_t fd_count)
 	return order;
 }
 
+void carried_free(struct carried *c)
+{
+	if (!c)
+		return;
+	identity_unref(c->peer);
+	free(c->cluster);
+	free(c->rule);
+	free(c);
+}
+
 void order_free(struct order *order)
 {
 	if (!order)
@@ -153,6 +163,9 @@ void order_free(struct order *order)
 		break;
 	case ORDER_DNS:
 		dns_answer_free(order->answer);
+		break;
+	case ORDER_CARRIED:
+		carried_free(order->carried);
 		break;
 	case ORDER_DUMP:
 	case ORDER_TAP:

@@ -76,6 +76,18 @@ struct dns_answer {
 };
 void dns_answer_free(struct dns_answer *a);
 
+/* A connection that the kernel alone has carried, for the access log. */
+struct carried {
+	uint64_t cookie;
+	bool server;
+	struct addr_port source, destination, upstream; /* upstream port 0: none */
+	uint64_t start_ns, duration_ns, received_bytes, sent_bytes;
+	enum drop_reason reason;
+	struct identity *peer; /* NULL: anonymous */
+	char *cluster, *rule;
+};
+void carried_free(struct carried *c);
+
 /* Link thread to worker. */
 enum order_kind {
 	ORDER_POD,	   /* spec; fds[POD_LISTENERS], -1 for none, or fd_count 0: those that it has */
@@ -92,8 +104,9 @@ enum order_kind {
 	ORDER_ALONE, /* and none came: nothing that has to be asked for will come */
 	ORDER_BACK,  /* there is one again */
 	ORDER_DRAIN,
-	ORDER_DUMP, /* id, text: what */
-	ORDER_TAP,  /* id, text: filter; count: requests a second, 0: no more */
+	ORDER_DUMP,    /* id, text: what */
+	ORDER_CARRIED, /* carried */
+	ORDER_TAP,     /* id, text: filter; count: requests a second, 0: no more */
 	ORDER_STOP,
 };
 
@@ -110,6 +123,7 @@ struct order {
 		struct tls_credentials *credentials;
 		struct tls_trust *trust;
 		struct dns_answer *answer;
+		struct carried *carried;
 		char *text;
 	};
 	size_t fd_count;

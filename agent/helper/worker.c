@@ -266,6 +266,9 @@ void worker_handle(struct worker *w, struct order *order)
 	case ORDER_DUMP:
 		worker_dump(w, order->id, order->text);
 		break;
+	case ORDER_CARRIED:
+		worker_carried(w, order->carried);
+		break;
 	case ORDER_TAP:
 		worker_tap_set(w, order->id, TAKE(order->text), order->count);
 		break;

@@ -123,6 +123,7 @@ struct worker {
 int worker_new(unsigned int index, unsigned int count, const struct helper_settings *settings, struct link_shard *shard,
 	       struct mailbox *reports, struct worker **out, struct err *err);
 int worker_start(struct worker *w, struct err *err);		   /* its thread */
+void worker_carried(struct worker *w, const struct carried *c);	   /* worker_observe.c */
 void worker_order(struct worker *w, struct order *order);	   /* any thread; takes it */
 void worker_join(struct worker *w);				   /* after ORDER_STOP; frees */
 void worker_handle(struct worker *w, struct order *order);	   /* what the mailbox does with each; takes it */

@@ -7,7 +7,10 @@
 #include <string.h>
 
 #include "agent/base/loop.h"
+#include "agent/base/table.h"
+#include "agent/helper/observe/connection_log.h"
 #include "agent/link/metrics.h"
+#include "agent/model/telemetry.h"
 
 enum { SPANS_PENDING_MAX = 64, SPANS_BYTES_MAX = 128 << 10, TAP_RECORD_MAX = 16 << 10 };
 
@@ -31,6 +34,24 @@ void worker_spans(struct worker *w, const uint8_t *bytes, size_t len, uint32_t n
 		return;
 	__atomic_sub_fetch(&w->spans_pending, 1, __ATOMIC_RELAXED);
 	count(&w->shard->spans_dropped, n);
+}
+
+/* What the kernel carried of a pod that has gone since, or whose Telemetry has no lines any more, has none. */
+void worker_carried(struct worker *w, const struct carried *c)
+{
+	struct pod_entry *entry = table_get(w->pods, &c->cookie, sizeof(c->cookie));
+	struct connection_log *log =
+		entry ? connection_log_new(w, &entry->pod, c->server ? REPORTER_SERVER : REPORTER_CLIENT) : NULL;
+	const struct connection_end end = { .source = &c->source,
+					    .upstream = c->upstream.port ? &c->upstream : NULL,
+					    .peer = c->peer,
+					    .received_bytes = c->received_bytes,
+					    .sent_bytes = c->sent_bytes };
+	connection_log_times(log, c->start_ns, c->duration_ns);
+	connection_log_asked(log, &c->destination, c->cluster, NULL);
+	if (c->reason != DROP_NONE)
+		connection_log_refused(log, c->reason, c->rule, NULL);
+	connection_log_end(log, &end);
 }
 
 static struct worker_tap *tap_find(struct worker *w, uint32_t id)

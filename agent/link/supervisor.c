@@ -343,6 +343,7 @@ int supervisor_new(const struct supervisor_options *options, const struct mesh_s
 	if (!s)
 		return err_set(err, -ENOMEM, "helper: out of memory");
 	s->loop = options->loop;
+	s->carried_rate = RATE(4000, 4000);
 	s->uid = options->uid;
 	s->gid = options->gid;
 	s->events = *events;

@@ -127,6 +127,19 @@ int supervisor_dump(struct supervisor *s, const char *what, supervisor_dump_fn f
  * one before (so it is reopened after a rotation). -1: nowhere. -E2BIG: there are too many. */
 int supervisor_log_sink(struct supervisor *s, const char *path, int fd, struct err *err);
 
+/* A connection that the kernel alone has carried, for the access log of its pod; borrowed. Texts: NULL is none. */
+struct link_carried {
+	uint64_t cookie;				/* of the pod */
+	bool server;					/* it arrived there */
+	struct addr_port source, destination, upstream; /* destination: as asked for; upstream port 0: none */
+	uint64_t start_ns, duration_ns;			/* start: CLOCK_REALTIME */
+	uint64_t received_bytes, sent_bytes;		/* from the client, to it */
+	enum drop_reason reason;			/* DROP_NONE: it ended */
+	const char *cluster, *peer, *rule;
+};
+/* False: the helper can't keep up, or there is none; the line is lost. At most some thousands a second. */
+bool supervisor_carried(struct supervisor *s, const struct link_carried *c);
+
 /* Calls back with a JSON object for each request that the filter takes (see the helper's observe), at most per_second, until
  * it is stopped. 0, -EBUSY: too many at once, or -ENOMEM. What a helper sends is bounded and not checked. */
 typedef void (*supervisor_tap_fn)(const char *json, void *arg);

@@ -140,6 +140,7 @@ struct supervisor {
 	struct dump *dumps;
 	uint32_t dump_ids;
 	struct log_sink sinks[LOG_SINKS_MAX];
+	struct rate carried_rate;
 	struct tap taps[TAPS_MAX];
 	uint32_t tap_ids;
 	struct link_shard past;

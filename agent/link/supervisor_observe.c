@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "agent/base/err.h"
+#include "agent/base/loop.h"
 #include "agent/base/mem.h"
 
 enum { TAP_FILTER_MAX = 4096, TAP_RECORD_MAX = 16 << 10, TAP_RATE_MAX = 1000 };
@@ -58,6 +59,36 @@ int supervisor_log_sink(struct supervisor *s, const char *path, int fd, struct e
 		sink->path = NULL;
 	}
 	return 0;
+}
+
+enum { CARRIED_FILL_MAX = 25 /* percent of the queue: what can wait has no claim to more */ };
+
+bool supervisor_carried(struct supervisor *s, const struct link_carried *c)
+{
+	struct peer *peer = s->current;
+	if (!peer || !peer->channel || channel_fill(peer->channel) > CARRIED_FILL_MAX ||
+	    !rate_take(&s->carried_rate, loop_now_ns(s->loop), 1))
+		return false;
+	char none[] = "";
+	Weft__Link__AddrPort source, destination, upstream;
+	Weft__Link__Carried m = WEFT__LINK__CARRIED__INIT;
+	message_addr_port_set(&source, &c->source);
+	message_addr_port_set(&destination, &c->destination);
+	message_addr_port_set(&upstream, &c->upstream);
+	m.cookie = c->cookie;
+	m.server = c->server;
+	m.source = &source;
+	m.destination = &destination;
+	m.upstream = c->upstream.port ? &upstream : NULL;
+	m.start_ns = c->start_ns;
+	m.duration_ns = c->duration_ns;
+	m.received_bytes = c->received_bytes;
+	m.sent_bytes = c->sent_bytes;
+	m.reason = (uint32_t)c->reason;
+	m.cluster = c->cluster ? (char *)(uintptr_t)c->cluster : none;
+	m.peer = c->peer ? (char *)(uintptr_t)c->peer : none;
+	m.rule = c->rule ? (char *)(uintptr_t)c->rule : none;
+	return peer_send(peer, WEFT__LINK__TO_HELPER__MSG_CARRIED, &m, NULL, 0) == 0;
 }
 
 /* --- taps --- */

@@ -195,6 +195,9 @@ static void render_helper(const struct metrics_snapshot *s, struct exposition *e
 	gauge(e, "weft_helper_up", "1 when a helper takes connections.", s->helper_ready);
 	counter(e, "weft_helper_restarts_total", "Times that the helper died and was started again.",
 		s->helper_restarts);
+	counter(e, "weft_access_log_dropped_total",
+		"Lines of connections that the kernel carried, which were more than the helper was told of.",
+		s->access_lines_dropped);
 	counter(e, "weft_spans_exported_total", "Spans that a collector took.", s->spans_exported);
 	counter(e, "weft_spans_dropped_total", "Spans that no collector took.", s->spans_dropped);
 	counter(e, "weft_span_requests_failed_total", "Batches of spans that a collector refused or did not get.",

@@ -304,6 +304,56 @@ def test_connections_that_fail_have_flags(echo):
     assert '"- - -" 0 UF - - ' in line, line
 
 
+@pytest.fixture(scope="module")
+def near(town):
+    """catalog-1 is on frontend's node: the kernel alone carries what is no HTTP between them."""
+    servers = [traffic.serve(town.net.pods["catalog-1"], 7000), traffic.serve(town.stranger, 7000)]
+    town.mesh.write("48-near.yaml", service("near", "shop", [("tcp", 7000, 7000, "TCP"), ("tcp-gone", 7001, 7001, "TCP")],
+                                            ["10.60.0.62", "fd60::62"], app="catalog", extra="")
+                    .replace("selector: { app: catalog }", "selector: { app: catalog, version: v1 }"))
+    town.mesh.settle()
+    yield town
+    town.mesh.remove("48-near.yaml")
+    town.mesh.settle()
+    for process in servers:
+        process.stop()
+
+
+def test_connections_that_the_kernel_carries_have_lines_too(near):
+    pod = near.net.pods["catalog-1"]
+    assert traffic.call(near.frontend, "10.60.0.62", 7000)["ok"]
+    line = wait_for("the line", lambda: connection_lines(near, " 10.60.0.62:7000 "))[0]
+    assert f' "{pod.ip4}:7000" outbound|7000||near.shop.svc.cluster.local ' in line, line
+    assert [int(n) > 0 for n in line.split('"- - -" 0 - - - "-" ')[1].split()[:2]] == [True, True], line
+    assert f" {near.frontend.ip4}:" in line
+    assert len(connection_lines(near, " 10.60.0.62:7000 ")) == 1
+
+    assert traffic.call(near.frontend, near.stranger.ip4, 7000)["ok"]  # outside of the mesh
+    line = wait_for("the line", lambda: connection_lines(near, f" {near.stranger.ip4}:7000 "))[0]
+    assert " PassthroughCluster " in line, line
+
+    assert not traffic.call(near.frontend, "10.60.0.62", 7001)["ok"]
+    line = wait_for("the line", lambda: connection_lines(near, " 10.60.0.62:7001 "))[0]
+    assert '"- - -" 0 UF - - "upstream_connect" 0 0 ' in line, line
+
+
+def test_what_strangers_call_has_a_line_of_the_server(echo):
+    assert traffic.call(echo.stranger, echo.payments.ip4, 7000)["ok"]
+    line = wait_for("the line", lambda: connection_lines(echo, f" {echo.stranger.ip4}:", " inbound|7000|| "))[0]
+    assert f' "{echo.payments.ip4}:7000" ' in line, line
+    deny = ("apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: nobody, namespace: shop }\nspec:\n"
+            "  selector: { matchLabels: { app: payments } }\n  action: DENY\n  rules: [ { to: [ { operation: { ports: ['7443'] } } ] } ]\n")
+    echo.mesh.write("49-deny.yaml", deny)
+    echo.mesh.settle()
+    try:
+        assert not traffic.call(echo.stranger, echo.payments.ip4, 7443)["ok"]
+        line = wait_for("the refusal", lambda: connection_lines(echo, " inbound|7443|| ", " rbac_access_denied_matched_policy["))[0]
+        assert "nobody" in line, line
+    finally:
+        echo.mesh.remove("49-deny.yaml")
+        echo.mesh.settle()
+
+
 def test_requests_on_the_servers_side_say_where_the_application_is(echo):
     def served():
         assert get(echo.frontend, PAYMENTS + "/both-sides").status == 200

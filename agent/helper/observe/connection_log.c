@@ -18,7 +18,8 @@ struct connection_log {
 	struct worker_pod *pod; /* a reference */
 	int reporter;
 	uint32_t flags;
-	uint64_t start_ns, began_ns;
+	bool over; /* it lasted duration_ns */
+	uint64_t start_ns, began_ns, duration_ns;
 	struct addr_port source, destination;
 	struct identity *peer; /* a reference */
 	char *cluster, *server_name, *why;
@@ -44,6 +45,15 @@ struct connection_log *connection_log_new(struct worker *w, struct worker_pod *p
 	l->start_ns = clock_wall_ns();
 	l->began_ns = loop_now_ns(worker_loop(w));
 	return l;
+}
+
+void connection_log_times(struct connection_log *l, uint64_t start_ns, uint64_t duration_ns)
+{
+	if (!l)
+		return;
+	l->start_ns = start_ns;
+	l->duration_ns = duration_ns;
+	l->over = true;
 }
 
 /* Without memory the line says less. */
@@ -156,7 +166,7 @@ void connection_log_end(struct connection_log *l, const struct connection_end *e
 		.termination = l->termination,
 		.start_ns = l->start_ns,
 		.began_ns = l->began_ns,
-		.end_ns = loop_now_ns(worker_loop(l->w)),
+		.end_ns = l->over ? l->began_ns + l->duration_ns : loop_now_ns(worker_loop(l->w)),
 		.request_bytes = end ? end->received_bytes : 0,
 		.response_bytes = end ? end->sent_bytes : 0,
 		.cluster = end ? end->cluster : NULL,

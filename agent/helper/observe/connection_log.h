@@ -27,6 +27,8 @@ struct connection_end {
 
 /* It begins now. reporter: REPORTER_CLIENT or REPORTER_SERVER. NULL: nobody wants a line (or there is no memory). */
 struct connection_log *connection_log_new(struct worker *w, struct worker_pod *pod, int reporter);
+/* Of one that is over already: start: CLOCK_REALTIME. */
+void connection_log_times(struct connection_log *l, uint64_t start_ns, uint64_t duration_ns);
 /* What only who begins it knows: what was called, where it goes (NULL or "": not known) and the name in the client's TLS
  * (the same). Copied. */
 void connection_log_asked(struct connection_log *l, const struct addr_port *destination, const char *cluster,

@@ -275,6 +275,11 @@ static void helper_note(const Weft__Link__ToHelper *m)
 	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_TAP_STOP) {
 		snprintf(text, sizeof(text), "untap %u", m->tap_stop->id);
 		helper_tap_record(m->tap_stop->id, 3);
+	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_CARRIED) {
+		const Weft__Link__Carried *c = m->carried;
+		snprintf(text, sizeof(text), "carried %u %d %u %u %s %s %u %u", (unsigned int)c->cookie, c->server,
+			 c->destination->port, c->upstream ? c->upstream->port : 0, c->cluster, c->peer, c->reason,
+			 (unsigned int)c->sent_bytes);
 	} else if (m->msg_case == WEFT__LINK__TO_HELPER__MSG_LOG_SINK) {
 		snprintf(text, sizeof(text), "sink %s", m->log_sink->path);
 	}
@@ -828,6 +833,20 @@ static void test_supervisor_new_helper_gets_sinks_and_taps(void **state)
 	assert_non_null(strstr(err.text, "/var/log/b"));
 	assert_int_equal(supervisor_log_sink(f->s, "/var/log/a", -1, &err), 0); /* makes room */
 	assert_int_equal(supervisor_log_sink(f->s, "/var/log/b", 2, &err), 0);
+
+	struct link_carried carried = {
+		.cookie = 7, .destination = { .port = 80 }, .cluster = "c", .sent_bytes = 9, .reason = DROP_POLICY_DENY
+	};
+	assert_true(supervisor_carried(f->s, &carried));
+	assert_true(hears(f, "carried 7 0 80 0 c  1 9\n"));
+	carried = (struct link_carried){ .cookie = 8, .server = true, .upstream = { .port = 81 }, .peer = "p" };
+	assert_true(supervisor_carried(f->s, &carried));
+	assert_true(hears(f, "carried 8 1 0 81  p 0 0\n"));
+	unsigned int taken = 0;
+	for (int i = 0; i < 20000; i++)
+		taken += supervisor_carried(f->s, &carried);
+	assert_in_range(taken, 100, 15000); /* it has a limit, and the helper lives on */
+	assert_true(hears(f, "carried 8 1 0 81  p 0 0\n"));
 }
 
 static void test_supervisor_deaf_helper_is_killed_when_queue_is_full(void **state)

@@ -114,6 +114,7 @@ int fake_setup(void **state)
 				      .label_count = ARRAY_SIZE(labels) };
 	record_fill(f);
 	assert_int_equal(observe_new(&worker, &f->observe), 0);
+	fake_notes.observe = f->observe;
 	*state = f;
 	return 0;
 }
@@ -168,6 +169,24 @@ struct link_shard *worker_metrics(struct worker *w)
 {
 	(void)w;
 	return &fake_notes.metrics;
+}
+
+struct observe *worker_observe(struct worker *w)
+{
+	(void)w;
+	return fake_notes.observe;
+}
+
+struct worker_pod *worker_pod_ref(struct worker_pod *pod)
+{
+	pod->refs++;
+	return pod;
+}
+
+void worker_pod_unref(struct worker *w, struct worker_pod *pod)
+{
+	(void)w;
+	pod->refs--;
 }
 
 struct request_writer *worker_requests(struct worker *w)

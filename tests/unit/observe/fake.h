@@ -26,8 +26,9 @@ struct fake_notes {
 	struct loop *loop;
 	struct sb spans;
 	size_t span_count, span_batches;
-	const char *tap;  /* a filter; NULL: nobody watches */
-	char *tap_record; /* the last */
+	struct observe *observe; /* the test's */
+	const char *tap;	 /* a filter; NULL: nobody watches */
+	char *tap_record;	 /* the last */
 	size_t tap_records;
 };
 extern struct fake_notes fake_notes;

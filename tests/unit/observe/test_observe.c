@@ -15,8 +15,10 @@
 
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/helper/observe/connection_log.h"
 #include "agent/helper/observe/log_writer.h"
 #include "agent/link/span.h"
+#include "agent/model/cluster.h"
 #include "tests/unit/observe/fake.h"
 
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fake_setup, fake_teardown)
@@ -330,10 +332,38 @@ static void test_time(void **state)
 	fclose(a);
 }
 
+/* One that the kernel carried, of which all is known at once, and one that nobody asks for. */
+static void test_a_connection_that_is_over(void **state)
+{
+	struct fake *f = *state;
+	struct addr_port called;
+	FILE *a = sink("a");
+	assert_null(connection_log_new(NULL, &f->pod, REPORTER_CLIENT));
+	log_add(f, "a", false,
+		"%START_TIME% %DURATION% %BYTES_SENT% %UPSTREAM_CLUSTER% %RESPONSE_FLAGS% %DOWNSTREAM_LOCAL_ADDRESS%",
+		"destination.port == 5432");
+	assert_null(connection_log_new(NULL, &f->pod, REPORTER_SERVER));
+	for (uint16_t port = 5431; port < 5434; port++) {
+		struct connection_log *l = connection_log_new(NULL, &f->pod, REPORTER_CLIENT);
+		const struct connection_end end = { .source = f->r.source, .sent_bytes = 7 };
+		addr_port_parse("10.0.0.9:1", &called);
+		called.port = port;
+		connection_log_times(l, 1700000000123456789ull, 2500000000);
+		connection_log_asked(l, &called, NULL, NULL);
+		connection_log_chosen(l, &f->r.endpoint->addr, "db.shop.svc.cluster.local");
+		connection_log_timed_out(l);
+		connection_log_end(l, port == 5433 ? NULL : &end);
+	}
+	assert_int_equal(f->pod.refs, 0);
+	finish(f);
+	expect(a, "2023-11-14T22:13:20.123Z 2500 7 outbound|5432||db.shop.svc.cluster.local DT 10.0.0.9:5432\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_lines_are_batched_and_filtered),
+		CASE(test_a_connection_that_is_over),
 		CASE(test_a_changed_format_is_read_again),
 		CASE(test_lost_lines_are_counted),
 		CASE(test_paths_come_and_go),
