@@ -17,21 +17,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 static const char base[] =
 	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n"
@@ -287,13 +273,13 @@ static void test_hash_tells_requests_conditions_apart(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_shop_example_as_written),
-		CASE(test_conditions_on_requests),
-		CASE(test_unsupported_condition_makes_a_denial_wider),
-		CASE(test_from_and_to_are_crossed_and_when_is_kept_once),
-		CASE(test_custom_asks_its_provider),
-		CASE(test_dry_run_only_watches),
-		CASE(test_hash_tells_requests_conditions_apart),
+		WORLD_CASE(test_shop_example_as_written),
+		WORLD_CASE(test_conditions_on_requests),
+		WORLD_CASE(test_unsupported_condition_makes_a_denial_wider),
+		WORLD_CASE(test_from_and_to_are_crossed_and_when_is_kept_once),
+		WORLD_CASE(test_custom_asks_its_provider),
+		WORLD_CASE(test_dry_run_only_watches),
+		WORLD_CASE(test_hash_tells_requests_conditions_apart),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,21 +15,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 #define WORKLOAD(more)                                                                                                 \
 	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\n"                                                    \
@@ -444,16 +430,16 @@ static void test_what_routes_say_to_scripts(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_shop_example_as_written),
-		CASE(test_sides_namespaces_and_selectors),
-		CASE(test_gateways_patches_are_told_of_and_others_hold),
-		CASE(test_shares_and_what_is_absent),
-		CASE(test_actions_of_routes_go_to_limits_without_their_own),
-		CASE(test_a_limit_of_one_route),
-		CASE(test_a_limit_keeps_its_id_when_the_file_moves),
-		CASE(test_annotation),
-		CASE(test_scripts_are_in_order_of_priority),
-		CASE(test_what_routes_say_to_scripts),
+		WORLD_CASE(test_shop_example_as_written),
+		WORLD_CASE(test_sides_namespaces_and_selectors),
+		WORLD_CASE(test_gateways_patches_are_told_of_and_others_hold),
+		WORLD_CASE(test_shares_and_what_is_absent),
+		WORLD_CASE(test_actions_of_routes_go_to_limits_without_their_own),
+		WORLD_CASE(test_a_limit_of_one_route),
+		WORLD_CASE(test_a_limit_keeps_its_id_when_the_file_moves),
+		WORLD_CASE(test_annotation),
+		WORLD_CASE(test_scripts_are_in_order_of_priority),
+		WORLD_CASE(test_what_routes_say_to_scripts),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,21 +16,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 static const char base[] =
 	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n"
@@ -241,12 +227,12 @@ static void test_providers_that_can_not_be_asked(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_shop_example_as_written),
-		CASE(test_merging_selectors_and_targets),
-		CASE(test_where_keys_are_when_nothing_is_said),
-		CASE(test_odd_documents_are_found),
-		CASE(test_providers_of_custom_rules),
-		CASE(test_providers_that_can_not_be_asked),
+		WORLD_CASE(test_shop_example_as_written),
+		WORLD_CASE(test_merging_selectors_and_targets),
+		WORLD_CASE(test_where_keys_are_when_nothing_is_said),
+		WORLD_CASE(test_odd_documents_are_found),
+		WORLD_CASE(test_providers_of_custom_rules),
+		WORLD_CASE(test_providers_that_can_not_be_asked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,21 +13,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 #define SERVICE(name, spec)                                                                                            \
 	"apiVersion: v1\nkind: Service\nmetadata: { name: " name ", namespace: shop }\nspec: { " spec " }\n---\n"
@@ -166,9 +152,9 @@ static void test_looking_changes_nothing(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_odd_documents_are_found),
-		CASE(test_sound_configuration_has_no_finding_but_infos),
-		CASE(test_looking_changes_nothing),
+		WORLD_CASE(test_odd_documents_are_found),
+		WORLD_CASE(test_sound_configuration_has_no_finding_but_infos),
+		WORLD_CASE(test_looking_changes_nothing),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

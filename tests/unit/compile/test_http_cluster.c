@@ -46,22 +46,7 @@ static const char town[] =
 				POD("c", "10.0.0.3", "weft.dev/node: n3, weft.dev/addresses: \"fd00::3\"",
 				    "version: v2", ", locality: west/a");
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	world_with(&w, town);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, town };
 
 static struct http_cluster *with(const char *rule)
 {
@@ -555,24 +540,24 @@ static void test_inbound_ports_of_workloads_with_http_rules(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_defaults_are_istios),
-		CASE(test_endpoints_are_workloads),
-		CASE(test_subsets),
-		CASE(test_port_level_settings_replace),
-		CASE(test_balancers),
-		CASE(test_upgrades_outside_of_the_mesh_alone),
-		CASE(test_affinity_of_the_service_is_by_source),
-		CASE(test_path_normalisation_of_the_mesh),
-		CASE(test_tls_settings),
-		CASE(test_proxies_and_budgets),
-		CASE(test_entry_endpoints_and_subsets),
-		CASE(test_dynamic_dns),
-		CASE(test_unchanged_clusters_are_kept),
-		CASE(test_declared_protocols),
-		CASE(test_undeclared_port_is_sniffed_when_rules_name_it),
-		CASE(test_switched_off),
-		CASE(test_asked_to_look),
-		CASE(test_inbound_ports_of_workloads_with_http_rules),
+		WORLD_CASE(test_defaults_are_istios),
+		WORLD_CASE(test_endpoints_are_workloads),
+		WORLD_CASE(test_subsets),
+		WORLD_CASE(test_port_level_settings_replace),
+		WORLD_CASE(test_balancers),
+		WORLD_CASE(test_upgrades_outside_of_the_mesh_alone),
+		WORLD_CASE(test_affinity_of_the_service_is_by_source),
+		WORLD_CASE(test_path_normalisation_of_the_mesh),
+		WORLD_CASE(test_tls_settings),
+		WORLD_CASE(test_proxies_and_budgets),
+		WORLD_CASE(test_entry_endpoints_and_subsets),
+		WORLD_CASE(test_dynamic_dns),
+		WORLD_CASE(test_unchanged_clusters_are_kept),
+		WORLD_CASE(test_declared_protocols),
+		WORLD_CASE(test_undeclared_port_is_sniffed_when_rules_name_it),
+		WORLD_CASE(test_switched_off),
+		WORLD_CASE(test_asked_to_look),
+		WORLD_CASE(test_inbound_ports_of_workloads_with_http_rules),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,22 +46,7 @@ static const char town[] = ENTRY(
 		      "hosts: [ range.example.net ], addresses: [ 10.80.0.0/16 ], ports: [ " PORT("80", "TCP") " ]")
 			POD("me", "shop", "10.0.0.9") POD("you", "other", "10.0.0.8");
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	world_with(&w, town);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, town };
 
 /* "wide 1": of the service that the kernel's entry is made of, and whether the helper listens; "-": none. */
 static const char *captured(const char *addr, uint8_t proto)
@@ -211,13 +196,13 @@ static void test_documents_of_one_host_behind_a_wildcard(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_ports_are_captured_at_every_address),
-		CASE(test_ports_that_nobody_may_listen_to_are_not_captured),
-		CASE(test_the_host_says_who_is_called),
-		CASE(test_others_pass_or_are_refused),
-		CASE(test_bytes_are_for_who_takes_them),
-		CASE(test_who_may_not_see_an_entry_is_not_listened_to),
-		CASE(test_documents_of_one_host_behind_a_wildcard),
+		WORLD_CASE(test_ports_are_captured_at_every_address),
+		WORLD_CASE(test_ports_that_nobody_may_listen_to_are_not_captured),
+		WORLD_CASE(test_the_host_says_who_is_called),
+		WORLD_CASE(test_others_pass_or_are_refused),
+		WORLD_CASE(test_bytes_are_for_who_takes_them),
+		WORLD_CASE(test_who_may_not_see_an_entry_is_not_listened_to),
+		WORLD_CASE(test_documents_of_one_host_behind_a_wildcard),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,22 +30,7 @@ static const char town[] = SERVICE("a", "shop", "10.60.0.1",
 		SERVICE("c", "other", "10.60.0.3", "{ name: http, port: 80 }") POD("me", "shop", "10.0.0.9")
 			POD("you", "other", "10.0.0.8");
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	world_with(&w, town);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, town };
 
 static struct l7_target *target_a(const char *caller)
 {
@@ -421,20 +406,20 @@ static void test_what_a_status_would_say_is_found(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_most_specific_match_is_taken),
-		CASE(test_no_path_is_the_root),
-		CASE(test_filters),
-		CASE(test_sessions),
-		CASE(test_invalid_backends_answer_500_for_their_share),
-		CASE(test_extension_filter_answers_500),
-		CASE(test_backend_filters),
-		CASE(test_route_goes_before_virtual_service),
-		CASE(test_consumers_route_is_for_its_namespace),
-		CASE(test_parent_port),
-		CASE(test_grpc_routes),
-		CASE(test_tcp_routes),
-		CASE(test_dangling_parents_are_found),
-		CASE(test_what_a_status_would_say_is_found),
+		WORLD_CASE(test_most_specific_match_is_taken),
+		WORLD_CASE(test_no_path_is_the_root),
+		WORLD_CASE(test_filters),
+		WORLD_CASE(test_sessions),
+		WORLD_CASE(test_invalid_backends_answer_500_for_their_share),
+		WORLD_CASE(test_extension_filter_answers_500),
+		WORLD_CASE(test_backend_filters),
+		WORLD_CASE(test_route_goes_before_virtual_service),
+		WORLD_CASE(test_consumers_route_is_for_its_namespace),
+		WORLD_CASE(test_parent_port),
+		WORLD_CASE(test_grpc_routes),
+		WORLD_CASE(test_tcp_routes),
+		WORLD_CASE(test_dangling_parents_are_found),
+		WORLD_CASE(test_what_a_status_would_say_is_found),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

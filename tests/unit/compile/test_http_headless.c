@@ -45,22 +45,7 @@ static const char town[] = HEADLESS("ring", "ring", "{ name: http, port: 80, tar
 
 #define RING "ring.shop.svc.cluster.local"
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	world_with(&w, town);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, town };
 
 /* "ring:80" of the service and port that the kernel brings to the helper; "-": none. */
 static const char *captured(const char *addr)
@@ -233,13 +218,13 @@ static void test_service_entries_with_nothing_but_endpoints(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_endpoints_of_http_ports_are_captured),
-		CASE(test_endpoints_that_come_and_go),
-		CASE(test_host_decides_then_the_address),
-		CASE(test_of_many_services_the_host_says_which),
-		CASE(test_who_sees_what),
-		CASE(test_the_cluster_goes_to_the_address),
-		CASE(test_service_entries_with_nothing_but_endpoints),
+		WORLD_CASE(test_endpoints_of_http_ports_are_captured),
+		WORLD_CASE(test_endpoints_that_come_and_go),
+		WORLD_CASE(test_host_decides_then_the_address),
+		WORLD_CASE(test_of_many_services_the_host_says_which),
+		WORLD_CASE(test_who_sees_what),
+		WORLD_CASE(test_the_cluster_goes_to_the_address),
+		WORLD_CASE(test_service_entries_with_nothing_but_endpoints),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,22 +29,7 @@ static const char town[] = SERVICE("a", "shop", "10.60.0.1", HTTP("80") ", " HTT
 	SERVICE("b", "shop", "10.60.0.2", HTTP("80")) SERVICE("a", "other", "10.60.0.3", HTTP("80"))
 		POD("me", "shop", "10.0.0.9", "app: me, version: v1") POD("you", "other", "10.0.0.8", "app: you");
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	world_with(&w, town);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, town };
 #define A "a.shop.svc.cluster.local"
 
 static struct l7_target *target_a(void)
@@ -518,22 +503,22 @@ static void test_unchanged_answers_keep_their_id(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_default_route_is_istios),
-		CASE(test_host_decides_before_the_address),
-		CASE(test_unknown_address_is_passed_or_refused),
-		CASE(test_most_specific_host_wins),
-		CASE(test_export_to_limits_callers),
-		CASE(test_sidecar_limits_what_is_seen),
-		CASE(test_matches),
-		CASE(test_host_among_headers_is_a_rewrite),
-		CASE(test_retries_of_the_mesh),
-		CASE(test_weights_and_destinations),
-		CASE(test_answers_rewrites_faults_cors_mirrors),
-		CASE(test_unknown_retry_condition_is_noted),
-		CASE(test_delegates_are_merged),
-		CASE(test_l4_routes),
-		CASE(test_explain_says_why),
-		CASE(test_unchanged_answers_keep_their_id),
+		WORLD_CASE(test_default_route_is_istios),
+		WORLD_CASE(test_host_decides_before_the_address),
+		WORLD_CASE(test_unknown_address_is_passed_or_refused),
+		WORLD_CASE(test_most_specific_host_wins),
+		WORLD_CASE(test_export_to_limits_callers),
+		WORLD_CASE(test_sidecar_limits_what_is_seen),
+		WORLD_CASE(test_matches),
+		WORLD_CASE(test_host_among_headers_is_a_rewrite),
+		WORLD_CASE(test_retries_of_the_mesh),
+		WORLD_CASE(test_weights_and_destinations),
+		WORLD_CASE(test_answers_rewrites_faults_cors_mirrors),
+		WORLD_CASE(test_unknown_retry_condition_is_noted),
+		WORLD_CASE(test_delegates_are_merged),
+		WORLD_CASE(test_l4_routes),
+		WORLD_CASE(test_explain_says_why),
+		WORLD_CASE(test_unchanged_answers_keep_their_id),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

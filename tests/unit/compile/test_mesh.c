@@ -13,21 +13,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 static void test_no_mesh_document_means_defaults(void **state)
 {
@@ -126,11 +112,11 @@ static void test_trust_domain_changes_every_identity(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_no_mesh_document_means_defaults),
-		CASE(test_empty_mesh_document_means_the_same_defaults),
-		CASE(test_every_setting_is_taken),
-		CASE(test_plan_keeps_its_settings_when_they_change),
-		CASE(test_trust_domain_changes_every_identity),
+		WORLD_CASE(test_no_mesh_document_means_defaults),
+		WORLD_CASE(test_empty_mesh_document_means_the_same_defaults),
+		WORLD_CASE(test_every_setting_is_taken),
+		WORLD_CASE(test_plan_keeps_its_settings_when_they_change),
+		WORLD_CASE(test_trust_domain_changes_every_identity),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,21 +17,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 static const char base[] =
 	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n"
@@ -348,15 +334,15 @@ static void test_equal_policy_keeps_its_pointer_and_moved_rule_its_id(void **sta
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_peer_levels_override_each_other),
-		CASE(test_two_peer_authentications_on_one_selector_are_found),
-		CASE(test_authorization_from_to_and_when),
-		CASE(test_two_conditions_on_one_attribute_must_both_hold),
-		CASE(test_deny_custom_audit_and_dry_run),
-		CASE(test_policies_of_root_and_selectors),
-		CASE(test_target_ref_is_the_workloads_behind_the_service),
-		CASE(test_trust_domain_aliases_stand_for_each_other),
-		CASE(test_equal_policy_keeps_its_pointer_and_moved_rule_its_id),
+		WORLD_CASE(test_peer_levels_override_each_other),
+		WORLD_CASE(test_two_peer_authentications_on_one_selector_are_found),
+		WORLD_CASE(test_authorization_from_to_and_when),
+		WORLD_CASE(test_two_conditions_on_one_attribute_must_both_hold),
+		WORLD_CASE(test_deny_custom_audit_and_dry_run),
+		WORLD_CASE(test_policies_of_root_and_selectors),
+		WORLD_CASE(test_target_ref_is_the_workloads_behind_the_service),
+		WORLD_CASE(test_trust_domain_aliases_stand_for_each_other),
+		WORLD_CASE(test_equal_policy_keeps_its_pointer_and_moved_rule_its_id),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,21 +17,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 /* One workload, with this annotation's text (on one line; NULL: none), and this MeshConfig. */
 static const struct workload *with(const char *mesh, const char *annotation)
@@ -183,15 +169,15 @@ static void test_server_that_is_no_value(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_nothing_said_is_no_filter),
-		CASE(test_headers_of_the_mesh),
-		CASE(test_annotation_counts_field_by_field),
-		CASE(test_change_of_the_annotation_reaches_the_workload),
-		CASE(test_client_certificate_needs_requests_to_be_seen),
-		CASE(test_trusted_proxies_matter_to_rules_about_addresses),
-		CASE(test_what_has_no_effect_is_said),
-		CASE(test_annotation_that_is_no_map),
-		CASE(test_server_that_is_no_value),
+		WORLD_CASE(test_nothing_said_is_no_filter),
+		WORLD_CASE(test_headers_of_the_mesh),
+		WORLD_CASE(test_annotation_counts_field_by_field),
+		WORLD_CASE(test_change_of_the_annotation_reaches_the_workload),
+		WORLD_CASE(test_client_certificate_needs_requests_to_be_seen),
+		WORLD_CASE(test_trusted_proxies_matter_to_rules_about_addresses),
+		WORLD_CASE(test_what_has_no_effect_is_said),
+		WORLD_CASE(test_annotation_that_is_no_map),
+		WORLD_CASE(test_server_that_is_no_value),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

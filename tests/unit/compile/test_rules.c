@@ -36,22 +36,7 @@ static const char town[] =
 					POD("far", "other", "10.0.0.6", "app: far", "")
 						POD("boss", "istio-system", "10.0.0.7", "app: boss", "");
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	world_with(&w, town);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, town };
 
 /* The cluster that a caller's plain call goes to. */
 static struct http_cluster *called_by(const char *caller)
@@ -313,15 +298,15 @@ static void test_findings(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_callers_namespace_comes_first),
-		CASE(test_export_decides_who_sees_a_rule),
-		CASE(test_selectors_choose_callers),
-		CASE(test_callers_of_the_same_rules_share_a_cluster),
-		CASE(test_several_rules_for_one_host_are_merged),
-		CASE(test_subsets_and_localities_are_the_callers),
-		CASE(test_rules_of_others_reach_ports),
-		CASE(test_failover_priority_is_the_callers),
-		CASE(test_findings),
+		WORLD_CASE(test_callers_namespace_comes_first),
+		WORLD_CASE(test_export_decides_who_sees_a_rule),
+		WORLD_CASE(test_selectors_choose_callers),
+		WORLD_CASE(test_callers_of_the_same_rules_share_a_cluster),
+		WORLD_CASE(test_several_rules_for_one_host_are_merged),
+		WORLD_CASE(test_subsets_and_localities_are_the_callers),
+		WORLD_CASE(test_rules_of_others_reach_ports),
+		WORLD_CASE(test_failover_priority_is_the_callers),
+		WORLD_CASE(test_findings),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

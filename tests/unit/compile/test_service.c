@@ -15,21 +15,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 #define POD(name, addr, labels, more)                                                                                  \
 	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: { name: " name                             \
@@ -276,19 +262,19 @@ static void test_cluster_domain_renames_services(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_selector_chooses_workloads_of_its_namespace),
-		CASE(test_target_port_by_number_name_or_entry),
-		CASE(test_slots_of_a_family_are_what_its_sockets_reach),
-		CASE(test_same_node_mtls_takes_the_helper_for_local_ones_too),
-		CASE(test_v6_vip_with_v4_endpoints_only_maps_them),
-		CASE(test_weights_are_in_the_slots),
-		CASE(test_headless_service_resolves_to_its_endpoints),
-		CASE(test_service_without_address_gets_one),
-		CASE(test_export_annotation_may_name_several),
-		CASE(test_ids_vips_and_ports),
-		CASE(test_protocol_is_told_by_name_or_app_protocol),
-		CASE(test_internal_traffic_policy_local_keeps_to_the_node),
-		CASE(test_cluster_domain_renames_services),
+		WORLD_CASE(test_selector_chooses_workloads_of_its_namespace),
+		WORLD_CASE(test_target_port_by_number_name_or_entry),
+		WORLD_CASE(test_slots_of_a_family_are_what_its_sockets_reach),
+		WORLD_CASE(test_same_node_mtls_takes_the_helper_for_local_ones_too),
+		WORLD_CASE(test_v6_vip_with_v4_endpoints_only_maps_them),
+		WORLD_CASE(test_weights_are_in_the_slots),
+		WORLD_CASE(test_headless_service_resolves_to_its_endpoints),
+		WORLD_CASE(test_service_without_address_gets_one),
+		WORLD_CASE(test_export_annotation_may_name_several),
+		WORLD_CASE(test_ids_vips_and_ports),
+		WORLD_CASE(test_protocol_is_told_by_name_or_app_protocol),
+		WORLD_CASE(test_internal_traffic_policy_local_keeps_to_the_node),
+		WORLD_CASE(test_cluster_domain_renames_services),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

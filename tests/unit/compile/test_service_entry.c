@@ -15,21 +15,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 #define ENTRY(name, ns, spec)                                                                                          \
 	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: " name ", namespace: " ns           \
@@ -225,15 +211,15 @@ static void test_second_entry_of_a_host_waits_for_the_first(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_static_endpoints_and_addresses),
-		CASE(test_host_without_addresses_gets_a_stable_vip),
-		CASE(test_no_vips_when_the_mesh_says_so),
-		CASE(test_dns_endpoints_follow_what_was_resolved),
-		CASE(test_none_passes_to_the_address_asked),
-		CASE(test_workload_selector_chooses_entries),
-		CASE(test_listed_address_of_a_workload_is_that_workload),
-		CASE(test_export_to_limits_names),
-		CASE(test_second_entry_of_a_host_waits_for_the_first),
+		WORLD_CASE(test_static_endpoints_and_addresses),
+		WORLD_CASE(test_host_without_addresses_gets_a_stable_vip),
+		WORLD_CASE(test_no_vips_when_the_mesh_says_so),
+		WORLD_CASE(test_dns_endpoints_follow_what_was_resolved),
+		WORLD_CASE(test_none_passes_to_the_address_asked),
+		WORLD_CASE(test_workload_selector_chooses_entries),
+		WORLD_CASE(test_listed_address_of_a_workload_is_that_workload),
+		WORLD_CASE(test_export_to_limits_names),
+		WORLD_CASE(test_second_entry_of_a_host_waits_for_the_first),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -28,22 +28,7 @@ static const char town[] =
 	"selector: { app: s }, ports: [ { name: http, port: 80, targetPort: 8080 }, { name: tcp, port: 81 } ] "
 	"}\n---\n" POD("s1", "shop", "10.0.0.1", "app: s") POD("caller", "shop", "10.0.0.2", "app: caller");
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	world_with(&w, town);
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, town };
 
 static int policy_of(const char *uid)
 {
@@ -231,9 +216,11 @@ static void test_what_has_no_effect_is_said(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_outbound_policy_is_the_workloads), CASE(test_unknown_calls_go_to_the_egress_proxy),
-		CASE(test_pool_of_inbound_connections),	     CASE(test_default_endpoints),
-		CASE(test_what_has_no_effect_is_said),
+		WORLD_CASE(test_outbound_policy_is_the_workloads),
+		WORLD_CASE(test_unknown_calls_go_to_the_egress_proxy),
+		WORLD_CASE(test_pool_of_inbound_connections),
+		WORLD_CASE(test_default_endpoints),
+		WORLD_CASE(test_what_has_no_effect_is_said),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,21 +16,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 static const char base[] =
 	"apiVersion: v1\nkind: Namespace\nmetadata: { name: shop, labels: { istio.io/dataplane-mode: ambient } }\n---\n"
@@ -332,22 +318,22 @@ static void test_unchanged_keeps_the_workload(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_nothing_said_metrics_only),
-		CASE(test_mesh_access_log_file),
-		CASE(test_logging_of_namespace_replaces_that_of_mesh),
-		CASE(test_logging_disabled_for_one_workload),
-		CASE(test_tracing_levels_merge_by_field),
-		CASE(test_unknown_provider_is_none),
-		CASE(test_metric_overrides_by_metric_and_mode),
-		CASE(test_mesh_json_format_is_one_line_or_none),
-		CASE(test_tags_of_the_environment_are_the_mesh_s),
-		CASE(test_overrides_of_another_provider_are_not_ours),
-		CASE(test_logging_without_a_provider_goes_where_the_mesh_says),
-		CASE(test_logging_switched_off_and_on_again),
-		CASE(test_tracing_says_what_is_told_and_passed_on),
-		CASE(test_the_servers_side_by_name_brings_requests_to_the_helper),
-		CASE(test_what_has_no_effect_is_told),
-		CASE(test_unchanged_keeps_the_workload),
+		WORLD_CASE(test_nothing_said_metrics_only),
+		WORLD_CASE(test_mesh_access_log_file),
+		WORLD_CASE(test_logging_of_namespace_replaces_that_of_mesh),
+		WORLD_CASE(test_logging_disabled_for_one_workload),
+		WORLD_CASE(test_tracing_levels_merge_by_field),
+		WORLD_CASE(test_unknown_provider_is_none),
+		WORLD_CASE(test_metric_overrides_by_metric_and_mode),
+		WORLD_CASE(test_mesh_json_format_is_one_line_or_none),
+		WORLD_CASE(test_tags_of_the_environment_are_the_mesh_s),
+		WORLD_CASE(test_overrides_of_another_provider_are_not_ours),
+		WORLD_CASE(test_logging_without_a_provider_goes_where_the_mesh_says),
+		WORLD_CASE(test_logging_switched_off_and_on_again),
+		WORLD_CASE(test_tracing_says_what_is_told_and_passed_on),
+		WORLD_CASE(test_the_servers_side_by_name_brings_requests_to_the_helper),
+		WORLD_CASE(test_what_has_no_effect_is_told),
+		WORLD_CASE(test_unchanged_keeps_the_workload),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,22 +13,6 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
-
 #define RULE(name, ns, spec)                                                                                           \
 	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: " name ", namespace: " ns        \
 	" }\nspec: { " spec " }\n---\n"
@@ -45,12 +29,7 @@ static const char town[] =
 
 static const char fqdn[] = "s.shop.svc.cluster.local";
 
-static int on_town(void **state)
-{
-	on_setup(state);
-	world_with(&w, town);
-	return 0;
-}
+static struct world_fixture fixture = { &w, town };
 
 static const struct service_port *port_of(uint16_t port)
 {
@@ -221,22 +200,19 @@ static void test_dangling_host_is_found(void **state)
 	assert_true(world_finds(&w, "DestinationRule/shop/r", "there is no such service (a short name"));
 }
 
-#undef CASE
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_town, on_teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_defaults_are_istios),
-		CASE(test_most_specific_host_wins),
-		CASE(test_port_level_settings_replace),
-		CASE(test_hash_on_source_is_maglev),
-		CASE(test_locality_is_used_with_outlier_detection),
-		CASE(test_locality_of_the_node_is_its_workloads),
-		CASE(test_distribute_needs_no_outlier_detection),
-		CASE(test_ejected_endpoints_are_left_out_within_limits),
-		CASE(test_failing_near_endpoints_give_way_to_far_ones),
-		CASE(test_dangling_host_is_found),
+		WORLD_CASE(test_defaults_are_istios),
+		WORLD_CASE(test_most_specific_host_wins),
+		WORLD_CASE(test_port_level_settings_replace),
+		WORLD_CASE(test_hash_on_source_is_maglev),
+		WORLD_CASE(test_locality_is_used_with_outlier_detection),
+		WORLD_CASE(test_locality_of_the_node_is_its_workloads),
+		WORLD_CASE(test_distribute_needs_no_outlier_detection),
+		WORLD_CASE(test_ejected_endpoints_are_left_out_within_limits),
+		WORLD_CASE(test_failing_near_endpoints_give_way_to_far_ones),
+		WORLD_CASE(test_dangling_host_is_found),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

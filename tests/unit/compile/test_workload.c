@@ -14,21 +14,7 @@
 
 static struct world w;
 
-static int on_setup(void **state)
-{
-	(void)state;
-	world_init(&w, "n1");
-	return 0;
-}
-
-static int on_teardown(void **state)
-{
-	(void)state;
-	world_done(&w);
-	return 0;
-}
-
-#define CASE(name) cmocka_unit_test_setup_teardown(name, on_setup, on_teardown)
+static struct world_fixture fixture = { &w, NULL };
 
 #define ENTRY(name, ns, meta, spec)                                                                                    \
 	"apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: { name: " name ", namespace: " ns meta     \
@@ -232,16 +218,16 @@ static void test_namespace_label_enrols_at_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		CASE(test_enrolment_follows_labels),
-		CASE(test_place_follows_annotations_and_node),
-		CASE(test_tunnel_needs_a_weft_node_or_istios_mark),
-		CASE(test_identity_and_names_come_from_the_entry),
-		CASE(test_identity_goes_with_its_last_workload),
-		CASE(test_second_address_is_one_workload),
-		CASE(test_host_process_has_its_ports),
-		CASE(test_named_address_is_resolved),
-		CASE(test_only_local_enrolled_workloads_have_a_policy),
-		CASE(test_namespace_label_enrols_at_once),
+		WORLD_CASE(test_enrolment_follows_labels),
+		WORLD_CASE(test_place_follows_annotations_and_node),
+		WORLD_CASE(test_tunnel_needs_a_weft_node_or_istios_mark),
+		WORLD_CASE(test_identity_and_names_come_from_the_entry),
+		WORLD_CASE(test_identity_goes_with_its_last_workload),
+		WORLD_CASE(test_second_address_is_one_workload),
+		WORLD_CASE(test_host_process_has_its_ports),
+		WORLD_CASE(test_named_address_is_resolved),
+		WORLD_CASE(test_only_local_enrolled_workloads_have_a_policy),
+		WORLD_CASE(test_namespace_label_enrols_at_once),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

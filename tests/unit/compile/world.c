@@ -81,6 +81,22 @@ static void set_from(struct world *w, const char *file, const char *yaml, size_t
 	}
 }
 
+int world_setup(void **state)
+{
+	const struct world_fixture *f = *state;
+
+	world_init(f->w, "n1");
+	if (f->yaml)
+		world_with(f->w, f->yaml);
+	return 0;
+}
+
+int world_teardown(void **state)
+{
+	world_done(((const struct world_fixture *)*state)->w);
+	return 0;
+}
+
 void world_set(struct world *w, const char *yaml)
 {
 	set_from(w, "test-mesh.yaml", yaml, strlen(yaml));

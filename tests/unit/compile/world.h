@@ -35,4 +35,15 @@ const char *world_slots(const struct service_port *port, bool v6);
 const char *world_endpoints(const struct service_port *port); /* the same of all endpoints, "!" before unhealthy */
 bool world_finds(const struct world *w, const char *key, const char *part); /* among the findings */
 
+/* A test file's world, made anew for each of its tests, with these documents in it (NULL: none) and compiled. A file that has
+ * one calls it `fixture`. */
+struct world_fixture {
+	struct world *w;
+	const char *yaml;
+};
+
+int world_setup(void **state); /* *state: the fixture */
+int world_teardown(void **state);
+#define WORLD_CASE(name) cmocka_unit_test_prestate_setup_teardown(name, world_setup, world_teardown, &fixture)
+
 char *plan_dump(const struct plan *plan); /* all of it as text; the caller frees */
