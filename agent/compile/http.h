@@ -67,8 +67,6 @@ void sidecar_look(const struct compiler *c, const struct resource *r, struct not
 /* What weft.dev/l7 says, a label or an annotation of a Service or ServiceEntry. */
 enum l7_wish { L7_WISH_NONE, L7_WISH_DISABLED, L7_WISH_SNIFF /* what nothing is declared of */, L7_WISH_UNKNOWN };
 enum l7_wish http_wish_of(const struct resource *r);
-/* The port that a ServiceEntry's endpoints listen on: targetPort, or the same. */
-uint16_t http_entry_target_port(const struct resource *r, uint16_t port);
 enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, const struct resource *r,
 			  const struct service_port *port, const struct rule_set *rules);
 /* Fills l7_ports of an enrolled local workload, whose policy and filters stand. 0 or -ENOMEM. */

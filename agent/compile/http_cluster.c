@@ -130,7 +130,7 @@ static bool is_dynamic(const struct resource *r, const char *hostname)
 						 (res == RESOLUTION_DNS || res == RESOLUTION_DNS_ROUND_ROBIN));
 }
 
-uint16_t http_entry_target_port(const struct resource *r, uint16_t port)
+static uint16_t entry_target_port(const struct resource *r, uint16_t port)
 {
 	const struct service_entry_spec *spec = r->spec.service_entry;
 
@@ -181,7 +181,7 @@ static int cluster_make(struct compiler *c, const struct service_node *node, con
 		if (!*parts->real && node->hostname[0] != '*')
 			host = hosts_get(c, node->hostname);
 		cluster->dynamic_dns = !*parts->real;
-		rc = dynamic_endpoints_set(cluster, host, http_entry_target_port(node->resource, parts->port));
+		rc = dynamic_endpoints_set(cluster, host, entry_target_port(node->resource, parts->port));
 	} else {
 		rc = http_cluster_endpoints(c, cluster, node, port, rule->subset);
 	}

@@ -182,8 +182,8 @@ bool http_shape_differs(const struct service *a, const struct service *b)
 	if (!a || !b)
 		return a != b;
 	if (a->port_count != b->port_count || a->kind != b->kind || a->by_endpoint != b->by_endpoint ||
-	    a->any_address != b->any_address ||
-	    a->external != b->external || a->export_to_count != b->export_to_count || a->vip_count != b->vip_count)
+	    a->any_address != b->any_address || a->external != b->external ||
+	    a->export_to_count != b->export_to_count || a->vip_count != b->vip_count)
 		return true;
 	for (size_t i = 0; i < a->vip_count; i++)
 		if (a->vips[i].bits != b->vips[i].bits || !addr_eq(&a->vips[i].addr, &b->vips[i].addr))

@@ -143,8 +143,8 @@ enum l7_mode http_port_l7(const struct compiler *c, const struct service *s, con
 	if (named.l4 || rule_is_l4_helper(rules, &number) || http_backend_tls(c, s, port) ||
 	    rules_of_others(c, s->ns, s->hostname, rule_is_l4_helper, &number))
 		return L7_TCP;
-	/* What is called at any address says itself who that is; and targetPort changes what was called. */
-	if (s->any_address && (port->app == APP_TLS || http_entry_target_port(r, number) != number))
+	/* What is called at any address says itself who that is; the kernel changes no port of what passes. */
+	if ((s->any_address && port->app == APP_TLS) || port->original_port)
 		return L7_TCP;
 	/* A name with a star has no address of its own: the server's name says where a connection goes. */
 	return port->app == APP_TLS && s->hostname[0] == '*' && s->kind == SERVICE_ENTRY && port->lb != LB_PASSTHROUGH ?

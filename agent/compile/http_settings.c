@@ -123,6 +123,7 @@ static int balancer_set(struct http_cluster *out, const struct service *s, const
 	/* There is nothing to choose: the caller has chosen an address. */
 	if (s->kind == SERVICE_HEADLESS || port->lb == LB_PASSTHROUGH)
 		out->lb = CLUSTER_PASSTHROUGH;
+	out->original_port = port->original_port;
 	return 0;
 }
 

@@ -76,7 +76,8 @@ static void match_set(struct http_routing *to, struct http_match *out, const str
 	out->scheme = string_new(to, m->scheme, false);
 	out->method = string_new(to, m->method, false);
 	out->authority = string_new(to, m->authority, false);
-	out->port = m->port;
+	out->port =
+		to->port ? 0 : m->port; /* match_counts has compared it: pods may listen elsewhere than their service */
 	out->source_namespace = http_dup(to, m->source_namespace);
 	labels_set(to, out, &m->source_labels);
 	out->headers = http_alloc(to, m->headers.n + m->without_headers.n, sizeof(*out->headers));

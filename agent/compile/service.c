@@ -230,6 +230,7 @@ static uint64_t port_content(uint64_t h, const struct service_port *port)
 		port->outlier.base_ejection_ms,
 		port->outlier.max_ejection_percent,
 		port->outlier.min_health_percent,
+		port->original_port,
 	};
 	h = hash64_str(hash64(h, numbers, sizeof(numbers)), port->name);
 	for (size_t i = 0; i < port->endpoint_count; i++) {

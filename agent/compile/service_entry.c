@@ -108,6 +108,8 @@ static int entry_port_build(struct compiler *c, struct service *s, const struct 
 	traffic_of(c, asked, from->number, &traffic);
 	if (spec->resolution == RESOLUTION_NONE)
 		traffic.lb = LB_PASSTHROUGH;
+	if (spec->resolution == RESOLUTION_NONE && target_port(from) != from->number)
+		port->original_port = from->target_port;
 	port->l7 = (uint8_t)http_port_l7(c, s, r, port, asked->set);
 	return port_finish(c, port, &list, &traffic, asked->plain ? (struct vip_family){ 0 } : vip_family_of(s));
 }

@@ -35,6 +35,8 @@ struct explain {
 	bool authenticated;
 	enum drop_reason inbound_reason;
 	bool inbound_known;
+	bool any_unknown; /* whether it is refused depends on whom it says that it calls */
+	bool by_helper;	  /* outbound is what the helper will say */
 	json_t *notes;
 };
 
@@ -95,12 +97,23 @@ static void outbound_from_plan(struct explain *x)
 	bool v6 = !addr_is_v4(&x->to.asked.addr);
 	/* A headless service has no schedule: its callers choose among its endpoints' own addresses. */
 	bool headless = x->to.service && x->to.service->kind == SERVICE_HEADLESS;
-	size_t slots = !port ? 0 : headless ? port->endpoint_count : v6 ? port->slot6_count : port->slot_count;
+	bool as_asked = port && port->lb == LB_PASSTHROUGH; /* to the address that the caller has */
+	size_t slots = !port	? 0 :
+		       as_asked ? 1 :
+		       headless ? port->endpoint_count :
+		       v6	? port->slot6_count :
+				  port->slot_count;
 
 	x->outbound = (struct explain_outbound){ .path = PATH_DIRECT };
-	if (x->to.service && !slots) {
+	if (x->to.any) {
+		x->outbound.chosen = x->to.asked;
+	} else if (x->to.service && !slots) {
 		x->outbound.path = PATH_DENY;
 		x->outbound.reason = port ? DROP_NO_ENDPOINT : DROP_NOT_IN_REGISTRY;
+	} else if (as_asked) {
+		x->outbound.chosen = x->to.asked;
+		if (port->original_port)
+			x->outbound.chosen.port = port->original_port;
 	} else if (port) {
 		const struct endpoint *e = &port->endpoints[headless ? 0 : v6 ? port->slots6[0] : port->slots[0]];
 		x->outbound.chosen = headless ? x->to.asked : (struct addr_port){ e->addr, e->port };
@@ -125,6 +138,46 @@ static const char *path_from_plan(const struct explain *x)
 	if (same_node(s, d) && x->plan->mesh.same_node == SAME_NODE_ATTEST)
 		return "attested";
 	return same_node(s, d) || d->tunnel == TUNNEL_HBONE ? "hbone" : "plaintext";
+}
+
+/* Nothing is known of the address: the host of requests, and the server name of TLS, say whom the connection calls. */
+static void tell_any(struct explain *x)
+{
+	const struct control_backend *b = request_backend(x->rq);
+	const char *host = *x->to.host ? x->to.host : NULL, *source = x->source.workload->uid;
+	struct l7_target *t = NULL;
+
+	if (!b->target || b->target(x->source.workload, &x->to.asked, host, &t, b->arg) < 0) {
+		note(x, "Whom it calls, the host of its requests, or the server name of its TLS, tells.");
+		return;
+	}
+	const char *to = t->default_cluster ? t->default_cluster : "nowhere: REGISTRY_ONLY";
+	if (!host)
+		note(x,
+		     "Whom it calls, the host of its requests, or the server name of its TLS, tells; what names nobody "
+		     "that is known goes to %s. Ask with the name: meshctl explain %s HOST:%u.",
+		     to, source, x->to.asked.port);
+	else if (t->service || t->default_cluster)
+		note(x,
+		     "By the server name %s, or requests with that host, it goes to %s, at the address that is called.",
+		     host, to);
+	else
+		note(x,
+		     "No entry that the source sees has %s at port %u: requests with that host are answered with 502, "
+		     "TLS "
+		     "with that server name is reset.",
+		     host, x->to.asked.port);
+	if (host && t->mode != L7_TCP)
+		note(x, "What happens to a request: meshctl explain %s http://%s:%u/PATH.", source, host,
+		     x->to.asked.port);
+	x->any_unknown = !host && !t->default_cluster;
+	if (host && !t->default_cluster && !t->vhost) {
+		x->by_helper = true;
+		x->path = "refused";
+		x->outbound.path = PATH_DENY;
+		x->outbound.reason = t->registry_only ? DROP_NOT_IN_REGISTRY : DROP_UNKNOWN_DESTINATION;
+	}
+	l7_target_unref(t);
 }
 
 static void settle_path(struct explain *x)
@@ -165,6 +218,10 @@ static void settle_path(struct explain *x)
 	if (!http)
 		return;
 	x->path = "http";
+	if (x->to.any) {
+		tell_any(x);
+		return;
+	}
 	note(x,
 	     "Its requests are routed and balanced one by one. What happens to one: meshctl explain %s "
 	     "http://HOST/PATH.",
@@ -316,7 +373,7 @@ static json_t *explain_destination(const struct explain *x)
 {
 	json_t *o = json_object();
 
-	json_set(o, "asked", json_of_addr_port(&x->to.asked));
+	json_set(o, "asked", json_of_asked(&x->to.asked));
 	json_set_text(o, "protocol", text_of_proto(x->to.proto));
 	json_set(o, "service", x->to.service ? service_json(x->plan, x->to.service, false) : json_null());
 	if (x->to.service && !x->to.port)
@@ -325,7 +382,7 @@ static json_t *explain_destination(const struct explain *x)
 	for (size_t i = 0; x->to.port && i < x->to.port->endpoint_count; i++)
 		json_add(endpoints, endpoint_json(x->plan, x->to.port, i, x->has_chosen ? &x->chosen : NULL));
 	json_set(o, "endpoints", endpoints);
-	json_set(o, "chosen", x->has_chosen ? json_of_addr_port(&x->chosen) : json_null());
+	json_set(o, "chosen", x->has_chosen ? json_of_asked(&x->chosen) : json_null());
 	json_set_text(o, "workload", x->destination ? x->destination->uid : NULL);
 	json_set_text(o, "node", x->destination ? x->destination->node : NULL);
 	json_set_text(o, "identity", x->destination && x->authenticated ? x->destination->identity->uri : NULL);
@@ -337,7 +394,7 @@ static json_t *explain_outbound_part(const struct explain *x)
 	bool refused = x->outbound.path == PATH_DENY;
 	json_t *o = json_object();
 
-	json_set_text(o, "decided_by", x->asked_kernel ? "kernel" : "configuration");
+	json_set_text(o, "decided_by", x->by_helper ? "helper" : x->asked_kernel ? "kernel" : "configuration");
 	json_set_bool(o, "allowed", !refused);
 	json_set_text(o, "reason", refused ? text_of_reason(x->outbound.reason) : NULL);
 	json_set_text(o, "help", refused ? text_of_reason_help(x->outbound.reason) : NULL);
@@ -386,7 +443,7 @@ void handle_explain(struct request *rq)
 
 	json_t *o = json_object();
 	bool refused = x.outbound.path == PATH_DENY || (x.inbound_known && x.inbound_reason != DROP_NONE);
-	json_set_text(o, "verdict", refused ? "refused" : x.inbound_known ? "allowed" : "unknown");
+	json_set_text(o, "verdict", refused ? "refused" : x.inbound_known && !x.any_unknown ? "allowed" : "unknown");
 	json_set_text(o, "path", x.path);
 	json_set(o, "source", explain_source(&x));
 	json_set(o, "destination", explain_destination(&x));

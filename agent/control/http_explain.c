@@ -120,7 +120,7 @@ static void tell_ends(const struct explain *x)
 	json_set_text(source, "node", w ? w->node : NULL);
 	json_set_bool(source, "enrolled", w && w->enrolled);
 	json_set(x->answer, "source", source);
-	json_set(to, "asked", json_of_addr_port(&x->to.asked));
+	json_set(to, "asked", json_of_asked(&x->to.asked));
 	json_set_text(to, "protocol", "tcp");
 	json_set(to, "service", x->to.service ? service_json(x->plan, x->to.service, false) : json_null());
 	if (x->to.service && !x->to.port)

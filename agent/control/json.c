@@ -59,6 +59,16 @@ struct json_t *json_of_addr_port(const struct addr_port *a)
 	return json_string(addr_port_text(a, buf));
 }
 
+struct json_t *json_of_asked(const struct addr_port *a)
+{
+	char text[16];
+
+	if (!addr_is_zero(&a->addr))
+		return json_of_addr_port(a);
+	snprintf(text, sizeof(text), "*:%u", a->port);
+	return json_string(text);
+}
+
 struct json_t *json_of_items(struct json_t *array)
 {
 	json_t *object = json_object();

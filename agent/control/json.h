@@ -22,7 +22,8 @@ void json_set(struct json_t *object, const char *key, struct json_t *value); /* 
 void json_add(struct json_t *array, struct json_t *value);		     /* takes the reference */
 struct json_t *json_of_addr(const struct addr *a);
 struct json_t *json_of_addr_port(const struct addr_port *a);
-struct json_t *json_of_items(struct json_t *array); /* {"items": array}; takes the reference */
+struct json_t *json_of_asked(const struct addr_port *a); /* the same, and "*:443" of an address that isn't known */
+struct json_t *json_of_items(struct json_t *array);	 /* {"items": array}; takes the reference */
 
 const char *text_of_reason(enum drop_reason reason);	  /* "policy_deny" */
 const char *text_of_reason_help(enum drop_reason reason); /* its sentence */

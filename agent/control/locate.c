@@ -10,6 +10,7 @@
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
 #include "agent/control/json.h"
+#include "agent/model/l7.h"
 #include "agent/model/plan.h"
 
 enum { HOST_MAX = 254, NAME_MAX_LEN = 600 };
@@ -125,6 +126,28 @@ static const struct service *find_service(const struct plan *plan, const char *n
 	return s ? s : by_name;
 }
 
+/* Of what is called at any address: the most specific that has the name, of the caller's namespace first. */
+static const struct service *find_any(const struct plan *plan, const char *ns, const char *host, uint16_t port)
+{
+	const struct service *best = NULL;
+	size_t n = strlen(host), best_len = 0;
+
+	for (size_t i = 0; i < plan->service_count; i++) {
+		const struct service *s = plan->services[i];
+		size_t len = strlen(s->hostname);
+		if (!s->any_address || s->hostname[0] != '*' || !service_visible_from(s, ns) ||
+		    (port && !service_port_find(s, port, IPPROTO_TCP)))
+			continue;
+		if (n < len || strcasecmp(host + n - (len - 1), s->hostname + 1) != 0)
+			continue;
+		if (len > best_len || (len == best_len && ns && str_eq(s->ns, ns))) {
+			best = s;
+			best_len = len;
+		}
+	}
+	return best;
+}
+
 static int pick_port(const struct service *s, uint16_t port, uint8_t proto, struct located_destination *out,
 		     struct err *err)
 {
@@ -149,6 +172,7 @@ static int pick_port(const struct service *s, uint16_t port, uint8_t proto, stru
 	out->service = s;
 	out->proto = out->port ? out->port->proto : proto ? proto : IPPROTO_TCP;
 	out->asked.port = out->port ? out->port->port : port;
+	out->any = s->any_address && out->port && out->port->l7 != L7_NONE;
 	for (size_t i = 0; i < s->vip_count; i++) {
 		if (s->vips[i].bits != 128)
 			continue;
@@ -173,6 +197,13 @@ static int locate_address(const struct plan *plan, const struct addr_port *at, u
 	if (!vip && !proto && at->port) {
 		vip = plan_vip_find(plan, &at->addr, at->port, IPPROTO_UDP);
 		p = vip ? IPPROTO_UDP : p;
+	}
+	if (vip && vip->service->any_address) {
+		const struct service_port *port = service_port_find(vip->service, vip->service_port, p);
+		out->workload = plan_workload_by_addr(plan, &at->addr);
+		out->any = !out->workload && port && port->l7 != L7_NONE;
+		if (out->workload || out->any || !at->port)
+			vip = NULL; /* a workload's address is its own; else only what is said tells whose it is */
 	}
 	if (vip && !(vip->endpoint && !at->port)) {
 		int rc = pick_port(vip->service, at->port ? vip->service_port : 0, p, out, err);
@@ -226,7 +257,10 @@ int locate_destination(const struct plan *plan, const char *ns, const char *text
 		return rc;
 	if (is_addr)
 		return locate_address(plan, &at, proto, out, err);
+	str_copy(out->host, sizeof(out->host), host);
 	const struct service *s = find_service(plan, ns, host);
+	if (!s)
+		s = find_any(plan, ns, host, at.port);
 	if (s)
 		return pick_port(s, at.port, proto, out, err);
 
@@ -235,6 +269,9 @@ int locate_destination(const struct plan *plan, const char *ns, const char *text
 		w = plan_dns_pod_lookup(plan, ns, host);
 		count = w ? 1 : 0;
 	}
+	const struct plan_vip *vip = w || !at.port ? NULL : plan_vip_find(plan, &at.addr, at.port, IPPROTO_TCP);
+	if (vip && vip->service->any_address) /* no entry has the name, but connections to its port are looked at */
+		return locate_address(plan, &at, IPPROTO_TCP, out, err);
 	if (!w)
 		return err_set(err, -ENOENT,
 			       "there is no service or workload \"%.100s\"%s%s; `meshctl get services` lists them (of "

@@ -23,8 +23,10 @@ struct located_destination {
 	const struct service *service;	 /* NULL: an address or workload was meant */
 	const struct service_port *port; /* of service; NULL: it has no such port */
 	const struct workload *workload; /* when an address of it was meant */
-	struct addr_port asked;		 /* what the caller would connect to */
+	struct addr_port asked; /* what the caller would connect to; address zero: one that nothing else is known of */
+	bool any;		/* of what is called at such addresses what the client says tells more */
 	uint8_t proto;
+	char host[254]; /* the name that was asked for; "": an address was */
 };
 
 /* -ENOENT: nothing of that name; -EINVAL: several; err says which. */

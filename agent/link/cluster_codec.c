@@ -103,6 +103,7 @@ static const struct shape_field http_cluster_fields[] = {
 	SHAPE_BOOL(http_cluster, external),
 	SHAPE_LIST(http_cluster, endpoints, endpoint_count, &shape_cluster_endpoint),
 	SHAPE_TEXT(http_cluster, crl_pem),
+	SHAPE_U16(http_cluster, original_port),
 };
 const struct shape shape_http_cluster = { SHAPE_OF(http_cluster) };
 

@@ -186,7 +186,7 @@ void http_cluster_seal(struct http_cluster *c)
 				      c->ring_size_min, c->maglev_size, c->warmup_ms, c->warmup_min_percent));
 	id = hash64(id, &c->warmup_aggression, sizeof(c->warmup_aggression));
 	id = numbers_hash(id, NUMBERS(c->tls, c->insecure, c->proxy_protocol, c->dynamic_dns, c->external,
-				      c->endpoint_count));
+				      c->original_port, c->endpoint_count));
 	id = texts_hash(id, c->subject_alt_names, c->subject_alt_name_count);
 	id = limits_hash(id, c);
 	for (size_t i = 0; i < c->endpoint_count; i++)

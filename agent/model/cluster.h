@@ -72,6 +72,7 @@ struct http_cluster {
 	enum app_protocol app;
 	enum cluster_protocol protocol;
 	enum cluster_lb lb;
+	uint16_t original_port; /* with PASSTHROUGH: in place of the port that was called; 0: none */
 	enum cluster_hash hash;
 	char *hash_key; /* header, cookie or parameter */
 	char *cookie_path;

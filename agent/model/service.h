@@ -78,6 +78,8 @@ struct service_port {
 	uint64_t slots6_id;
 	/* Of this port: the service's, or DestinationRule portLevelSettings. The sinks use these. */
 	enum lb_algorithm lb;
+	uint16_t
+		original_port; /* of PASSTHROUGH: goes in place of the port that was called (targetPort); 0: none does */
 	struct tcp_settings tcp;
 	struct outlier_settings outlier;
 };
@@ -112,7 +114,7 @@ struct service *service_ref(struct service *s);
 void service_unref(struct service *s);
 void service_port_done(struct service_port *port); /* frees what it holds */
 const struct service_port *service_port_find(const struct service *s, uint16_t port, uint8_t proto);
-bool app_says_host(enum app_protocol app); /* its clients name whom they call: HTTP, TLS */
+bool app_says_host(enum app_protocol app);			    /* its clients name whom they call: HTTP, TLS */
 bool service_visible_from(const struct service *s, const char *ns); /* exportTo; ns NULL: anybody */
 /* Fills slots_id and slots6_id; called once the schedules stand. */
 void service_port_seal(struct service_port *port);

@@ -101,6 +101,7 @@ static struct service *service_copy(const struct service *s)
 	c->hostname = strdup(s->hostname);
 	c->kind = s->kind;
 	c->by_endpoint = s->by_endpoint;
+	c->any_address = s->any_address;
 	c->vip_count = s->vip_count;
 	c->vips = calloc(s->vip_count + 1, sizeof(*c->vips));
 	memcpy(c->vips, s->vips, s->vip_count * sizeof(*c->vips));

@@ -74,6 +74,32 @@ static void test_outbound_headless_http_service_captured(void **state)
 	close(listener);
 }
 
+/* The helper listens at every address that nothing else is known of; a pod's own is its own. */
+static void test_outbound_any_address_captured_but_pods(void **state)
+{
+	(void)state;
+	struct service *quiet = mesh_service(m, "a", "::/0", 80, IPPROTO_TCP, "", LB_PASSTHROUGH);
+	struct service *heard = mesh_service(m, "b", "::/0", 80, IPPROTO_TCP, "", LB_PASSTHROUGH);
+
+	quiet->any_address = heard->any_address = true;
+	heard->ports[0].l7 = L7_HTTP;
+	mesh_must_apply(m);
+	mesh_assert_captured(m, AF_INET, "203.0.113.1:80", NULL, "$a4:*");
+	mesh_assert_captured(m, AF_INET6, "203.0.113.1:80", NULL, "$a4:*");
+	mesh_assert_captured(m, AF_INET6, "[2001:db8::1]:80", NULL, "[$a6]:*");
+	int listener = mesh_listen(&m->pods[1], SOCK_STREAM, mesh_text(m, "$b4:80"));
+	int client = mesh_connect(&m->pods[0], AF_INET, mesh_text(m, "$b4:80"));
+
+	assert_true(client >= 0);
+	assert_true(mesh_is_pending(listener));
+	close(client);
+	close(listener);
+	mesh_poll(m);
+	for (size_t i = 0; i < m->flow_count; i++)
+		if (m->flows[i].path == FLOW_HTTP)
+			assert_int_equal(m->flows[i].service, 0); /* whose it is the helper finds out */
+}
+
 /* A route may answer by itself. */
 static void test_outbound_http_service_without_endpoint_captured(void **state)
 {
@@ -229,6 +255,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		MESH_TEST(test_outbound_http_service_captured),
+		MESH_TEST(test_outbound_any_address_captured_but_pods),
 		MESH_TEST(test_outbound_headless_http_service_captured),
 		MESH_TEST(test_outbound_http_service_without_endpoint_captured),
 		MESH_TEST(test_outbound_http_service_without_listener_refused),

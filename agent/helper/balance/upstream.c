@@ -93,8 +93,12 @@ static struct host *host_choose(struct upstreams *u, struct entry *e, struct att
 		.now_ns = now_ns, .random = &u->random, .avoid = avoid, .skip = a->q.skip_priorities
 	};
 
-	if (passes_through(e, a))
-		return a->q.original.port ? ad_hoc_get(e, &a->q.original, now_ns, &way->queue, &way->count) : NULL;
+	if (passes_through(e, a)) {
+		struct addr_port to = a->q.original;
+		if (to.port && c->original_port)
+			to.port = c->original_port;
+		return to.port ? ad_hoc_get(e, &to, now_ns, &way->queue, &way->count) : NULL;
+	}
 	entry_health(e, now_ns);
 	if (a->q.pinned.port && !is_avoided(a, &a->q.pinned)) {
 		struct host *h = host_find(e, &a->q.pinned);

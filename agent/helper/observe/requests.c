@@ -116,6 +116,12 @@ static void asked_labels(struct labels *l, const char *vhost)
 	l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAMESPACE] = l->service_ns;
 }
 
+/* Refused by REGISTRY_ONLY: no virtual host has it, and yet there is a route. */
+static bool is_black_hole(const struct request_record *r)
+{
+	return !r->cluster && !r->vhost && r->route && str_eq(r->route->name, "block_all");
+}
+
 static void client_labels(struct labels *l, const struct request_record *r)
 {
 	const struct cluster_endpoint *e = r->endpoint;
@@ -132,10 +138,15 @@ static void client_labels(struct labels *l, const struct request_record *r)
 	}
 	if (r->cluster) {
 		l->v[REQUEST_LABEL_DESTINATION_SERVICE] = r->cluster->host;
-		l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAME] = r->cluster->service;
+		/* PassthroughCluster is nobody's service: Istio's dashboards look for that name here. */
+		l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAME] =
+			r->cluster->service ? r->cluster->service : r->cluster->host;
 		l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAMESPACE] = r->cluster->ns;
 	} else if (r->vhost) {
 		asked_labels(l, r->vhost);
+	} else if (is_black_hole(r)) {
+		l->v[REQUEST_LABEL_DESTINATION_SERVICE] = l->v[REQUEST_LABEL_DESTINATION_SERVICE_NAME] =
+			"BlackHoleCluster";
 	}
 }
 
@@ -274,7 +285,7 @@ static void origin_fill(struct origin *o, uint32_t metrics, const struct telemet
 {
 	memset(o, 0, sizeof(*o));
 	o->pod = r->pod->labels_id;
-	o->cluster = r->cluster ? r->cluster->id : r->vhost ? hash64_str(HASH64_INIT, r->vhost) : 0;
+	o->cluster = r->cluster ? r->cluster->id : r->vhost ? hash64_str(HASH64_INIT, r->vhost) : is_black_hole(r);
 	o->telemetry = t ? t->id : 0;
 	o->endpoint_hash = r->endpoint ? hash64(HASH64_INIT, &r->endpoint->addr, sizeof(r->endpoint->addr)) : 0;
 	o->peer_hash = r->peer ? hash64_str(HASH64_INIT, r->peer->uri) : 0;

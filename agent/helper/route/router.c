@@ -23,7 +23,7 @@ static enum stage_result find_route(struct exchange_private *e)
 {
 	struct exchange *x = &e->x;
 	if (!x->vhost && e->registry_only) {
-		x->record.route = &block_all;
+		x->route = &block_all;
 		refuse_count(x, DROP_NOT_IN_REGISTRY, NULL);
 		exchange_respond(x, 502, 0, "direct_response", NULL, NULL);
 		return STAGE_ANSWERED;

@@ -269,6 +269,21 @@ static void test_passthrough_takes_its_own_endpoints_when_the_address_is_another
 	assert_int_equal(addr_port_parse("10.60.0.9:80", &q.original), 0);
 	q.called = "ring";
 	assert_int_equal(taken(&q), 9);
+	c = fake_cluster(0); /* at another port, as its targetPort says */
+	c->lb = CLUSTER_PASSTHROUGH;
+	c->original_port = 443;
+	fake_push_c(c);
+	struct request other;
+	request_start_with(&other, &q);
+	fake_connected_all();
+	assert_int_equal(other.endpoint.port, 443);
+	assert_int_equal(other.endpoint.addr.b[15], 9);
+	request_end(&other, 200);
+	c = fake_cluster(1);
+	c->lb = CLUSTER_PASSTHROUGH;
+	free(c->host);
+	c->host = strdup("ring");
+	fake_push_c(c);
 	q.called = "other";
 	assert_int_equal(taken(&q), 1);
 	assert_int_equal(addr_port_parse("10.0.0.1:80", &q.original), 0);

@@ -139,6 +139,28 @@ static void test_the_host_says_who_is_called(void **state)
 	http_cluster_unref(c);
 }
 
+static void test_target_port_is_in_place_of_the_one_called(void **state)
+{
+	(void)state;
+	world_with(&w,
+		   ENTRY("up", "shop",
+			 "hosts: [ up.example ], addresses: [ 10.81.0.0/16 ], resolution: NONE, ports: [ { number: 80, "
+			 "name: http, protocol: HTTP, targetPort: 443 }, { number: 81, name: tcp, protocol: TCP, "
+			 "targetPort: "
+			 "444 }, { number: 82, name: same, protocol: TCP } ]"));
+	static const uint16_t to[] = { 443, 444, 0 };
+	for (uint16_t i = 0; i < 3; i++) {
+		char name[64];
+		snprintf(name, sizeof(name), "outbound|%u||up.example", 80 + i);
+		struct http_cluster *c = http_cluster(&w, name);
+		assert_int_equal(c->lb, CLUSTER_PASSTHROUGH);
+		assert_int_equal(c->original_port, to[i]);
+		http_cluster_unref(c);
+	}
+	assert_string_equal(captured("10.81.1.1:81", IPPROTO_TCP), "up 1"); /* the kernel changes no port */
+	assert_string_equal(captured("10.81.1.1:82", IPPROTO_TCP), "up 0");
+}
+
 static void test_others_pass_or_are_refused(void **state)
 {
 	(void)state;
@@ -199,6 +221,7 @@ int main(void)
 		WORLD_CASE(test_ports_are_captured_at_every_address),
 		WORLD_CASE(test_ports_that_nobody_may_listen_to_are_not_captured),
 		WORLD_CASE(test_the_host_says_who_is_called),
+		WORLD_CASE(test_target_port_is_in_place_of_the_one_called),
 		WORLD_CASE(test_others_pass_or_are_refused),
 		WORLD_CASE(test_bytes_are_for_who_takes_them),
 		WORLD_CASE(test_who_may_not_see_an_entry_is_not_listened_to),

@@ -148,6 +148,27 @@ static void test_host_decides_then_the_address(void **state)
 	check("shop/me", "10.0.0.4:80", "normal", "shop/normal.shop.svc.cluster.local", "default");
 }
 
+/* A match's port is the service's, wherever its pods listen. */
+static void test_a_match_of_a_port_means_the_services(void **state)
+{
+	(void)state;
+	world_delete(&w, "Service/shop/all");
+	world_with(&w,
+		   "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: p, namespace: shop }\n"
+		   "spec: { hosts: [ ring ], http: [ { name: pods, match: [ { port: 8080 } ], directResponse: { "
+		   "status: 500 } }, "
+		   "{ name: service, match: [ { port: 80 } ], directResponse: { status: 200 } } ] }\n---\n");
+	struct l7_target *t = http_target(&w, "shop/me", "10.0.0.2:8080", "ring");
+	assert_int_equal(t->vhost->route_count, 1);
+	struct http_request_view r = http_request(&w, "shop/me", "GET / host=ring");
+	r.port = 8080; /* of the pod that is called */
+	size_t match;
+	const struct http_route *taken = http_route_find(t->vhost, &r, &match);
+	assert_non_null(taken);
+	assert_string_equal(taken->name, "service");
+	l7_target_unref(t);
+}
+
 static void test_of_many_services_the_host_says_which(void **state)
 {
 	(void)state;
@@ -218,13 +239,10 @@ static void test_service_entries_with_nothing_but_endpoints(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WORLD_CASE(test_endpoints_of_http_ports_are_captured),
-		WORLD_CASE(test_endpoints_that_come_and_go),
-		WORLD_CASE(test_host_decides_then_the_address),
-		WORLD_CASE(test_of_many_services_the_host_says_which),
-		WORLD_CASE(test_who_sees_what),
-		WORLD_CASE(test_the_cluster_goes_to_the_address),
-		WORLD_CASE(test_service_entries_with_nothing_but_endpoints),
+		WORLD_CASE(test_endpoints_of_http_ports_are_captured), CASE(test_endpoints_that_come_and_go),
+		WORLD_CASE(test_host_decides_then_the_address),	 CASE(test_a_match_of_a_port_means_the_services),
+		WORLD_CASE(test_of_many_services_the_host_says_which), CASE(test_who_sees_what),
+		WORLD_CASE(test_the_cluster_goes_to_the_address),	 CASE(test_service_entries_with_nothing_but_endpoints),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

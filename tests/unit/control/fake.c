@@ -62,6 +62,15 @@ static const char http_config[] = WORKLOAD("web-1", "web", "node-a", "10.50.1.40
 	"10.50.2.40") "apiVersion: v1\nkind: Service\nmetadata: { name: web, namespace: shop }\n"
 		      "spec:\n  clusterIPs: [10.60.0.50]\n  selector: { app: web }\n"
 		      "  ports:\n  - { name: http, port: 80, targetPort: 8080 }\n---\n"
+		      "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: wide, namespace: "
+		      "shop }\n"
+		      "spec:\n  hosts: [ \"*.example.com\" ]\n  location: MESH_EXTERNAL\n"
+		      "  ports:\n  - { name: http, number: 81, protocol: HTTP }\n  - { name: tls, number: 444, "
+		      "protocol: "
+		      "TLS }\n  - { name: tcp, number: 9000, protocol: TCP }\n---\n"
+		      "apiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: { name: strict, namespace: shop }\n"
+		      "spec:\n  workloadSelector: { labels: { app: payments } }\n"
+		      "  outboundTrafficPolicy: { mode: REGISTRY_ONLY }\n---\n"
 		      "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: web, namespace: "
 		      "shop }\n"
 		      "spec:\n  host: web\n  subsets:\n  - { name: v1, labels: { version: v1 } }\n"
@@ -141,12 +150,14 @@ static int on_explain_outbound(const struct workload *source, const struct addr_
 	if (f->outbound_reason != DROP_NONE) {
 		out->path = PATH_DENY;
 		out->reason = f->outbound_reason;
-	} else if (port && !port->slot_count) {
-		out->path = PATH_DENY;
-		out->reason = DROP_NO_ENDPOINT;
 	} else if (port && port->l7 != L7_NONE) {
 		out->path = PATH_HELPER_L7;
 		out->chosen = (struct addr_port){ 0 };
+	} else if (port && port->lb == LB_PASSTHROUGH) {
+		out->chosen = *destination;
+	} else if (port && !port->slot_count) {
+		out->path = PATH_DENY;
+		out->reason = DROP_NO_ENDPOINT;
 	} else if (port) {
 		const struct endpoint *e = &port->endpoints[port->slots[0]];
 		out->chosen = (struct addr_port){ e->addr, e->port };

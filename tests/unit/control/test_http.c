@@ -78,9 +78,13 @@ static void says(const json_t *json, const char *path, const char *wanted)
 
 static void test_routes_are_listed_in_words(void **state)
 {
-	AUTO(json_freep) json_t *r = get(*state, "/v1/http/routes?workload=frontend");
+	AUTO(json_freep) json_t *all = get(*state, "/v1/http/routes?workload=frontend");
+	assert_int_equal(json_array_size(find(all, "items")), 3); /* TCP ports have none */
+	says(all, "items.0.service", "*.example.com");
+	says(all, "items.1.default_cluster", "outbound|444||*.example.com");
+	AUTO(json_freep) json_t *r = get(*state, "/v1/http/routes?workload=frontend&service=web");
 	says(r, "workload", "shop/frontend-1");
-	assert_int_equal(json_array_size(find(r, "items")), 1); /* TCP ports have none */
+	assert_int_equal(json_array_size(find(r, "items")), 1);
 	says(r, "items.0.service", "web.shop.svc.cluster.local");
 	says(r, "items.0.mode", "http");
 	assert_int_equal(json_array_size(find(r, "items.0.routes")), 4);
@@ -193,6 +197,44 @@ static void test_explain_bad_requests_are_told(void **state)
 	refused(*state, "/v1/http/explain?source=frontend&url=http%3A%2F%2Fnowhere%2F", 404, "nowhere");
 }
 
+/* What is called at any address: by name, whose address its resolver knows. */
+static void test_names_outside_of_the_mesh_are_explained(void **state)
+{
+	static const struct {
+		const char *source, *to, *verdict, *path, *asked;
+	} rows[] = {
+		{ "frontend", "a.example.com:444", "allowed", "http", "*:444" },
+		{ "payments", "a.example.com:444", "allowed", "http", "*:444" },
+		{ "payments", "A.Example.com:81", "allowed", "http", "*:81" },
+		{ "frontend", "b.example.org:444", "allowed", "http", "*:444" },
+		{ "payments", "b.example.org:444", "refused", "refused", "*:444" },
+		{ "payments", "b.example.org:81", "refused", "refused", "*:81" },
+		{ "frontend", "192.0.2.1:444", "allowed", "http", "192.0.2.1:444" },
+		{ "payments", "192.0.2.1:444", "unknown", "http", "192.0.2.1:444" },
+		{ "payments", "192.0.2.1:9000", "allowed", "direct", "192.0.2.1:9000" },
+		{ "payments", "b.example.org:9000", "allowed", "direct", "*:9000" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char url[200];
+		snprintf(url, sizeof(url), "/v1/explain?source=%s&destination=%s", rows[i].source, rows[i].to);
+		AUTO(json_freep) json_t *x = get(*state, url);
+		says(x, "verdict", rows[i].verdict);
+		says(x, "path", rows[i].path);
+		says(x, "destination.asked", rows[i].asked);
+	}
+	refused(*state, "/v1/explain?source=frontend&destination=b.example.org:445", 404, "no service or workload");
+	AUTO(json_freep) json_t *r = get(*state, "/v1/http/explain?source=payments&url=http://a.example.com:81/");
+	says(r, "verdict", "allowed");
+	says(r, "clusters.0.name", "outbound|81||*.example.com");
+	AUTO(json_freep) json_t *q = get(*state, "/v1/http/explain?source=payments&url=http://b.example.org:81/");
+	says(q, "verdict", "refused");
+	assert_int_equal(json_integer_value(find(q, "response.status")), 502);
+	AUTO(json_freep) json_t *p = get(*state, "/v1/http/explain?source=frontend&url=http://b.example.org:81/");
+	says(p, "verdict", "allowed");
+	says(p, "clusters.0.name", "PassthroughCluster");
+}
+
 static void test_a_connection_to_an_http_port_is_not_judged_by_rules_on_requests(void **state)
 {
 	AUTO(json_freep) json_t *x = get(*state, "/v1/explain?source=frontend&destination=web:80");
@@ -283,6 +325,7 @@ int main(void)
 		T(test_explain_asks_the_ends_on_other_nodes_and_shows_ejections),
 		T(test_explain_from_outside_has_no_routes),
 		T(test_explain_bad_requests_are_told),
+		T(test_names_outside_of_the_mesh_are_explained),
 		T(test_a_connection_to_an_http_port_is_not_judged_by_rules_on_requests),
 		T(test_tap_passes_lines_through_until_it_ends),
 		T(test_tap_refusals_are_told),

@@ -136,6 +136,27 @@ static void test_no_cluster_is_told_by_the_virtual_host(void **state)
 	label_is(FIRST + 2, REQUEST_LABEL_DESTINATION_SERVICE, "");
 }
 
+static void test_who_is_nobodys_service_has_istios_names(void **state)
+{
+	struct fake *f = *state;
+	const struct http_route refused = { .name = (char[]){ "block_all" } };
+	struct http_cluster *c = (struct http_cluster *)(uintptr_t)f->r.cluster;
+	char *service = TAKE(c->service), *host = TAKE(c->host);
+	c->host = (char[]){ "PassthroughCluster" };
+	finish(f);
+	c->host = host;
+	c->service = service;
+	label_is(FIRST, REQUEST_LABEL_DESTINATION_SERVICE_NAME, "PassthroughCluster");
+	f->r.cluster = NULL;
+	f->r.endpoint = NULL;
+	f->r.vhost = NULL;
+	finish(f);
+	f->r.route = &refused;
+	finish(f);
+	label_is(FIRST + 1, REQUEST_LABEL_DESTINATION_SERVICE_NAME, "");
+	label_is(FIRST + 2, REQUEST_LABEL_DESTINATION_SERVICE_NAME, "BlackHoleCluster");
+}
+
 static void test_each_thing_that_differs_is_a_series_of_its_own(void **state)
 {
 	struct fake *f = *state;
@@ -299,6 +320,7 @@ int main(void)
 		CASE(test_client_labels),
 		CASE(test_server_labels),
 		CASE(test_no_cluster_is_told_by_the_virtual_host),
+		CASE(test_who_is_nobodys_service_has_istios_names),
 		CASE(test_each_thing_that_differs_is_a_series_of_its_own),
 		CASE(test_labels_that_change_make_another_series),
 		CASE(test_a_place_given_up_is_not_counted_in),

@@ -60,10 +60,11 @@ struct worker_wait *worker_target_get(struct worker *w, struct worker_pod *pod, 
 {
 	(void)pod;
 	(void)original;
-	assert_null(host);
+	if (host)
+		str_copy(w->stage->asked_name, sizeof(w->stage->asked_name), host);
 	if (w->stage->withhold_target)
 		return (struct worker_wait *)w;
-	fn(w->stage->target, arg);
+	fn(host ? w->stage->named : w->stage->target, arg);
 	return NULL;
 }
 
@@ -214,6 +215,7 @@ int stage_teardown(void **state)
 	assert_int_equal(w->metrics.outbound_opened, w->metrics.outbound_closed);
 	assert_int_equal(w->metrics.inbound_opened, w->metrics.inbound_closed);
 	l7_target_unref(s->target);
+	l7_target_unref(s->named);
 	http_cluster_unref(s->cluster);
 	policy_unref(w->pod.policy);
 	free(s->endpoint);

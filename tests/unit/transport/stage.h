@@ -15,6 +15,8 @@ struct stage {
 	struct acceptor *acceptor;
 	struct tcp_proxy *tcp;
 	struct l7_target *target; /* of every call; NULL: not known */
+	struct l7_target *named;  /* of every call that a name was asked for with; the stage frees it */
+	char asked_name[64];
 	bool withhold_target;
 	struct endpoint_info caller; /* of every source */
 	bool no_caller;

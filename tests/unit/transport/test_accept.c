@@ -474,6 +474,102 @@ static void test_accept_tls_is_routed_by_name(void **state)
 	close(listener);
 }
 
+/* At an address that says nothing, the name in the client's TLS is asked for, as a request's host is. */
+static void by_name(struct worker *w)
+{
+	w->stage->target->by_name = true;
+	w->stage->target->registry_only = true;
+	free(w->stage->target->default_cluster);
+	w->stage->target->default_cluster = NULL;
+	w->stage->named = l7_target_new();
+	w->stage->named->mode = L7_TCP;
+	w->stage->named->default_cluster = strdup("outbound|443||wide");
+}
+
+static void test_accept_tls_is_asked_for_by_name(void **state)
+{
+	struct worker *w = *state;
+	static const enum l7_mode modes[] = { L7_TCP, L7_SNIFF, L7_HTTP };
+	int listener;
+	uint8_t bytes[256];
+	redis_at(w, &listener);
+	by_name(w);
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		w->stage->target->mode = modes[i];
+		size_t n = hello("a.Example.com", bytes);
+		int fd = stage_outbound(w);
+		assert_int_equal(send(fd, bytes, 20, 0), 20);
+		rig_run(w, 3);
+		assert_int_equal(w->stage->picks, i);
+		assert_int_equal(send(fd, bytes + 20, n - 20, 0), n - 20);
+		close(stage_accept(w, listener));
+		assert_string_equal(w->stage->asked_name, "a.example.com");
+		assert_string_equal(w->stage->picked, "outbound|443||wide");
+		close(fd);
+	}
+	close(listener);
+}
+
+static void test_accept_nobody_named_is_refused(void **state)
+{
+	struct worker *w = *state;
+	static const char no_hello[] = "\x16\x03\x01\x00\x05\x02\x00\x00\x01\x00";
+	uint8_t bytes[256];
+	by_name(w);
+	w->stage->target->mode = L7_TCP;
+	/* the name is nobody's; TLS without one that can be read; no TLS */
+	free(w->stage->named->default_cluster);
+	w->stage->named->default_cluster = NULL;
+	w->stage->named->registry_only = true;
+	size_t n = hello("example.com", bytes);
+	for (int i = 0; i < 3; i++) {
+		int fd = stage_outbound(w);
+		w->drops[DROP_NOT_IN_REGISTRY] = 0;
+		send(fd,
+		     i == 0 ? (const void *)bytes :
+		     i == 1 ? no_hello :
+			      "EHLO me\r\n",
+		     i == 0 ? n :
+		     i == 1 ? 10 :
+			      9,
+		     0);
+		rig_until(w, &w->drops[DROP_NOT_IN_REGISTRY], 1);
+		assert_int_equal(recv(fd, bytes + 200, 1, 0), -1);
+		close(fd);
+	}
+	assert_int_equal(w->stage->picks, 0);
+	/* and who is not known to be somebody is not let on */
+	l7_target_unref(w->stage->named);
+	w->stage->named = NULL;
+	int fd = stage_outbound(w);
+	send(fd, bytes, n, 0);
+	rig_until(w, &w->drops[DROP_NOT_READY], 1);
+	close(fd);
+}
+
+/* Whoever is refused without a name may take its time to say it, and no server's first words are fetched for it. */
+static void test_accept_who_must_name_somebody_may_be_silent(void **state)
+{
+	struct worker *w = *state;
+	int listener;
+	uint8_t bytes[256];
+	redis_at(w, &listener);
+	by_name(w);
+	w->stage->target->mode = L7_SNIFF;
+	int fd = stage_outbound(w);
+	uint64_t end = clock_now_ns() + 400000000;
+	while (clock_now_ns() < end)
+		rig_run(w, 1);
+	assert_int_equal(w->stage->picks, 0);
+	assert_int_equal(w->drops[DROP_NOT_IN_REGISTRY], 0);
+	size_t n = hello("a.example.com", bytes);
+	send(fd, bytes, n, 0);
+	close(stage_accept(w, listener));
+	assert_string_equal(w->stage->picked, "outbound|443||wide");
+	close(fd);
+	close(listener);
+}
+
 /* --- inbound --- */
 
 static struct inbound_port ports[] = { { .port = 80, .app = APP_HTTP }, { .port = 6379, .app = APP_TCP } };
@@ -697,6 +793,9 @@ int main(void)
 		STAGE_TEST(test_accept_declared_http_may_be_silent),
 		STAGE_TEST(test_accept_end_behind_a_beginning_is_the_codecs),
 		STAGE_TEST(test_accept_sniffed_http_goes_to_the_engine),
+		STAGE_TEST(test_accept_tls_is_asked_for_by_name),
+		STAGE_TEST(test_accept_nobody_named_is_refused),
+		STAGE_TEST(test_accept_who_must_name_somebody_may_be_silent),
 		STAGE_TEST(test_accept_other_bytes_are_relayed_whole),
 		STAGE_TEST(test_accept_server_speaks_first),
 		STAGE_TEST(test_accept_server_says_all_and_ends),
