@@ -257,15 +257,15 @@ static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame
 	return 0;
 }
 
-static enum http_reset reset_of(uint32_t code)
+static enum http_reset reset_of(const struct http2_conn *c, uint32_t code)
 {
 	switch (code) {
 	case NGHTTP2_NO_ERROR:
 		return HTTP_RESET_NO_ERROR;
 	case NGHTTP2_CANCEL:
 		return HTTP_RESET_CANCEL;
-	case NGHTTP2_REFUSED_STREAM:
-		return HTTP_RESET_REFUSED;
+	case NGHTTP2_REFUSED_STREAM: /* nghttp2 says it, too, of what a GOAWAY leaves out */
+		return http2_refused(c);
 	case NGHTTP2_PROTOCOL_ERROR:
 	case NGHTTP2_FLOW_CONTROL_ERROR:
 	case NGHTTP2_STREAM_CLOSED:
@@ -292,7 +292,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 	if (whole && !s->local_end)
 		s->discard = true; /* the response is whole, and the rest of the request not wanted */
 	else if (!whole || (code && code != NGHTTP2_NO_ERROR))
-		http2_stream_reset(s, reset_of(code));
+		http2_stream_reset(s, reset_of(c, code));
 	http2_todo(s);
 	if (hasty)
 		http2_ration_reset(c, s);

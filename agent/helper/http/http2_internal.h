@@ -140,6 +140,12 @@ static inline struct http2_conn *http2_of(const struct http2_stream *s)
 	return (struct http2_conn *)s->base.conn;
 }
 
+/* Why a request that was not taken was not. */
+static inline enum http_reset http2_refused(const struct http2_conn *c)
+{
+	return c->draining && !c->server ? HTTP_RESET_LEFT : HTTP_RESET_REFUSED;
+}
+
 /* http2.c */
 void http2_finish(struct http2_conn *c, enum http_reset why); /* streams are reset, on_closed told, memory goes later */
 void http2_drain_now(struct http2_conn *c);		      /* the second GOAWAY */

@@ -99,7 +99,7 @@ static int send_head(struct http_stream *base, const struct http_head *head, boo
 	else
 		rc = client_head(s, head, end);
 	if (rc < 0) {
-		enum http_reset why = rc == -EPIPE && !c->server ? HTTP_RESET_REFUSED : HTTP_RESET_INTERNAL;
+		enum http_reset why = rc == -EPIPE && !c->server ? http2_refused(c) : HTTP_RESET_INTERNAL;
 		http2_stream_abort(s, why, NGHTTP2_INTERNAL_ERROR);
 		return -EPIPE;
 	}

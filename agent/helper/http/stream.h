@@ -24,13 +24,14 @@ struct transport;
 enum http_reset {
 	HTTP_RESET_NO_ERROR, /* server: the rest of the request is not needed */
 	HTTP_RESET_CANCEL,   /* the other side of the proxy went away, or a timeout */
-	HTTP_RESET_REFUSED,  /* REFUSED_STREAM, or GOAWAY before it: certainly not processed */
+	HTTP_RESET_REFUSED,  /* REFUSED_STREAM: certainly not processed */
 	HTTP_RESET_INTERNAL,
 	HTTP_RESET_PROTOCOL,  /* the peer broke the protocol */
 	HTTP_RESET_CLOSED,    /* the connection ended in the middle */
 	HTTP_RESET_TOO_LARGE, /* the peer's head or trailers exceed the limits */
 	HTTP_RESET_TIMEOUT,   /* a head or body that does not come */
 	HTTP_RESET_STALE, /* HTTP/1: closed before a byte of the answer came, on a connection that was used before */
+	HTTP_RESET_LEFT, /* client: the server leaves the connection (GOAWAY) and will not look at it: certainly not processed */
 };
 
 struct http_stream_events { /* the user's */

@@ -325,12 +325,13 @@ static void on_reset(struct http_stream *s, enum http_reset why)
 		return;
 	switch (why) {
 	case HTTP_RESET_STALE:
-		if (e->state == EX_UPSTREAM && retry_is_safe(e)) {
+	case HTTP_RESET_LEFT:
+		if (e->state == EX_UPSTREAM && retry_is_safe(e, why == HTTP_RESET_LEFT)) {
 			e->stale_tries++;
 			retry_again(e);
 			break;
 		}
-		attempt_failed(e, ATTEMPT_TERMINATED);
+		attempt_failed(e, why == HTTP_RESET_LEFT ? ATTEMPT_REFUSED_STREAM : ATTEMPT_TERMINATED);
 		break;
 	case HTTP_RESET_CLOSED:
 		attempt_failed(e, ATTEMPT_TERMINATED);

@@ -120,7 +120,7 @@ struct exchange_private {
 	uint16_t response_outcome; /* what the response says of the endpoint */
 	bool target_known, cors_preflight;
 	bool registry_only;	    /* the host is not known, and that is an error */
-	uint8_t stale_tries;	    /* whose reused connection was closed */
+	uint8_t stale_tries;	    /* whose reused connection was closed, or left by its server */
 	struct caller *retry_leave; /* of the present attempt, if it is a retry by the route */
 	struct addr_port avoid[UPSTREAM_AVOID_MAX];
 	uint8_t avoid_count;
@@ -232,8 +232,9 @@ bool retry_try(struct exchange_private *e, bool wanted, enum upstream_outcome ou
  * closed, and nothing was sent, or what retry_is_safe() allows. */
 void retry_again(struct exchange_private *e);
 /* A connection that we had kept for reuse ended as the request went out. Whose connection it would have been without us
- * would send an idempotent request once more (RFC 9110 9.2.2); so do we, a few times, if all of it is still here. */
-bool retry_is_safe(const struct exchange_private *e);
+ * would send an idempotent request once more (RFC 9110 9.2.2), and any that the server said it has not seen (unseen; RFC 9113
+ * 8.7); so do we, a few times, if all of it is still here. */
+bool retry_is_safe(const struct exchange_private *e, bool unseen);
 
 /* --- attempt.c: one try at an endpoint, and those after */
 extern const struct http_stream_events upstream_events;

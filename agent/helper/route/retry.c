@@ -154,10 +154,10 @@ static bool is_idempotent(struct http_string method)
 	return false;
 }
 
-bool retry_is_safe(const struct exchange_private *e)
+bool retry_is_safe(const struct exchange_private *e, bool unseen)
 {
 	bool whole = e->body_kept || (e->request_ended && !e->x.record.request_bytes);
-	return whole && !e->head_sent && e->stale_tries < STALE_TRIES && is_idempotent(e->x.head->method);
+	return whole && !e->head_sent && e->stale_tries < STALE_TRIES && (unseen || is_idempotent(e->x.head->method));
 }
 
 void retry_again(struct exchange_private *e)

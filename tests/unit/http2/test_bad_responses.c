@@ -255,8 +255,8 @@ static void test_streams_above_goaway_were_not_processed(void **state)
 	start();
 	struct seen *x = request(true), *y = request(true), *z = request(false);
 	goaway(1, 0);
-	assert_int_equal(y->reset, HTTP_RESET_REFUSED);
-	assert_int_equal(z->reset, HTTP_RESET_REFUSED);
+	assert_int_equal(y->reset, HTTP_RESET_LEFT);
+	assert_int_equal(z->reset, HTTP_RESET_LEFT);
 	assert_int_equal(x->reset, -1);
 	assert_int_equal(http_conn_capacity(client.c), 0);
 	assert_true(client.capacity_told > 0);
@@ -295,7 +295,7 @@ static void test_goaway_before_the_head_is_sent(void **state)
 	http_head_free(h);
 	fake_tick(loop, 0);
 	fake_tick(loop, 0);
-	assert_int_equal(x->reset, HTTP_RESET_REFUSED);
+	assert_int_equal(x->reset, HTTP_RESET_LEFT);
 	assert_int_equal(w->reset, -1);
 	assert_int_equal(raw_count(&client, F_HEADERS, 0), 1);
 }

@@ -263,9 +263,82 @@ static void test_application_of_an_http2_client_gets_http2(void **state)
 	world_free(w);
 }
 
+/* The endpoint's codec is a real one; these are its server's frames. */
+static void frames(struct client *c, size_t attempt, const char *bytes, size_t len)
+{
+	assert_true(attempt < c->w->attempt_count);
+	fake_push(c->w->attempts[attempt].t, bytes, len);
+	carry(c);
+	world_tick(c->w, 50); /* the next try */
+	carry(c);
+}
+
+#define SETTINGS "\0\0\0\4\0\0\0\0\0"
+#define GOAWAY_BEFORE_ALL "\0\0\10\7\0\0\0\0\0\0\0\0\0\0\0\0\0"
+#define REFUSED_STREAM_1 "\0\0\4\3\0\0\0\0\1\0\0\0\7"
+#define STATUS_200_ON_1 "\0\0\1\1\5\0\0\0\1\x88"
+
+/* Servers do so after so many requests or seconds (nginx: keepalive_requests), also while one is on its way. No route's retry
+ * is spent, and POST is as good as GET: nobody has seen it. */
+static void test_request_that_a_goaway_leaves_out_goes_elsewhere(void **state)
+{
+	static const char *const methods[] = { "GET", "POST" };
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct world *w = world_new();
+		w->upstream_h2 = true;
+		struct client *c = client_new(w, false);
+		struct call *a = call(c, 0, methods[i], NULL, true);
+		for (size_t n = 0; n < 3; n++) {
+			frames(c, n, SETTINGS GOAWAY_BEFORE_ALL, sizeof(SETTINGS GOAWAY_BEFORE_ALL) - 1);
+			assert_int_equal(w->attempt_count, n + 2);
+		}
+		frames(c, 3, SETTINGS STATUS_200_ON_1, sizeof(SETTINGS STATUS_200_ON_1) - 1);
+		assert_int_equal(a->head->status, 200);
+		assert_int_equal(w->records, 1);
+		assert_int_equal(w->flags, 0);
+		client_free(c);
+		world_free(w);
+	}
+}
+
+static void test_goaways_without_end_are_an_error(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	w->upstream_h2 = true;
+	struct client *c = client_new(w, false);
+	struct call *a = call(c, 0, "GET", NULL, true);
+	for (size_t n = 0; n < 4; n++)
+		frames(c, n, SETTINGS GOAWAY_BEFORE_ALL, sizeof(SETTINGS GOAWAY_BEFORE_ALL) - 1);
+	assert_int_equal(w->attempt_count, 4);
+	assert_int_equal(a->head->status, 503);
+	assert_int_equal(w->flags, FLAG(UR));
+	client_free(c);
+	world_free(w);
+}
+
+/* A server that is full says the same of a stream; whether more is asked of it, the route decides. */
+static void test_refused_stream_is_the_routes_matter(void **state)
+{
+	(void)state;
+	struct world *w = world_new();
+	w->upstream_h2 = true;
+	struct client *c = client_new(w, false);
+	struct call *a = call(c, 0, "GET", NULL, true);
+	frames(c, 0, SETTINGS REFUSED_STREAM_1, sizeof(SETTINGS REFUSED_STREAM_1) - 1);
+	assert_int_equal(w->attempt_count, 1);
+	assert_int_equal(a->head->status, 503);
+	client_free(c);
+	world_free(w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_request_that_a_goaway_leaves_out_goes_elsewhere),
+		cmocka_unit_test(test_goaways_without_end_are_an_error),
+		cmocka_unit_test(test_refused_stream_is_the_routes_matter),
 		cmocka_unit_test(test_streams_side_by_side_to_http1),
 		cmocka_unit_test(test_reset_of_one_leaves_the_other),
 		cmocka_unit_test(test_endpoint_that_breaks_off_resets_the_stream),
