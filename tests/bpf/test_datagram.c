@@ -41,7 +41,7 @@ static bool receive(int fd, struct addr_port *from)
 	socklen_t len = sizeof(sa);
 	char c;
 
-	if (poll(&p, 1, 1000) <= 0 || recvfrom(fd, &c, 1, 0, (struct sockaddr *)&sa, &len) < 0)
+	if (poll(&p, 1, 30000) <= 0 || recvfrom(fd, &c, 1, 0, (struct sockaddr *)&sa, &len) < 0)
 		return false;
 	return addr_from_sockaddr((struct sockaddr *)&sa, from) == 0;
 }

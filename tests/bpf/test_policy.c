@@ -293,7 +293,7 @@ static void test_forged_syn_refused(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(mesh_drops(m, DROP_MTLS_REQUIRED), 0);
 	syn_forge(&m->pods[2], &m->pods[0], &m->pods[1], 8080);
-	for (int i = 0; i < 20 && !mesh_drops(m, DROP_MTLS_REQUIRED); i++)
+	for (int i = 0; i < 3000 && !mesh_drops(m, DROP_MTLS_REQUIRED); i++)
 		usleep(10000);
 	assert_int_equal(mesh_drops(m, DROP_MTLS_REQUIRED), 1);
 	close(fd);

@@ -46,7 +46,7 @@ static bool is_open(const struct pair *p)
 
 	if (send(p->client, &byte, 1, MSG_NOSIGNAL) != 1)
 		return false;
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 3000; i++) {
 		if (recv(p->server, &byte, 1, MSG_DONTWAIT) == 1)
 			return true;
 		if (errno != EAGAIN)

@@ -176,7 +176,7 @@ static void test_backtracking_is_bounded(void **state)
 		if (rows[i].answered)
 			assert_int_equal(regex_match(re, text, 4000), 1);
 	}
-	assert_true(now_s() - start < 2); /* hours without limits; sanitizers are slow */
+	assert_true(now_s() - start < 30); /* hours without limits; sanitizers are slow */
 }
 
 static void test_replace_follows_re2(void **state)

@@ -10,7 +10,7 @@
 
 #include "agent/base/loop.h"
 
-enum { DEADLINE_MS = 10000 };
+enum { DEADLINE_MS = 60000 };
 
 struct wait {
 	struct loop *loop;
