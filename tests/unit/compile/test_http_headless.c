@@ -239,10 +239,14 @@ static void test_service_entries_with_nothing_but_endpoints(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		WORLD_CASE(test_endpoints_of_http_ports_are_captured), CASE(test_endpoints_that_come_and_go),
-		WORLD_CASE(test_host_decides_then_the_address),	 CASE(test_a_match_of_a_port_means_the_services),
-		WORLD_CASE(test_of_many_services_the_host_says_which), CASE(test_who_sees_what),
-		WORLD_CASE(test_the_cluster_goes_to_the_address),	 CASE(test_service_entries_with_nothing_but_endpoints),
+		WORLD_CASE(test_endpoints_of_http_ports_are_captured),
+		WORLD_CASE(test_endpoints_that_come_and_go),
+		WORLD_CASE(test_host_decides_then_the_address),
+		WORLD_CASE(test_a_match_of_a_port_means_the_services),
+		WORLD_CASE(test_of_many_services_the_host_says_which),
+		WORLD_CASE(test_who_sees_what),
+		WORLD_CASE(test_the_cluster_goes_to_the_address),
+		WORLD_CASE(test_service_entries_with_nothing_but_endpoints),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
