@@ -7,6 +7,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+from lib import telling  # noqa: E402
 from lib import town as towns  # noqa: E402
 from lib.net import Net  # noqa: E402
 
@@ -45,14 +46,15 @@ def documents(town):
     town.mesh.settle()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    Net.made = [made for made in Net.made if not made.closed]
+
+
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item):
-    """A failure shows the end of what the agents said."""
-    outcome = yield
-    report = outcome.get_result()
-    place = item.funcargs.get("town") or item.funcargs.get("net") if hasattr(item, "funcargs") else None
-    if report.when == "call" and report.failed and place is not None:
-        network = getattr(place, "net", place)
-        for process in network.processes:
-            if process.name.startswith("weftd"):
-                report.sections.append((process.name, "\n".join(process.output().splitlines()[-40:])))
+def pytest_runtest_makereport():
+    """A failure shows what the agents think, and the end of what each process of the net said: a log of CI has to do."""
+    report = (yield).get_result()
+    if report.failed:
+        for made in Net.made[-2:]:
+            report.sections += telling.sections(made)

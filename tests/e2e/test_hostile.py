@@ -21,7 +21,7 @@ def strict(town):
 @pytest.fixture
 def unharmed(town):
     """Whatever the test does, a tunnelled connection made before lives on and a new one works afterwards."""
-    going = hold(town.frontend, "10.60.0.30", 7000, 120)
+    going = hold(town.frontend, "10.60.0.30", 7000, 3600)
     yield
     assert going.alive(), "a connection of others was harmed: " + going.output()
     going.stop()
@@ -33,8 +33,8 @@ def rss_kib(pid):
         return int(re.search(r"VmRSS:\s+(\d+)", file.read())[1])
 
 
-def script(place, text, *words, timeout=60):
-    return place.run(PYTHON, "-c", text, *words, timeout=timeout, check=False)
+def script(place, text, *words):
+    return place.run(PYTHON, "-c", text, *words, timeout=600, check=False)
 
 
 SEND = """
@@ -44,11 +44,11 @@ data = {'plain': b'GET / HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n', 'garbage': bytes(ra
         'hello': b'\\x16\\x03\\x01\\x02\\x00\\x01\\x00\\x01\\xfc\\x03\\x03' + b'\\xff' * 512,
         'huge': b'\\x16\\x03\\x01\\xff\\xff' + b'a' * 65535, 'nothing': b''}[kind]
 for i in range(50):
-    s = socket.create_connection((host, port), 3)
+    s = socket.create_connection((host, port), 60)
     try:
         s.sendall(data)
         if kind == 'nothing': s.close(); continue
-        s.settimeout(3)
+        s.settimeout(60)
         while s.recv(4096): pass
     except OSError: pass
     s.close()
@@ -93,8 +93,8 @@ c.set_alpn_protocols(['h2'])
 if cert: c.load_cert_chain(cert, key)
 if tls12 == '12': c.maximum_version = ssl.TLSVersion.TLSv1_2
 try:
-    s = c.wrap_socket(socket.create_connection((host, 15008), 3))
-    s.settimeout(3)
+    s = c.wrap_socket(socket.create_connection((host, 15008), 60))
+    s.settimeout(60)
     s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + b'\\0\\0\\0\\4\\0\\0\\0\\0\\0')
     data = s.recv(4096)
     print('open' if data else 'closed')
@@ -142,7 +142,7 @@ def header(name, value):
     return b'\\x00' + text(name) + text(value)
 def connect(stream, authority, *more):
     return frame(1, 4, stream, header(b':method', b'CONNECT') + header(b':authority', authority.encode()) + b''.join(more))
-s = c.wrap_socket(socket.create_connection((host, 15008), 5)); s.settimeout(5)
+s = c.wrap_socket(socket.create_connection((host, 15008), 60)); s.settimeout(60)
 s.sendall(b'PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n' + frame(4, 0, 0))
 data = {
     'garbage': [bytes(range(256)) * 64] * 20,
@@ -160,6 +160,12 @@ data = {
     'good': [connect(1, host + ':7000')],
 }[what]
 got = b''
+def parsed(got):
+    at, frames = 0, []
+    while at + 9 <= len(got) and at + 9 + int.from_bytes(got[at:at + 3], 'big') <= len(got):
+        size = int.from_bytes(got[at:at + 3], 'big')
+        frames.append((got[at + 3], got[at + 9:at + 9 + size])); at += 9 + size
+    return frames
 try:
     for part in data:
         s.sendall(part)
@@ -167,15 +173,11 @@ try:
         part = s.recv(65536)
         if not part: break
         got += part
-        if what in ('good', 'baggage', 'elsewhere', 'meshport') and len(got) > 80: break
+        if what in ('good', 'baggage', 'elsewhere', 'meshport') and any(kind in (1, 7) for kind, body in parsed(got)): break
 except (OSError, ssl.SSLError) as e:
     pass
-at, frames = 0, []
-while at + 9 <= len(got):
-    size, kind, flags, stream = int.from_bytes(got[at:at + 3], 'big'), got[at + 3], got[at + 4], got[at + 5:at + 9]
-    frames.append((kind, got[at + 9:at + 9 + size])); at += 9 + size
 status = ''
-for kind, body in frames:
+for kind, body in parsed(got):
     if kind == 1: # the index of HPACK's static table: 8 is 200, 11 is 400, 12 is 401? spelt out otherwise
         status = {0x88: '200', 0x8c: '400'}.get(body[0]) or body[2:5].decode('latin1')
     if kind == 7: status = status or 'goaway'
@@ -185,7 +187,7 @@ print(status or 'closed')
 
 def frames(town, directory, what, identity=SPIFFE):
     cert, key = certificates(str(directory), [identity], ca=town.mesh.ca)
-    return script(town.stranger, FRAMES, town.payments.ip4, cert, key, what, timeout=60).stdout.strip()
+    return script(town.stranger, FRAMES, town.payments.ip4, cert, key, what).stdout.strip()
 
 
 @pytest.mark.parametrize("what", ["ping", "settings", "reset", "continuation", "empty"])
@@ -247,21 +249,21 @@ def test_forged_source_address_gets_no_identity(town, unharmed):
     """A pod with a raw socket pretends to be frontend towards catalog on the same node: anonymous, so refused."""
     agent = town.agent("node-a")
     before = agent.metric("weft_drops_total", reason="mtls_required")
-    out = script(town.node_a, FORGE, town.frontend.ip4, town.catalog_1.ip4, "45000", "8080")
+    out = script(town.node_a, FORGE, town.frontend.ip4, town.catalog_1.ip4, "31500", "8080")
     assert "sent" in out.stdout, out.stderr
     wait_for("the forged SYNs to be refused", lambda: agent.metric("weft_drops_total", reason="mtls_required") > before)
     listing = town.catalog_1.run("ss", "-Htn", "sport", "=", ":8080").stdout
-    assert "45000" not in listing
+    assert ":31500" not in listing
 
 
 def test_port_scan_finds_only_refusals(town, unharmed):
     scan = ("import socket,sys\nopen_=[]\n"
             "for port in list(range(1,2000))+[7000,7001,7002,8080,15001,15006,15008,15020]:\n"
-            "    s=socket.socket(); s.settimeout(1)\n"
+            "    s=socket.socket(); s.settimeout(60)\n"
             "    if s.connect_ex((sys.argv[1],port))==0: open_.append(port)\n"
             "    s.close()\n"
             "print(open_)")
-    out = script(town.stranger, scan, town.payments.ip4, timeout=120).stdout.strip()
+    out = script(town.stranger, scan, town.payments.ip4).stdout.strip()
     assert out == "[15008]", "only the tunnel's port answers, and it wants a certificate"
 
 
@@ -278,7 +280,7 @@ def test_syn_flood_leaves_memory_flat_and_others_served(town, unharmed):
     agent = town.agent("node-b")
     before = rss_kib(agent.process.pid), rss_kib(agent.helper_pid())
     text = FORGE.replace("range(20)", "range(20000)")
-    script(town.node_b, text, "10.50.2.77", town.payments.ip4, "40000", "7000")
+    script(town.node_b, text, "10.50.2.77", town.payments.ip4, "31500", "7000")
     assert call(town.frontend, "10.60.0.30", 7000)["ok"]
     after = rss_kib(agent.process.pid), rss_kib(agent.helper_pid())
     assert after[0] < before[0] + 2048 and after[1] < before[1] + 2048, (before, after)
@@ -289,7 +291,7 @@ import resource, socket, sys, time
 resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
 n = int(sys.argv[3]); held = []
 for i in range(n):
-    held.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 20))
+    held.append(socket.create_connection((sys.argv[1], int(sys.argv[2])), 60))
 print('held', flush=True)
 time.sleep(600)
 """
@@ -297,21 +299,15 @@ time.sleep(600)
 
 def test_ten_thousand_idle_connections_cost_little(town):
     """10,000 through the tunnel: at most 5 KiB of the helper's memory each, on either side, with room for noise."""
-    from lib.shell import Failed
     agents = [town.agent("node-a"), town.agent("node-b")]
     before = [rss_kib(agent.helper_pid()) for agent in agents]
     idle = town.frontend.spawn(PYTHON, "-c", IDLE, "10.60.0.30", "7000", "10000", name="idle")
-
-    def ready():
-        if not idle.alive():
-            raise Failed(idle.output())
-        return "held" in idle.output()
-    wait_for("10,000 connections", ready, 90, 0.2)
+    idle.wait_output("held", 600)
     each = [(rss_kib(agent.helper_pid()) - was) / 10000 for agent, was in zip(agents, before)]
     assert max(each) < (30 if sanitized() else 6), f"KiB of helper memory for an idle connection: {each}"
     assert call(town.frontend, "10.60.0.30", 7000)["ok"]
     idle.stop()
-    wait_for("the connections to end", lambda: agents[1].metric("weft_helper_inbound_connections") < 10, 30)
+    wait_for("the connections to end", lambda: agents[1].metric("weft_helper_inbound_connections") < 10)
 
 
 def test_slow_reader_is_held_back_not_buffered(town, unharmed):

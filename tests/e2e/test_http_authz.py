@@ -21,23 +21,23 @@ extensionProviders:
     service: authz.shop.svc.cluster.local
     port: 9000
     pathPrefix: /check
-    timeout: 2s
+    timeout: 30s
     includeRequestHeadersInCheck: [ x-ext-* ]
     headersToUpstreamOnAllow: [ x-user ]
 - name: rpc
-  envoyExtAuthzGrpc: { service: authz.shop.svc.cluster.local, port: 9001, timeout: 2s }
+  envoyExtAuthzGrpc: { service: authz.shop.svc.cluster.local, port: 9001, timeout: 30s }
 - name: gone
-  envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 1s, statusOnError: "503" }
+  envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 30s, statusOnError: "503" }
 - name: body
   envoyExtAuthzHttp:
     service: authz.shop.svc.cluster.local
     port: 9000
-    timeout: 5s
+    timeout: 30s
     failOpen: true
     includeRequestHeadersInCheck: [ "x-*" ]
     includeRequestBodyInCheck: { maxRequestBytes: 16 }
 - name: open
-  envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 1s, failOpen: true }
+  envoyExtAuthzHttp: { service: nobody.shop.svc.cluster.local, port: 9000, timeout: 30s, failOpen: true }
 """
 # Allows who says so, sends others to a login, and tells what it was asked. (http.server's own class asks the DNS for the
 # host's name, which takes seconds where there is none.)
@@ -91,9 +91,7 @@ server.serve_forever()
 
 
 def start(place, script, *words):
-    process = place.spawn(PYTHON, "-c", script, *words, name=f"server-{place.name}")
-    wait_for(f"a server of {place.name} to listen", lambda: "listening" in process.output())
-    return process
+    return place.spawn(PYTHON, "-c", script, *words, name=f"server-{place.name}").wait_output("listening")
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +200,6 @@ def test_keys_are_fetched_by_the_agent(town, tmp_path):
     assert agent.metrics()['weft_jwks_errors_total{uri="http://127.0.0.1:9100/jwks.json"}'] >= 1
 
     keys.write_text(issuer.jwks())
-    wait_for("the keys to be in force", lambda: ask(issuer.token()).status == 200, 30)
+    wait_for("the keys to be in force", lambda: ask(issuer.token()).status == 200)
     assert ask(Issuer("https://login.example").token()).status == 401
     assert "1 key sets, 0 can't be fetched" in agent.meshctl("status", check=False).stdout

@@ -222,14 +222,19 @@ def test_tap_shows_a_live_request_that_the_filter_takes(town):
     assert row["status"] == 404 and row["path"] == "/missing?status=404" and row["route"] == "stable"
 
 
-def test_tap_in_words_and_a_denial(town):
+def tap_denial(town):
+    """What tap said of a request that is refused."""
     watcher = tap(town, "--filter", "response.code == 403 && request.method == 'GET'", "--count", "1")
 
     def seen():
         get(town.frontend, PAYMENTS + "/admin")
         return not watcher.alive()
     wait_for("tap to end after one request", seen)
-    line = watcher.output().splitlines()[0]
+    return watcher.output()
+
+
+def test_tap_in_words_and_a_denial(town):
+    line = tap_denial(town).splitlines()[0]
     assert " 403 GET 10.60.0.30/admin" in line and "shop/frontend ->" in line, line
 
 
@@ -238,8 +243,7 @@ def test_taps_that_were_left_make_room(town):
         watcher = tap(town)
         time.sleep(0.7)
         watcher.stop()
-    time.sleep(2.5)
-    test_tap_in_words_and_a_denial(town)
+    wait_for("room for another", lambda: " 403 GET 10.60.0.30/admin" in tap_denial(town), every=0.5)
 
 
 def test_tap_with_a_filter_that_makes_no_sense(town):
@@ -250,14 +254,14 @@ def test_tap_with_a_filter_that_makes_no_sense(town):
 
 def test_top(town):
     watcher = town.agent("node-a")
-    process = web.load_begin(town.frontend, "10.60.0.20", requests=400)
+    process = web.load_begin(town.frontend, "10.60.0.20", seconds=300)
     rows = {}
 
     def seen():
         nonlocal rows
         done = watcher.meshctl("top", "--once", "--interval", "1", "-o", "json")
         rows = {row["name"]: row for row in json.loads(done.stdout)["items"]}
-        return any(name.startswith("catalog.shop") for name in rows) or not process.alive()
+        return any(name.startswith("catalog.shop") for name in rows)
     wait_for("top to show the service", seen)
     web.load_end(process)
     (row,) = [row for name, row in rows.items() if name.startswith("catalog.shop")]

@@ -10,7 +10,7 @@ import pytest
 from lib import web
 from lib.mesh import namespace, workload
 from lib.net import Net
-from lib.shell import wait_for
+from lib.shell import until_seen, wait_for
 from lib.web import get, load
 
 CATALOG, PAYMENTS = "http://10.60.0.20", "http://10.60.0.30"
@@ -92,7 +92,7 @@ def test_canary_by_header_and_five_percent_of_the_others(town):
     assert names(town.frontend, headers={"X-Canary": "true"}) == {NEW}
     seen = load(town.frontend, "10.60.0.20", requests=4000, connections=4)
     assert seen["status"] == {"200": 4000}, seen
-    assert 120 <= seen["server"][NEW] <= 280, seen  # 200, and nearly six standard deviations
+    assert 105 <= seen["server"][NEW] <= 295, seen  # 200, and nearly seven standard deviations
 
 
 def test_a_b_by_cookie_and_by_browser(town):
@@ -132,11 +132,11 @@ def test_regions_by_a_header_as_a_whole(town):
 def test_blue_green_by_one_document_under_load(town):
     blue, green = routes(TO_OLD), routes(TO_NEW)
     apply(town, rule(), blue)
-    process = web.load_begin(town.frontend, "10.60.0.20", seconds=5, connections=8)
+    process = web.load_begin(town.frontend, "10.60.0.20", seconds=300, connections=8)
     time.sleep(1)
     for document, expected in ((green, NEW), (blue, OLD), (green, NEW)):
         apply(town, rule(), document)
-        wait_for("the switch", lambda want=expected: names(town.frontend, 1) == {want}, timeout=3)
+        wait_for("the switch", lambda want=expected: names(town.frontend, 1) == {want})
         assert names(town.frontend) == {expected}  # all of them, once one has been
         time.sleep(0.5)
     seen = web.load_end(process)
@@ -162,9 +162,9 @@ def test_load_tests_overload_only_what_is_theirs(town):
                  "route: [ { destination: { host: catalog, subset: users } } ]"))
     agent = town.agent("node-a")
     before = agent.metric("istio_requests_total", response_flags="UO", response_code="503")
-    process = web.load_begin(town.frontend, "10.60.0.20", seconds=3, connections=24, path="/?delay=50",
+    process = web.load_begin(town.frontend, "10.60.0.20", seconds=300, connections=24, path="/?delay=1000",
                              header="X-Load-Test:1")
-    time.sleep(0.7)
+    wait_for("the overload", lambda: agent.metric("istio_requests_total", response_flags="UO", response_code="503") > before + 24)
     users = load(town.frontend, "10.60.0.20", requests=400, connections=8, path="/?delay=5")
     tests = web.load_end(process)
     assert users["status"] == {"200": 400} and users["server"] == {OLD: 400}, users
@@ -175,7 +175,7 @@ def test_load_tests_overload_only_what_is_theirs(town):
         destination_service="catalog.shop.svc.cluster.local") - before >= tests["status"]["503"])
 
 
-OUTLIERS = "outlierDetection: { consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 5s, maxEjectionPercent: 100 }"
+OUTLIERS = "outlierDetection: { consecutive5xxErrors: 3, interval: 1s, baseEjectionTime: 15s, maxEjectionPercent: 100 }"
 
 
 @contextlib.contextmanager
@@ -205,7 +205,7 @@ def test_a_failing_canary_of_a_shared_service_loses_its_users(town):
         failed = [answer for answer in until_ejected(town) if answer.status != 200]
         assert [(answer.status, answer.name) for answer in failed] == [(500, NEW)] * 3, failed
         assert names(town.frontend, 10) == {OLD}
-    wait_for("the repaired version to be back", lambda: NEW in names(town.frontend, 4), timeout=15)
+    wait_for("the repaired version to be back", lambda: NEW in names(town.frontend, 4))
     assert {get(town.frontend, CATALOG + "/").status for _ in range(10)} == {200}
 
 
@@ -223,13 +223,13 @@ def test_a_failing_canary_falls_back_by_priority(town):
         failed = [answer for answer in until_ejected(town) if answer.status != 200]
         assert [(answer.status, answer.name) for answer in failed] == [(500, NEW)] * 3, failed
         assert {(answer.status, answer.name) for answer in (get(town.frontend, CATALOG + "/") for _ in range(10))} == {(200, OLD)}
-    wait_for("the repaired version to be back", lambda: NEW in names(town.frontend, 8), timeout=15)
+    wait_for("the repaired version to be back", lambda: NEW in names(town.frontend, 8))
 
 
 def test_a_subset_with_nobody_left_fails_at_once_and_alone(town):
     """Weights choose the cluster before its endpoints are looked at, as in Istio: with the canary's only endpoint ejected its
     share is answered 503 (UH) at once, and goes nowhere else until the document says so, as a rollout's controller would."""
-    apply(town, rule(VERSIONS + ", trafficPolicy: { " + OUTLIERS.replace("5s", "30s") + " }"),
+    apply(town, rule(VERSIONS + ", trafficPolicy: { " + OUTLIERS.replace("15s", "3600s") + " }"),
           routes("retries: { attempts: 0 }, " + shares(50, 50)))
     with failing(town, NEW):
         until_ejected(town)
@@ -238,7 +238,7 @@ def test_a_subset_with_nobody_left_fails_at_once_and_alone(town):
         assert {answer.body for answer in answers if answer.status == 503} == {"no healthy upstream"}
         agent = town.agent("node-a")
         wait_for("the flag", lambda: agent.metric("istio_requests_total", response_flags="UH", response_code="503") >= 1)
-        apply(town, rule(VERSIONS + ", trafficPolicy: { " + OUTLIERS.replace("5s", "30s") + " }"), routes(TO_OLD))
+        apply(town, rule(VERSIONS + ", trafficPolicy: { " + OUTLIERS.replace("15s", "3600s") + " }"), routes(TO_OLD))
         assert load(town.frontend, "10.60.0.20", requests=100)["status"] == {"200": 100}
 
 
@@ -248,11 +248,16 @@ def test_sessions_stay_where_they_began_through_a_change(town):
     sticky = "loadBalancer: { consistentHash: { httpCookie: { name: session, ttl: 600s } } }"
     apply(town, rule(f"trafficPolicy: {{ {sticky} }}"))
     sessions = {}
-    for _ in range(16):
+
+    def begin():
         first = get(town.frontend, CATALOG + "/")
         assert first.header("set-cookie").startswith("session=") and "Max-Age=600" in first.header("set-cookie"), first
-        sessions[first.header("set-cookie").partition(";")[0]] = first.name
-    assert set(sessions.values()) == {OLD, NEW} and len(sessions) == 16
+        cookie = first.header("set-cookie").partition(";")[0]
+        assert cookie not in sessions
+        sessions[cookie] = first.name
+        return first.name
+    for _ in range(3):
+        until_seen(begin, {OLD, NEW})
     for change in (routes("headers: { response: { set: { x-changed: 'yes' } } }, route: [ { destination: { host: catalog } } ]"),
                    routes("timeout: 7s, route: [ { destination: { host: catalog } } ]")):
         apply(town, rule(f"trafficPolicy: {{ {sticky}, connectionPool: {{ tcp: {{ maxConnections: 200 }} }} }}"), change)
@@ -267,15 +272,14 @@ def test_users_do_not_notice_that_the_shadow_is_down(town, target):
     place = town.net.pods[NEW]
     if target == 9998:
         process = place.spawn("/usr/bin/python3", "-uc", "import socket, time\ns = socket.create_server(('', 9998), backlog=512)\n"
-                              "print('up')\nkept = []\nwhile True: kept.append(s.accept())", name="hanging")
-        wait_for("the shadow", lambda: "up" in process.output())
+                              "print('up')\nkept = []\nwhile True: kept.append(s.accept())", name="hanging").wait_output("up")
     mirrors = "mirrors: [ { destination: { host: shadow }, percentage: { value: 100 } } ]"
     apply(town, rule(), service("shadow", "10.60.0.26", "app: catalog, version: v2", target),
           routes(f"{TO_OLD}, {mirrors}"))
     began = time.monotonic()
     seen = load(town.frontend, "10.60.0.20", requests=300, connections=4)
     assert seen["status"] == {"200": 300} and seen["server"] == {OLD: 300}, seen
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 90  # 300 that waited for a connection would take many minutes
     body = os.path.join(town.net.directory, "body")
     with open(body, "wb") as file:
         file.truncate(3000000)  # more than is kept for a shadow that can't follow
@@ -359,7 +363,7 @@ def test_weights_are_relative(town):
     """Istio once wanted a sum of 100, and no longer does."""
     apply(town, rule(), routes(shares(3, 1)))
     seen = load(town.frontend, "10.60.0.20", requests=2000, connections=4)
-    assert seen["status"] == {"200": 2000} and 400 <= seen["server"][NEW] <= 600, seen
+    assert seen["status"] == {"200": 2000} and 370 <= seen["server"][NEW] <= 630, seen
 
 
 def test_a_destination_that_is_not_there_is_reported_and_answered_503(town):
@@ -373,7 +377,8 @@ def test_a_destination_that_is_not_there_is_reported_and_answered_503(town):
 def test_export_to_keeps_routes_at_home(town):
     stranger = town.net.pods["stranger"]
     apply(town, rule(), routes(TO_NEW, more="exportTo: [ '.' ],"))
-    assert names(town.frontend, 8) == {NEW} and names(stranger, 16) == {OLD, NEW}
+    assert names(town.frontend, 8) == {NEW}
+    until_seen(lambda: get(stranger, CATALOG + "/").name, {OLD, NEW})
     apply(town, rule(), routes(TO_NEW, more="exportTo: [ '.', team ],"))
     assert names(stranger, 8) == {NEW}
 
@@ -384,7 +389,8 @@ def test_a_sidecar_hides_the_routes_of_others(town):
     apply(town, rule(), routes(TO_NEW))
     assert names(stranger, 8) == {NEW}
     apply(town, rule(), routes(TO_NEW), istio("Sidecar", "default", sidecar % "./*", ns="team"))
-    assert names(stranger, 16) == {OLD, NEW} and names(town.frontend) == {NEW}
+    until_seen(lambda: get(stranger, CATALOG + "/").name, {OLD, NEW})
+    assert names(town.frontend) == {NEW}
     apply(town, rule(), routes(TO_NEW), istio("Sidecar", "default", sidecar % "shop/*", ns="team"))
     assert names(stranger, 8) == {NEW}
 
@@ -396,11 +402,12 @@ def test_http_route_weights_and_timeouts(town):
     apply(town, both, http_route(
         "{ matches: [ { headers: [ { name: x-canary, value: 'true' } ] } ], backendRefs: [ { name: new, port: 80 } ] }, "
         "{ matches: [ { path: { value: /slow } } ], timeouts: { request: 300ms }, backendRefs: [ { name: old, port: 80 } ] }, "
+        "{ matches: [ { path: { value: /calm } } ], timeouts: { request: 60s }, backendRefs: [ { name: old, port: 80 } ] }, "
         "{ backendRefs: [ { name: old, port: 80, weight: 9 }, { name: new, port: 80, weight: 1 } ] }"))
     assert names(town.frontend, headers={"X-Canary": "true"}) == {NEW}
     seen = load(town.frontend, "10.60.0.20", requests=3000, connections=4)
-    assert seen["status"] == {"200": 3000} and 210 <= seen["server"][NEW] <= 390, seen
+    assert seen["status"] == {"200": 3000} and 190 <= seen["server"][NEW] <= 410, seen
     began = time.monotonic()
-    answer = get(town.frontend, CATALOG + "/slow?delay=4000")
-    assert answer.status == 504 and 0.25 <= time.monotonic() - began < 3, answer
-    assert get(town.frontend, CATALOG + "/slow?delay=20").status == 200
+    answer = get(town.frontend, CATALOG + "/slow?delay=60000")
+    assert answer.status == 504 and 0.25 <= time.monotonic() - began < 30, answer
+    assert get(town.frontend, CATALOG + "/calm?delay=500").status == 200

@@ -11,7 +11,7 @@ from lib.jwt import Issuer
 from lib.kept import raw
 from lib.mesh import service, workload
 from lib.net import Net
-from lib.shell import ROOT, wait_for
+from lib.shell import ROOT, until_seen, wait_for
 from lib.web import get, load
 
 CATALOG, PAYMENTS = "http://10.60.0.20", "http://10.60.0.30"
@@ -22,7 +22,7 @@ import threading, time
 left, lock = {b"ann": 3}, threading.Lock()
 def judge(body):
     assert field(1, b"shop-domain") in body, body
-    if field(2, b"slow") in body: time.sleep(1)
+    if field(2, b"slow") in body: time.sleep(6)
     if field(2, b"broken") in body: return b"\\xff"
     with lock:
         for name in left:
@@ -96,14 +96,14 @@ def test_a_required_header_on_the_same_node_and_on_another(town, url, app, serve
     document = shop_filter("tenant-required")
     document["spec"]["workloadSelector"]["labels"]["app"] = app
     put(town, "tenant", yaml.safe_dump(document))
-    seen = set()
-    for _ in range(10):
+
+    def ask():
         answer = get(town.frontend, url)
         assert answer.status == 403 and answer.body == "tenant required", answer
         answer = get(town.frontend, url, headers={"X-Tenant": "blue"})
         assert answer.status == 200, answer
-        seen.add(answer.name)
-    assert seen == servers
+        return answer.name
+    until_seen(ask, servers)
 
 
 def test_scripts_see_and_change_requests_and_responses(town):
@@ -177,7 +177,7 @@ def test_scripts_ask_others_and_wait(town):
 function envoy_on_request(handle)
   local headers, body = handle:httpCall("outbound|80||catalog.shop.svc.cluster.local",
     {[":method"] = "POST", [":path"] = "/check?status=" .. handle:headers():get("x-want"), [":authority"] = "catalog",
-     ["x-who"] = "script"}, "ask", 5000)
+     ["x-who"] = "script"}, "ask", 60000)
   if headers[":status"] ~= "200" then
     handle:respond({[":status"] = "403", ["x-was"] = headers[":status"]}, "denied")
   end
@@ -186,17 +186,17 @@ function envoy_on_request(handle)
 end
 function envoy_on_response(handle)
   local headers = handle:httpCall("outbound|80||nobody.shop.svc.cluster.local",
-    {[":method"] = "GET", [":path"] = "/", [":authority"] = "nobody"}, nil, 2000)
+    {[":method"] = "GET", [":path"] = "/", [":authority"] = "nobody"}, nil, 60000)
   handle:headers():add("x-nobody", headers[":status"])
 end
 """))
-    seen = set()
-    for _ in range(6):
+
+    def ask():
         answer = get(town.frontend, PAYMENTS, headers={"X-Want": "200"}, method="POST", data="hello")
         assert answer.status == 200 and answer.json["body"] == 5 and answer.seen("x-asked") == "true", answer
         assert answer.header("x-nobody") == "503"
-        seen.add(answer.seen("x-checked"))
-    assert seen == {"catalog-1", "catalog-2"}
+        return answer.seen("x-checked")
+    until_seen(ask, {"catalog-1", "catalog-2"})
     answer = get(town.frontend, PAYMENTS, headers={"X-Want": "401"})
     assert answer.status == 403 and answer.body == "denied" and answer.header("x-was") == "401", answer
 
@@ -293,13 +293,13 @@ def test_exactly_as_many_pass_as_there_are_tokens(town, app, address):
 
 
 def test_buckets_fill_and_outlive_changes_elsewhere(town):
-    put(town, "limit", limit("fills", "payments", bucket(3, "3s")))
+    put(town, "limit", limit("fills", "payments", bucket(3, "10s")))
     began = time.monotonic()
     assert load(town.frontend, "10.60.0.30", requests=10, connections=2)["status"] == {"200": 3, "429": 7}
     put(town, "other", lua("other", "payments", "function envoy_on_request(h) end"))
-    if time.monotonic() - began < 2:
+    if time.monotonic() - began < 6:
         assert get(town.frontend, PAYMENTS).status == 429
-    wait_for("the bucket to fill", lambda: get(town.frontend, PAYMENTS).status == 200, 6)
+    wait_for("the bucket to fill", lambda: get(town.frontend, PAYMENTS).status == 200)
     assert time.monotonic() - began > 2
 
 
@@ -444,7 +444,7 @@ def test_a_rate_limit_service(town):
                 f"  - applyTo: HTTP_FILTER\n    match: {{ context: SIDECAR_INBOUND }}\n    patch:\n      operation: INSERT_BEFORE\n"
                 f"      value:\n        name: envoy.filters.http.ratelimit\n        typed_config:\n"
                 f"          '@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit\n"
-                f"          domain: shop-domain\n          failure_mode_deny: {deny}\n          timeout: 0.5s\n"
+                f"          domain: shop-domain\n          failure_mode_deny: {deny}\n          timeout: 2s\n"
                 f"          rate_limit_service: {{ grpc_service: {{ envoy_grpc: {{ cluster_name: 'outbound|9001|v1|limits.shop.svc.cluster.local' }} }} }}\n"
                 f"  - applyTo: VIRTUAL_HOST\n    match: {{ context: SIDECAR_INBOUND, routeConfiguration: {{ vhost: {{ name: 'inbound|http|8080' }} }} }}\n"
                 f"    patch:\n      operation: MERGE\n      value:\n"

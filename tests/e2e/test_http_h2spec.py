@@ -38,13 +38,12 @@ def town(h2spec, tmp_path_factory):
         made = web.build(net, more=direct)
         made.mesh.write("30-policy.yaml", POLICY)
         made.mesh.settle()
-        process = made.payments.spawn(os.path.join(BUILD, "h2spec/server"), 8081, 300, "0.0.0.0", name="h2-payments")
-        wait_for("the HTTP/2 server to listen", lambda: "ready" in process.output())
+        made.payments.spawn(os.path.join(BUILD, "h2spec/server"), 8081, 1800, "0.0.0.0", name="h2-payments").wait_output("ready")
         yield made
 
 
 def totals(place, address, port):
-    done = place.run(RUN, BUILD, address, port, check=False, timeout=300)
+    done = place.run(RUN, BUILD, address, port, check=False, timeout=900)
     found = re.search(r"(\d+) tests, (\d+) passed, (\d+) skipped, (\d+) failed", done.stdout)
     assert found, done.stdout[-3000:] + done.stderr[-1000:]
     count, passed, _, _ = map(int, found.groups())

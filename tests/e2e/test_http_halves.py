@@ -28,8 +28,8 @@ spec:
 CLIENT = """
 import socket, sys
 address, half, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
-sock = socket.create_connection((address, 80), 10)
-sock.settimeout(20)
+sock = socket.create_connection((address, 80), 90)
+sock.settimeout(90)
 sock.sendall(f"GET /ws?half={half} HTTP/1.1\\r\\nHost: x\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n".encode())
 def rest(got):
     while data := sock.recv(65536):
@@ -61,12 +61,12 @@ def url(address):
 
 
 def by_http_1(town, address, half, size):
-    return town.frontend.run(PYTHON, "-c", CLIENT, address, half, size, timeout=40).stdout.strip()
+    return town.frontend.run(PYTHON, "-c", CLIENT, address, half, size).stdout.strip()
 
 
 def by_http_2(town, address, half, size):
     done = town.frontend.run(PYTHON, os.path.join(web.HERE, "h2client.py"), address, f"/ws?half={half}", "--websocket", size,
-                             "--half", half, timeout=40)
+                             "--half", half)
     stream = json.loads(done.stdout)["streams"][0]
     assert stream["status"] == 200 and "reset" not in stream, stream
     return stream["text"]

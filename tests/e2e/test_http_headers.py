@@ -64,7 +64,7 @@ def annotate(town, name, config):
 
 def raw(place, url, *words):
     """Names of the answer's headers, as they came."""
-    done = place.run("curl", "-s", "-i", "--max-time", 15, *words, url)
+    done = place.run("curl", "-s", "-i", "--max-time", 90, *words, url)
     head = done.stdout.partition("\n\n")[0].split("\n")
     return [line.partition(":")[0] for line in head[1:]]
 
@@ -182,5 +182,5 @@ spec:
   http: [ {{ directResponse: {{ status: 200, body: {{ bytes: "{base64.b64encode(body).decode()}" }} }} }} ]
 """)
     town.mesh.settle()
-    done = town.frontend.run("bash", "-c", f"curl -s --max-time 10 {FAR}/ | md5sum")
+    done = town.frontend.run("bash", "-c", f"curl -s --max-time 90 {FAR}/ | md5sum")
     assert done.stdout.split()[0] == hashlib.md5(body).hexdigest()

@@ -125,7 +125,7 @@ def test_retries_go_to_other_localities_when_asked_to(town):
         assert {answer.seen("x-envoy-attempt-count") for answer in answers} <= {None, "3"}
     finally:
         web.serve(place)
-    wait_for("catalog-1 to be back", lambda: get(town.frontend, CATALOG + "/").name == "catalog-1", timeout=15)
+    wait_for("catalog-1 to be back", lambda: get(town.frontend, CATALOG + "/").name == "catalog-1")
 
 
 def sidecar(app, spec):
@@ -166,7 +166,7 @@ def test_an_application_takes_so_many_requests_at_once(town):
     write(town, sidecar("payments", "inboundConnectionPool: { http: { http2MaxRequests: 1 } }"))
     for place in callers_of_payments(town):
         assert get(place, "http://10.60.0.30/").name == "payments"
-        seen = load(place, "10.60.0.30", requests=48, connections=12, path="/?delay=60")
+        seen = load(place, "10.60.0.30", requests=48, connections=12, path="/?delay=400")
         assert seen["failed"] == 0 and set(seen["status"]) == {"200", "503"}, seen
         assert get(place, "http://10.60.0.30/").status == 200  # what was counted was given back
     # For this port alone, in place of what is said of all.
@@ -186,7 +186,7 @@ def test_an_application_takes_so_many_connections_at_once(town):
         assert time.monotonic() - began >= 1.2, place.name  # one after the other
     write(town, sidecar("payments", "inboundConnectionPool: { tcp: { maxConnections: 1 }, http: { "
                         "http1MaxPendingRequests: 1 } }"))
-    seen = load(town.frontend, "10.60.0.30", requests=48, connections=12, path="/?delay=60")
+    seen = load(town.frontend, "10.60.0.30", requests=48, connections=12, path="/?delay=400")
     assert set(seen["status"]) == {"200", "503"}, seen
 
 

@@ -170,7 +170,7 @@ def test_labels_say_who_and_which_way(town):
 
 PACED = """
 import http.client, time
-connection = http.client.HTTPConnection("10.60.0.30", 80, timeout=20)
+connection = http.client.HTTPConnection("10.60.0.30", 80, timeout=90)
 while True:
     connection.request("GET", "/")
     assert connection.getresponse().read()
@@ -201,7 +201,7 @@ def test_labels_that_change_are_counted_under_their_new_names(town):
 
 MANY = """
 import http.client, sys
-connection = http.client.HTTPConnection("10.60.0.30", 80, timeout=20)
+connection = http.client.HTTPConnection("10.60.0.30", 80, timeout=90)
 for i in range(int(sys.argv[1])):
     connection.request("GET", "/", headers={"X-Tenant": f"many-{i}"})
     connection.getresponse().read()
@@ -212,7 +212,7 @@ def test_thousands_of_label_sets_lose_no_request(town):
     """More than a worker has places for: what finds none is counted together."""
     agent, count = town.agent("node-a"), 5000
     before = agent.metric("istio_requests_total")
-    town.frontend.run(PYTHON, "-c", MANY, count, timeout=120)
+    town.frontend.run(PYTHON, "-c", MANY, count)
     wait_for("all of them", lambda: agent.metric("istio_requests_total") >= before + count)
     metrics = agent.metrics()
     named = [key for key in metrics if key.startswith("istio_requests_total{") and 'tenant="many-' in key]
@@ -375,8 +375,7 @@ def traced(town, name, provider, port):
     """A collector on node-a and configuration that sends it every trace."""
     path = os.path.join(town.net.directory, f"spans-{name}")
     os.makedirs(path, exist_ok=True)
-    process = town.node_a.spawn(web.PYTHON, os.path.join(web.HERE, "collector.py"), port, path, name=f"collector-{name}")
-    wait_for("the collector to listen", lambda: "listening" in process.output())
+    town.node_a.spawn(web.PYTHON, os.path.join(web.HERE, "collector.py"), port, path, name=f"collector-{name}").wait_output("listening")
     town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\nextensionProviders:\n" + provider)
     town.mesh.write("41-tracing.yaml", (
         "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: tracing, namespace: istio-system }\nspec:\n"

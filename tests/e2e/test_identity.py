@@ -75,7 +75,7 @@ def test_change_of_roots_breaks_nothing(town, tmp_path):
     before = {row["serial"] for row in certificates(town.agent("node-a"))}
     cacerts(str(tmp_path / "new"), town.mesh.ca, "new")
     for agent in town.mesh.agents.values():
-        wait_for("certificates by the new root", lambda a=agent: {row["serial"] for row in certificates(a)} - before, 15)
+        wait_for("certificates by the new root", lambda a=agent: {row["serial"] for row in certificates(a)} - before)
     assert call(town.frontend, "10.60.0.30", 7000)["ok"]
     assert call(town.catalog_2, "10.60.0.40", 80)["ok"], "the other way, too"
     assert held(going)
@@ -89,12 +89,12 @@ def test_rsa_keys(town):
 
 def test_revocation_cuts_live_connections_and_refuses_new_ones(town):
     town.mesh.start()
-    going = hold(town.frontend, "10.60.0.30", 7000, 30)
+    going = hold(town.frontend, "10.60.0.30", 7000, 600)
     serials = [row["serial"] for row in certificates(town.agent("node-a")) if "frontend" in row["identity"]]
     assert serials
     for serial in serials:
         town.agent("node-b").meshctl("cert", "revoke", serial)
-    assert not held(going, 10)
+    assert not held(going)
     before = town.agent("node-b").metric("weft_drops_total", reason="tls_revoked")
     assert not call(town.frontend, "10.60.0.30", 7000)["ok"]
     wait_for("the refusal to be counted",

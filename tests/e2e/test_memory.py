@@ -4,7 +4,6 @@ from lib.shell import sanitized, wait_for
 from lib.traffic import call
 
 AGENT_MAX, HELPER_MAX, BOTH_MAX = 9 << 20, 6 << 20, 15 << 20
-QUIET_S = 15  # the helper gives memory back five to ten seconds after its last byte
 
 
 def resident(pid):
@@ -24,12 +23,12 @@ def small(agent):
 
 def test_idle_agent_and_helper_are_small(town):
     for agent in town.mesh.agents.values():
-        wait_for("agent and helper to be small", lambda a=agent: small(a), 5.0)
+        wait_for("agent and helper to be small", lambda a=agent: small(a))
 
 
 def test_agent_and_helper_are_small_again_after_traffic(town):
     for _ in range(20):
         assert call(town.frontend, "10.60.0.30", 7000, send="x" * 65536)["ok"]
-    for agent in town.mesh.agents.values():
+    for agent in town.mesh.agents.values():  # the helper gives memory back five to ten seconds after its last byte
         agent.metrics()
-        wait_for("agent and helper to be small again", lambda a=agent: small(a), QUIET_S)
+        wait_for("agent and helper to be small again", lambda a=agent: small(a))

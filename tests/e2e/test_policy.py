@@ -135,11 +135,11 @@ def test_http_rule_on_a_tcp_port_denies_more_never_less(town, policy):
 
 
 def test_policy_change_cuts_live_mtls_connections_it_forbids(town, policy):
-    going = hold(town.frontend, "10.60.0.30", 7000, 20)
+    going = hold(town.frontend, "10.60.0.30", 7000, 600)
     other = hold(town.catalog_1, "10.60.0.30", 7000, 3)
     policy(authorization("cut", "payments", "DENY",
                          '[ { from: [ { source: { principals: [ "*/sa/frontend" ] } } ] } ]'))
-    assert not held(going, 5)
+    assert not held(going)
     assert held(other), "a connection that the change does not forbid lives on"
 
 
@@ -193,9 +193,9 @@ def test_policy_with_too_many_alternatives_holds_nothing_else_up(town):
 
 
 def test_strict_ends_a_udp_exchange_that_is_going_on(town, policy):
-    def ask():
-        return town.stranger.run("python3", "-c", "import socket,sys\ns=socket.socket(2,2); s.bind(('',5557)); s.settimeout(1)\n"
+    def ask(patience):
+        return town.stranger.run("python3", "-c", f"import socket,sys\ns=socket.socket(2,2); s.bind(('',5557)); s.settimeout({patience})\n"
                                  f"s.sendto(b'x',('{town.payments.ip4}',7001)); s.recv(99)", check=False).returncode == 0
-    assert ask()
+    assert ask(60)
     policy(STRICT)
-    assert not ask()
+    assert not ask(1)

@@ -48,11 +48,11 @@ def cuts(agent, reason):
 def test_denied_caller_of_the_same_node_is_cut(town, policy):
     agent = town.agent("node-b")
     before = cuts(agent, "policy_deny")
-    denied = holds_to_payments(town.catalog_2, town, 60)
+    denied = holds_to_payments(town.catalog_2, town, 600)
     others = holds_to_payments(town.stranger, town, 6)
     policy(deny_caller("payments", "catalog"))
     for process in denied:
-        assert not held(process, 10)
+        assert not held(process)
     assert cuts(agent, "policy_deny") == before + 3
     rows = wait_for("the flows", lambda: agent.flows(event="refused", reason="policy_deny", source_workload="shop/catalog-2",
                                                      destination_workload="shop/payments"))
@@ -64,12 +64,12 @@ def test_denied_caller_of_the_same_node_is_cut(town, policy):
 def test_strict_cuts_plaintext_and_leaves_attested(town, policy):
     agent = town.agent("node-b")
     before = cuts(agent, "mtls_required")
-    plain = holds_to_payments(town.stranger, town, 60)
+    plain = holds_to_payments(town.stranger, town, 600)
     attested = holds_to_payments(town.catalog_2, town, 6)
     probe = hold(town.node_b, town.payments.ip4, 7000, 6)
     policy(STRICT)
     for process in plain:
-        assert not held(process, 10)
+        assert not held(process)
     assert cuts(agent, "mtls_required") == before + 3
     assert held(probe) and all(held(process) for process in attested)
 
@@ -77,11 +77,11 @@ def test_strict_cuts_plaintext_and_leaves_attested(town, policy):
 def test_rules_on_requests_end_connections_that_would_go_around_them(town, policy):
     agent = town.agent("node-b")
     before = cuts(agent, "http_rules")
-    undeclared = holds_to_payments(town.catalog_2, town, 60, port=7002)
+    undeclared = holds_to_payments(town.catalog_2, town, 600, port=7002)
     declared_tcp = holds_to_payments(town.catalog_2, town, 6, port=7000)
     policy(deny("payments", '{ to: [ { operation: { paths: [ "/admin" ], ports: [ "7002" ] } } ] }'))
     for process in undeclared:
-        assert not held(process, 10)
+        assert not held(process)
     assert cuts(agent, "http_rules") == before + 3
     assert all(held(process) for process in declared_tcp)
 
@@ -104,13 +104,13 @@ def test_request_under_way_is_answered_before_its_connection_ends(town, policy):
 
 def test_change_while_no_agent_was_there(town, policy):
     agent = town.agent("node-b")
-    denied = holds_to_payments(town.catalog_2, town, 60)
+    denied = holds_to_payments(town.catalog_2, town, 600)
     other = hold(town.stranger, town.payments.ip4, 7000, 8)
     agent.kill()
     town.mesh.write("50-policy.yaml", deny_caller("payments", "catalog"))
     agent.start()
     for process in denied:
-        assert not held(process, 15)
+        assert not held(process)
     assert held(other)
 
 
@@ -123,10 +123,10 @@ def test_connection_older_than_the_mesh_lives(tmp_path):
         town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\n")
         town.mesh.write("00-workloads.yaml", base_config(net))
         town.mesh.start()
-        younger = holds_to_payments(town.catalog_2, town, 60)
+        younger = holds_to_payments(town.catalog_2, town, 600)
         town.mesh.write("50-policy.yaml", STRICT + "---\n" + deny_caller("payments", "catalog"))
         town.mesh.settle()
         for process in younger:
-            assert not held(process, 10)
+            assert not held(process)
         assert not call(town.catalog_2, town.payments.ip4, 7000)["ok"]
         assert all(held(process) for process in older)

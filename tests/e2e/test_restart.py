@@ -58,10 +58,10 @@ def test_restarted_agent_takes_over_without_a_gap(town):
         agent.start()
     for process in fresh:
         seen = churned(process)
-        assert seen["rounds"] > 100 and not seen["failed"], seen
+        assert seen["rounds"] > 20 and not seen["failed"], seen
     assert all(held(process) for process in lasting)
     for helper in helpers:
-        wait_for("the old helper to end once it carries nothing", lambda h=helper: not os.path.exists(f"/proc/{h}"), 20)
+        wait_for("the old helper to end once it carries nothing", lambda h=helper: not os.path.exists(f"/proc/{h}"))
 
 
 def helpers(agent):
@@ -127,7 +127,7 @@ def test_killed_helper_is_back_and_refuses_no_connection(town):
         os.kill(pid, signal.SIGKILL)
         seen = call(town.frontend, "10.60.0.30", 7000)
         assert seen["ok"], seen
-        assert seen["connect_ms"] < 1000
+        assert seen["retransmitted"] == 0, "whoever connects meanwhile waits for the helper, and not for its own next try"
         wait_for("a new helper", lambda p=pid: agent.helper_pid() not in (None, 0, p))
     assert held(direct), "what the helper did not carry lives on"
     assert agent.metric("weft_helper_restarts_total") == 3
@@ -136,7 +136,7 @@ def test_killed_helper_is_back_and_refuses_no_connection(town):
 def test_agent_stopped_by_sigterm_leaves_the_data_path(town):
     agent = town.agent("node-a")
     agent.process.signal(signal.SIGTERM)
-    assert agent.process.popen.wait(10) == 0
+    assert agent.process.popen.wait(90) == 0
     assert call(town.frontend, "10.60.0.40", 80)["ok"]
     assert pins(agent)
 
@@ -145,7 +145,7 @@ def test_cleanup_leaves_nothing_behind(town):
     agent = town.agent("node-a")
     helper = agent.helper_pid()
     agent.process.signal(signal.SIGTERM)
-    agent.process.popen.wait(10)
+    agent.process.popen.wait(90)
     from lib.shell import BUILD
     run(os.path.join(BUILD, "weftd"), "cleanup", "--instance", agent.instance, "--run-dir", agent.run_dir)
     assert not pins(agent)
@@ -166,7 +166,7 @@ def test_enrolling_a_running_pod_keeps_its_connections(town):
 
 def test_pod_that_vanishes_is_forgotten_and_its_successor_enrolled(town):
     agent = town.agent("node-b")
-    going = hold(town.frontend, "10.60.0.30", 7000, 5)
+    going = hold(town.frontend, "10.60.0.30", 7000, 600, timeout=10)
     name, netns = town.payments.name, town.payments.netns
     for process in town.net.processes:
         if process.name == "serve-payments":

@@ -8,7 +8,7 @@ import pytest
 from lib import traffic, web
 from lib.mesh import Mesh
 from lib.net import Net
-from lib.shell import ROOT
+from lib.shell import ROOT, wait_for
 from lib.traffic import call
 from lib.web import get, load
 
@@ -119,7 +119,9 @@ def test_frontend_wants_valid_tokens(town):
 
 def test_requests_are_logged_and_counted(town):
     agent = town.agents["node-a"]
-    assert agent.metric("istio_requests_total", destination_service="catalog.shop.svc.cluster.local", reporter="source") > 0
+    get(town.frontend, CATALOG)
+    wait_for("the request to be counted", lambda: agent.metric(
+        "istio_requests_total", destination_service="catalog.shop.svc.cluster.local", reporter="source") > 0)
 
 
 def test_registry_only_holds(town):

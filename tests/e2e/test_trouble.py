@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The machine itself in trouble: one clear sentence each, and no half-loaded state."""
 import os
-import subprocess
 
 import pytest
 
@@ -29,10 +28,11 @@ def weftd(net, *options, before=(), env=None):
              "--run-dir", os.path.join(net.directory, "run"), "--state-dir", os.path.join(net.directory, "state"),
              "--metrics-listen", "off", *options]
     process = net.spawn(node.command(*words), env=env, name="weftd-trouble")  # to a file: a helper would hold a pipe
-    try:
-        status = process.popen.wait(4)
-    except subprocess.TimeoutExpired:
-        status = None  # it runs
+    control = os.path.join(net.directory, "run", "weft.sock")
+    wait_for("weftd to end or to be ready", lambda: not process.alive() or run(
+        "curl", "-sf", "--unix-socket", control, "http://weft/readyz", check=False).returncode == 0)
+    status = process.popen.poll()
+    if status is None:
         process.stop()
         run(WEFTD, "cleanup", "--instance", net.prefix, "--run-dir", os.path.join(net.directory, "run"))
     return status, process.output()
@@ -201,7 +201,7 @@ def test_pod_vanishes_in_mid_connection(tmp_path):
     from lib.traffic import held, hold
     with Net(tmp_path) as made:
         town = towns.build(made)
-        going = hold(town.frontend, "10.60.0.30", 7000, 10)
+        going = hold(town.frontend, "10.60.0.30", 7000, 600, timeout=10)
         other = hold(town.frontend, "10.60.0.40", 80, 3)
         for process in made.processes:
             if process.name == "serve-payments":

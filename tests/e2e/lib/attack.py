@@ -34,8 +34,8 @@ class H2:
     """Frames out as they are written here; frames in are kept when somebody looks."""
 
     def __init__(self, settings=b""):
-        self.s = socket.create_connection((ADDRESS, PORT), 10)
-        self.s.settimeout(20)
+        self.s = socket.create_connection((ADDRESS, PORT), 90)
+        self.s.settimeout(90)
         self.data, self.end = b"", None
         self.resets, self.answered, self.goaway = {}, {}, None
         self.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, settings))
@@ -48,7 +48,7 @@ class H2:
         except OSError:
             return False
 
-    def read(self, until=lambda h: False, timeout=20.0):
+    def read(self, until=lambda h: False, timeout=90.0):
         end = time.monotonic() + timeout
         while not until(self) and self.end is None and time.monotonic() < end:
             try:
@@ -89,7 +89,7 @@ def flood(frames, times):
     for _ in range(times):
         if not h.send(frames):
             break
-    return h.read(timeout=10).told()
+    return h.read(timeout=90).told()
 
 
 def rapid_reset():
@@ -99,7 +99,7 @@ def rapid_reset():
         if not h.send(b"".join(frame(HEADERS, 5, stream, block) + frame(RST, 0, stream, struct.pack(">I", 8))
                                for stream in range(1 + i * 200, 201 + i * 200, 2))):
             break
-    return h.read(timeout=10).told()
+    return h.read(timeout=90).told()
 
 
 def continuation():
@@ -108,7 +108,7 @@ def continuation():
     for _ in range(20000):
         if not h.send(frame(CONTINUATION, 0, 1, literal(b"x", b"y")) * 50):
             break
-    return h.read(timeout=10).told()
+    return h.read(timeout=90).told()
 
 
 def hpack_bomb():
@@ -119,7 +119,7 @@ def hpack_bomb():
     h.send(frame(HEADERS, 5, 1, request(more=entry)))
     h.send(frame(HEADERS, 1, 3, request(more=b"\xbe" * 16000)) + frame(CONTINUATION, 0, 3, b"\xbe" * 16000)
            + frame(CONTINUATION, 0, 3, b"\xbe" * 16000) + frame(CONTINUATION, 4, 3, b"\xbe" * 12000))
-    return h.read(lambda h: h.goaway is not None or 3 in h.answered or 3 in h.resets, 10).told()
+    return h.read(lambda h: h.goaway is not None or 3 in h.answered or 3 in h.resets, 90).told()
 
 
 def zero_window():
@@ -129,8 +129,10 @@ def zero_window():
         h = H2(settings=struct.pack(">HI", 4, 0))
         h.send(b"".join(frame(HEADERS, 5, stream, request(b"/?size=400000")) for stream in range(1, 201, 2)))
         all_of.append(h)
-    for h in all_of:
-        h.read(lambda h: len(h.answered) >= 100, 2)
+    end = time.monotonic() + 90  # all answers' heads, or as many as fit
+    while sum(len(h.answered) for h in all_of) < 60 * COUNT and time.monotonic() < end:
+        for h in all_of:
+            h.read(lambda h: len(h.answered) >= 100, 1)
     print(json.dumps({"answered": sum(len(h.answered) for h in all_of)}), flush=True)
     sys.stdin.readline()  # until it is told to end
     return {}
@@ -141,7 +143,7 @@ def window_overflow():
     for stream in (0, 1):
         h = H2()
         h.send(frame(HEADERS, 5, 1, request(b"/?delay=3000")) + frame(WINDOW, 0, stream, struct.pack(">I", 0x7fffffff)) * 2)
-        h.read(lambda h: h.goaway is not None or h.resets, 10)
+        h.read(lambda h: h.goaway is not None or h.resets, 90)
         out[str(stream)] = h.told()
     return out
 
@@ -180,7 +182,7 @@ async def slow(head, drip, seconds):
 
 
 def big_head():
-    s = socket.create_connection((ADDRESS, PORT), 10)
+    s = socket.create_connection((ADDRESS, PORT), 90)
     sent, piece = 0, b"X-Pad: " + b"a" * 65536
     s.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nX-Big: ")
     try:
@@ -189,7 +191,7 @@ def big_head():
     except OSError:
         pass
     answer = b""
-    s.settimeout(5)
+    s.settimeout(90)
     try:
         while more := s.recv(65536):
             answer += more
@@ -203,11 +205,11 @@ def idle():
     resource.setrlimit(resource.RLIMIT_NOFILE, (COUNT + 100, COUNT + 100))
     held, answers = [], 0
     for _ in range(COUNT // 100):
-        batch = [socket.create_connection((ADDRESS, PORT), 20) for _ in range(100)]
+        batch = [socket.create_connection((ADDRESS, PORT), 90) for _ in range(100)]
         for s in batch:
             s.sendall(b"GET /?size=10 HTTP/1.1\r\nHost: a\r\n\r\n")
         for s in batch:
-            s.settimeout(20)
+            s.settimeout(90)
             data = s.recv(4096)
             while data and not data.endswith(b"x" * 10):
                 data += s.recv(4096)
@@ -223,8 +225,8 @@ def idle():
 
 
 def chunks():
-    s = socket.create_connection((ADDRESS, PORT), 10)
-    s.settimeout(60)
+    s = socket.create_connection((ADDRESS, PORT), 90)
+    s.settimeout(90)
     s.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(COUNT // 1000):
         s.sendall(b"1\r\nx\r\n" * 1000)
@@ -237,7 +239,7 @@ def chunks():
 
 def pipeline():
     """COUNT requests on one connection, whose answers are only read when it is told to."""
-    s = socket.create_connection((ADDRESS, PORT), 10)
+    s = socket.create_connection((ADDRESS, PORT), 90)
     s.setblocking(False)
     left = b"GET /?size=2000 HTTP/1.1\r\nHost: a\r\n\r\n" * COUNT
     end = time.monotonic() + 3
@@ -274,13 +276,13 @@ def unread():
     for _ in range(COUNT):
         s = socket.socket(socket.AF_INET6 if ":" in ADDRESS else socket.AF_INET)
         s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        s.settimeout(10)
+        s.settimeout(90)
         s.connect((ADDRESS, PORT))
         s.sendall(b"GET /?size=16777216 HTTP/1.1\r\nHost: a\r\n\r\n")
         held.append(s)
     answers = 0
     for s in held:
-        s.settimeout(30)
+        s.settimeout(90)
         answers += s.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 200"
     print(json.dumps({"answers": answers}), flush=True)
     sys.stdin.readline()
@@ -295,7 +297,7 @@ def unread():
 
 def early():
     for i in range(COUNT):
-        s = socket.create_connection((ADDRESS, PORT), 10)
+        s = socket.create_connection((ADDRESS, PORT), 90)
         s.sendall(b"GET /?delay=%d&size=300000 HTTP/1.1\r\nHost: a\r\n\r\n" % (i % 3 * 20))
         if i % 4 == 0:
             time.sleep(0.01)

@@ -14,7 +14,7 @@ connection = None
 for at in range(int(first), int(last)):
     try:
         if connection is None:
-            connection = http.client.HTTPConnection(address, 80, timeout=20)
+            connection = http.client.HTTPConnection(address, 80, timeout=90)
         connection.request("GET", f"/cut?at={at}&" + query.replace("{at}", str(at)))
         answer = connection.getresponse()
         status = str(answer.status)

@@ -27,7 +27,7 @@ parser.add_argument("--websocket", type=int, default=0)
 parser.add_argument("--half", choices=["client", "server"])
 options = parser.parse_args()
 conn = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-sock = socket.create_connection((options.address, 80), 10)
+sock = socket.create_connection((options.address, 80), 60)
 conn.initiate_connection()
 if options.websocket:
     conn.update_settings({h2.settings.SettingCodes.ENABLE_CONNECT_PROTOCOL: 1})
@@ -105,7 +105,7 @@ def take(event):
         stream["when"] = round(time.monotonic() - began, 3)
 
 
-sock.settimeout(30)
+sock.settimeout(90)
 while not settled:
     for event in conn.receive_data(sock.recv(65536)):
         take(event)

@@ -7,7 +7,6 @@ import struct
 import sys
 import threading
 
-from .shell import wait_for
 from .traffic import PYTHON
 
 
@@ -60,8 +59,7 @@ def start(place, code, port=9001):
     here = os.path.dirname(os.path.abspath(__file__))
     process = place.spawn("env", f"PYTHONPATH={os.path.dirname(here)}", PYTHON, "-m", "lib.judge", port, code,
                           name=f"judge-{place.name}")
-    wait_for(f"the service of {place.name} to listen", lambda: "listening" in process.output())
-    return process
+    return process.wait_output("listening")
 
 
 if __name__ == "__main__":

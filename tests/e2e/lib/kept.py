@@ -10,7 +10,7 @@ from .traffic import PYTHON
 
 CLIENT = """
 import http.client, json, sys
-c = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=15)
+c = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=90)
 for line in sys.stdin:
     q = json.loads(line)
     try:
@@ -111,5 +111,5 @@ class Raw:
 def raw(place, address, port, data, quiet=15, end=False):
     """quiet: seconds without a byte after which it is enough. end: ours ends after the bytes."""
     done = subprocess.run(place.command(PYTHON, "-c", RAW, address, str(port), str(quiet), "end" if end else "open"),
-                          input=data, stdout=subprocess.PIPE, timeout=60, check=True)
+                          input=data, stdout=subprocess.PIPE, timeout=180, check=True)
     return Raw(**json.loads(done.stdout))

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 
-from .shell import BUILD, Failed, run, wait_for
+from .shell import BUILD, PATIENCE_S, Ended, Failed, run, wait_for
 
 METRICS_PORT = 15020
 
@@ -37,27 +37,29 @@ class Agent:
             self.wait_ready()
         return self
 
-    def wait_ready(self, timeout=20.0):
+    def wait_ready(self):
         def ready():
             if not self.process.alive():
-                raise Failed(f"weftd on {self.node.name} ended:\n{self.process.output()}")
+                raise Ended(f"weftd on {self.node.name} ended:\n{self.process.output()[-4000:]}")
             return self.api("/readyz", raw=True) is not None
         try:
-            wait_for(f"weftd on {self.node.name} to be ready", ready, timeout)
+            wait_for(f"weftd on {self.node.name} to be ready", ready)
         except Failed as error:
             raise Failed(f"{error}\n{self.process.output()[-4000:]}") from error
 
     def kill(self, number=signal.SIGKILL):
         """The agent alone (not its helper, which lives in its process group)."""
         self.process.signal(number)
-        self.process.popen.wait(10)
+        self.process.popen.wait(PATIENCE_S)
 
     def api(self, path, raw=False, method="GET"):
-        """The admin API; None for an answer other than 2xx."""
-        done = run("curl", "-sf", "-X", method, "--max-time", "5", "--unix-socket", self.socket,
+        """The admin API; None for an answer other than 2xx, Failed without one."""
+        done = run("curl", "-sSf", "-X", method, "--max-time", PATIENCE_S, "--unix-socket", self.socket,
                    f"http://weft{path}", check=False)
-        if done.returncode != 0:
+        if done.returncode == 22:
             return None
+        if done.returncode != 0:
+            raise Failed(f"{path} of weftd on {self.node.name}: {done.stderr.strip()}")
         return done.stdout if raw else json.loads(done.stdout)
 
     def flows(self, last=500, **wanted):
@@ -76,7 +78,7 @@ class Agent:
 
     def metrics(self):
         """{'name{labels}': value} as a scraper sees it."""
-        text = self.node.run("curl", "-sf", "--max-time", "5", f"http://127.0.0.1:{METRICS_PORT}/metrics").stdout
+        text = self.node.run("curl", "-sSf", "--max-time", PATIENCE_S, f"http://127.0.0.1:{METRICS_PORT}/metrics").stdout
         rows = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {key: float(value) for key, value in rows}
 
@@ -94,7 +96,11 @@ class Agent:
         return status.get("helper", {}).get("pid")
 
     def cleanup(self):
-        helper = self.helper_pid() if self.process and self.process.alive() else None
+        helper = None
+        try:
+            helper = self.helper_pid() if self.process and self.process.alive() else None
+        except Failed as error:
+            print(f"cleanup: {error}")
         if self.process:
             self.process.stop(5.0)
         run(os.path.join(BUILD, "weftd"), "cleanup", "--instance", self.instance, "--run-dir", self.run_dir,
@@ -146,9 +152,12 @@ class Mesh:
         return self.agents[node].api("/v1/status")["config"]["revision"]
 
     def settle(self):
-        """Waits until every agent has taken what is in the directory now."""
+        """Waits until every agent has taken what is in the directory now, and the workers of its helper what that changed: they
+        answer in the order in which they are told and asked."""
         for agent in self.agents.values():
             wait_for("configuration to settle", lambda a=agent: a.api("/v1/status")["config"]["settled"])
+        for agent in self.agents.values():
+            wait_for("the helper to have it", lambda a=agent: a.api("/v1/proxy-config/pools") is not None)
 
 
 def namespace(name, enrolled=True):

@@ -89,16 +89,19 @@ class Net:
     """A context manager; `directory` holds logs and configuration."""
 
     counter = 0
+    made = []  # those that a failure of the present test may be about (conftest.py)
 
     def __init__(self, directory):
         if Net.counter == 0:
             leftovers.sweep()
         Net.counter += 1
-        self.prefix = f"wt{os.getpid()}{'abcdefghijklmnopqrstuvwxyz'[Net.counter % 26]}"
+        self.prefix = f"wt{os.getpid()}{'abcdefghijklmnopqrstuvwxyz'[Net.counter % 26] * (Net.counter // 26 + 1)}"
         self.directory = str(directory)
         self.claim = leftovers.Claim(self.prefix, self.directory)
         self.port = 0
         self.places, self.nodes, self.pods, self.processes, self.closers = [], {}, {}, [], []
+        self.told, self.closed = [], False  # told: all processes that there were
+        Net.made.append(self)
 
     def __enter__(self):
         return self
@@ -140,6 +143,7 @@ class Net:
         process = Process(command, os.path.join(self.directory, f"{name}-{len(self.processes)}.log"), env=env,
                           name=name)
         self.processes.append(process)
+        self.told.append(process)
         return process
 
     def close(self):
@@ -152,5 +156,5 @@ class Net:
             process.stop(2.0)
         for place in reversed(self.places):
             run("ip", "netns", "del", place.netns, check=False)
-        self.places, self.processes, self.closers = [], [], []
+        self.places, self.processes, self.closers, self.closed = [], [], [], True
         self.claim.release()

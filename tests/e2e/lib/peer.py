@@ -10,6 +10,7 @@ import asyncio
 import errno
 import json
 import socket
+import struct
 import sys
 import time
 
@@ -84,6 +85,9 @@ def call(arguments):
         else:
             sock.connect(target)
             seen["connect_ms"] = round((time.monotonic() - begin) * 1000, 2)
+            if not arguments.udp:  # tcpi_total_retrans: of the SYN, so far
+                info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+                seen["retransmitted"] = struct.unpack_from("=I", info, 100)[0]
             seen.update(peer=text(sock.getpeername()), local=text(sock.getsockname()))
             if arguments.udp:
                 sock.send(arguments.send.encode())
@@ -166,7 +170,7 @@ def main():
     client.add_argument("--bind")
     client.add_argument("--send", default="ping")
     client.add_argument("--hold", type=float, default=0)
-    client.add_argument("--timeout", type=float, default=5)
+    client.add_argument("--timeout", type=float, default=30)
     arguments = parser.parse_args()
     if arguments.command == "call":
         return churn(arguments) if arguments.churn else call(arguments)

@@ -3,19 +3,17 @@
 import json
 import os
 
-from .shell import wait_for
-from .traffic import PYTHON
+from .traffic import PYTHON, last_line
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PORT = 50051
+PORT = 5051  # gRPC's usual 50051 may be anybody's: the kernel hands it out
 
 
 def serve(place, port=PORT, **options):
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = place.spawn(PYTHON, os.path.join(HERE, "rpcserver.py"), port, "--name", place.name, *words,
                           name=f"rpc-{place.name}")
-    wait_for(f"the gRPC server of {place.name} to listen", lambda: "listening" in process.output(), 30)
-    return process
+    return process.wait_output("listening")
 
 
 def words_of(target, method, request=None, **options):
@@ -29,7 +27,7 @@ def words_of(target, method, request=None, **options):
 def call(place, target, method, request=None, **options):
     """What rpcclient.py printed; a method without a service is of weft.test.Echo."""
     method = method if "/" in method else f"weft.test.Echo/{method}"
-    done = place.run(*words_of(target, method, request, **options), timeout=90)
+    done = place.run(*words_of(target, method, request, **options))
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -38,9 +36,8 @@ def begin(place, target, method, request=None, **options):
     return place.spawn(*words_of(target, method, request, **options), name=f"rpc-load-{place.name}")
 
 
-def end(process, timeout=60):
-    process.popen.wait(timeout)
-    return json.loads(process.output().splitlines()[-1])
+def end(process):
+    return last_line(process)
 
 
 def fields(pairs, name):

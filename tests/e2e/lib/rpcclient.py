@@ -3,10 +3,11 @@
 """gRPC calls over one channel; prints a line of JSON for each: status, details, metadata, trailers, messages, seconds.
 
     rpcclient.py TARGET METHOD REQUEST [--repeat N] [--seconds S] [--parallel P] [--timeout S] [--metadata K:V]...
-                 [--stream N --interval S] [--size N] [--authority A]
+                 [--stream N --interval S --turns yes] [--size N] [--authority A]
 
 METHOD is like weft.test.Echo/Unary. --repeat and --seconds print one line with counts: {"status": {...}, "server": {...}}.
-Download, Upload and Chat stream; --stream is the count of messages of Upload and Chat, --size pads what is sent."""
+Download, Upload and Chat stream; --stream is the count of messages of Upload and Chat, --size pads what is sent. With
+--turns, Chat sends each message when the one before is back."""
 import argparse
 import collections
 import concurrent.futures
@@ -22,10 +23,11 @@ parser.add_argument("request", nargs="?", default="{}")
 parser.add_argument("--repeat", type=int, default=0)
 parser.add_argument("--seconds", type=float, default=0)
 parser.add_argument("--parallel", type=int, default=8)
-parser.add_argument("--timeout", type=float, default=20)
+parser.add_argument("--timeout", type=float, default=90)
 parser.add_argument("--metadata", action="append", default=[])
 parser.add_argument("--stream", type=int, default=0)
 parser.add_argument("--interval", type=float, default=0)
+parser.add_argument("--turns")
 parser.add_argument("--size", type=int, default=0)
 parser.add_argument("--authority")
 options = parser.parse_args()
@@ -45,8 +47,10 @@ def pairs(found):
     return [[key, value if isinstance(value, str) else list(value)] for key, value in found or ()]
 
 
-def sent(began, when):
+def sent(began, when, back):
     for i in range(options.stream):
+        while options.turns and len(back) < i and time.monotonic() - began < options.timeout:
+            time.sleep(0.005)
         when.append(round(time.monotonic() - began, 3))
         yield b"x" * options.size if options.size else json.dumps({"i": i}).encode()
         time.sleep(options.interval)
@@ -69,9 +73,9 @@ def one():
         if kind == "Download":
             call = channel.unary_stream(path)(request, **words)
         elif kind == "Upload":
-            call = channel.stream_unary(path).future(sent(began, sending), **words)
+            call = channel.stream_unary(path).future(sent(began, sending, when), **words)
         elif kind == "Chat":
-            call = channel.stream_stream(path)(sent(began, sending), **words)
+            call = channel.stream_stream(path)(sent(began, sending, when), **words)
         else:
             call = channel.unary_unary(path).future(request, **words)
         if kind in ("Download", "Chat"):

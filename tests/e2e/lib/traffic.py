@@ -2,9 +2,10 @@
 """Servers and clients in pods, by peer.py."""
 import json
 import os
+import subprocess
 import sys
 
-from .shell import wait_for
+from .shell import PATIENCE_S, Failed, wait_for
 
 PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "peer.py")
@@ -14,13 +15,12 @@ def serve(place, port, udp=False):
     """An echo server on all addresses of the pod, both families."""
     flags = ["--udp"] if udp else []
     process = place.spawn(PYTHON, PEER, "serve", port, "--name", place.name, *flags, name=f"serve-{place.name}")
-    wait_for(f"the server of {place.name} to listen", lambda: "listening" in process.output())
-    return process
+    return process.wait_output("listening")
 
 
 def call(place, address, port, **options):
     """One call; the dict that peer.py printed. Options are peer.py's: family="mapped", udp=True, ..."""
-    done = place.run(*call_words(address, port, **options), check=False, timeout=60)
+    done = place.run(*call_words(address, port, **options), check=False)
     return json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip() else {"ok": False, "error": done.stderr}
 
 
@@ -32,10 +32,18 @@ def hold(place, address, port, seconds, **options):
     return process
 
 
-def held(process, timeout=30):
+def held(process):
     """Waits for a hold() to end; true when it lasted."""
-    process.popen.wait(timeout)
-    return json.loads(process.output().splitlines()[-1]).get("held", False)
+    return last_line(process).get("held", False)
+
+
+def last_line(process, timeout=PATIENCE_S):
+    """Waits for a process of ours to end, whose last line is JSON."""
+    try:
+        process.popen.wait(timeout)
+        return json.loads(process.output().splitlines()[-1])
+    except (subprocess.TimeoutExpired, ValueError, IndexError) as error:
+        raise Failed(f"{process.name}: {error}; it said:\n{process.output()[-4000:]}") from error
 
 
 def churn(place, address, port, seconds, **options):
@@ -43,10 +51,9 @@ def churn(place, address, port, seconds, **options):
     return place.spawn(*call_words(address, port, churn=True, hold=seconds, **options), name=f"churn-{place.name}")
 
 
-def churned(process, timeout=60):
+def churned(process):
     """Waits for a churn() to end: {"rounds": ..., "failed": [...]}."""
-    process.popen.wait(timeout)
-    return json.loads(process.output().splitlines()[-1])
+    return last_line(process)
 
 
 def call_words(address, port, **options):

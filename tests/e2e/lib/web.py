@@ -7,11 +7,12 @@ Services in namespace shop: catalog (10.60.0.20, fd60::20; http 80 to 8080), pay
 8080), plain (10.60.0.50: port 80 without a name, so sniffed only when a rule names it)."""
 import json
 import os
+import signal
 
 from .mesh import namespace, service, workload
-from .shell import wait_for
+from .shell import PATIENCE_S
 from .town import Town, pods
-from .traffic import PYTHON
+from .traffic import PYTHON, last_line
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -45,8 +46,7 @@ class Answer:
 def serve(place, port=8080, name=None):
     process = place.spawn(PYTHON, os.path.join(HERE, "webserver.py"), port, "--name", name or place.name,
                           name=f"web-{place.name}")
-    wait_for(f"the web server of {place.name} to listen", lambda: "listening" in process.output())
-    return process
+    return process.wait_output("listening")
 
 
 def parse(text):
@@ -59,7 +59,7 @@ def parse(text):
     return Answer(int(lines[0].split(" ", 2)[1]), headers, body)
 
 
-def get(place, url, *words, headers=None, host=None, method=None, data=None, timeout=15):
+def get(place, url, *words, headers=None, host=None, method=None, data=None, timeout=PATIENCE_S):
     """By curl, from a pod; an Answer, whose status is 0 when there was none (body: curl's exit status)."""
     command = ["curl", "-s", "-i", "--path-as-is", "--max-time", timeout, *words]
     for key, value in (headers or {}).items():
@@ -84,7 +84,7 @@ def load(place, address, port=80, **options):
     for name, value in options.items():
         for item in value if isinstance(value, list) else [value]:
             words += [f"--{name}", item]
-    return json.loads(place.run(*words, timeout=120).stdout.splitlines()[-1])
+    return json.loads(place.run(*words).stdout.splitlines()[-1])
 
 
 def load_begin(place, address, port=80, **options):
@@ -92,14 +92,13 @@ def load_begin(place, address, port=80, **options):
     for name, value in options.items():
         for item in value if isinstance(value, list) else [value]:
             words += [f"--{name}", item]
-    process = place.spawn(*words, name=f"load-{place.name}")
-    wait_for("the load to begin", lambda: "begins" in process.output())
-    return process
+    return place.spawn(*words, name=f"load-{place.name}").wait_output("begins")
 
 
-def load_end(process, timeout=60):
-    process.popen.wait(timeout)
-    return json.loads(process.output().splitlines()[-1])
+def load_end(process):
+    """What it saw; ends it, if it goes on."""
+    process.signal(signal.SIGTERM)
+    return last_line(process)
 
 
 def base_config(net, ns="shop"):

@@ -49,7 +49,7 @@ def work(count):
         i += 1
         try:
             if connection is None:
-                connection = http.client.HTTPConnection(options.address, options.port, timeout=20)
+                connection = http.client.HTTPConnection(options.address, options.port, timeout=90)
             connection.request("GET", options.path, headers=headers)
             answer = connection.getresponse()
             answer.read()

@@ -577,7 +577,7 @@ static void test_tls_proves_the_server(void **state)
 	ask(t, NULL, HOW(.url = url, .roots = tls.cert));
 	failed(t, "subject name");
 	snprintf(url, sizeof(url), "https://127.0.0.1:%u/", t->port); /* speaks no TLS */
-	ask(t, NULL, HOW(.url = url));
+	ask(t, NULL, HOW(.url = url, .timeout_ms = 2000));
 	assert_int_equal(t->status, 0);
 	assert_true(*t->error);
 	tls_stop(&tls);
