@@ -253,6 +253,46 @@ def test_other_spellings_of_a_path(town, asker):
         assert answer.closed and answer.statuses in ([400], []), (path, answer)
 
 
+@pytest.mark.parametrize("mode,refused,seen", [
+    ("NONE", ["/in/x"], ["/a/../in/x", "//in/x", "/in%2Fx", "/%69n/x"]),
+    ("BASE", ["/in/x", "/a/../in/x", "/a/%2E%2e/in/x", "/%69n/x", "/in\\x", "/./in/x"], ["//in/x", "/in//x", "/in%2Fx", "/in%5cx"]),
+    ("MERGE_SLASHES", ["//in///x", "/a//../in/x", "/in\\\\x"], ["/in%2Fx", "/a/%2f../in/x"]),
+    ("DECODE_AND_MERGE_SLASHES", ["/in%2Fx", "/in%2f%2F/x", "/in%5Cx", "/a%2f..%2fin/x", "/%69n%2Fx"], ["/in%252Fx"])])
+def test_each_normalisation_shows_what_was_judged(town, place, mode, refused, seen):
+    app, url = place
+    town.mesh.write("10-mesh.yaml", f"trustDomain: cluster.local\npathNormalization: {{ normalization: {mode} }}\n")
+    try:
+        policy(town, app, "{ to: [ { operation: { paths: [ /in/x ] } } ] }", action="DENY")
+        for path in refused:
+            assert get(town.frontend, url + path).status == 403, path
+        for path in seen:
+            answer = get(town.frontend, url + path)
+            # What passes is not what the rule names, in the form that the application gets.
+            assert answer.status == 200 and answer.json["target"] != "/in/x", (path, answer)
+            assert mode != "NONE" or answer.json["target"] == path, answer
+    finally:
+        town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\n")
+
+
+@pytest.mark.parametrize("family", ["ip4", "ip6"])
+def test_a_stranger_by_http2(town, family):
+    """The application speaks HTTP/1 alone: what passes is a 502 or 503, of which nothing is sent that it could answer."""
+    town.mesh.write("32-permissive.yaml", STRICT.replace("mode: STRICT", "mode: PERMISSIVE"))
+    town.mesh.remove("11-strict.yaml")
+    try:
+        refusal(town, "{ to: [ { operation: { paths: [ '/secret*' ] } } ] }",
+                "{ when: [ { key: 'request.headers[x-role]', values: [ admin ] } ] }")
+        with Kept(town.stranger, getattr(town.payments, family), 8080, http2=True) as client:
+            for path in ("/secret", "/a/../secret", "/%73ecret/x", "/secret?x"):
+                assert client.ask(path) == 403, path
+            assert client.ask("/", X_Role="x") in (502, 503)
+            assert client.ask("/", method="get") == 400
+            assert client.ask("/", **{"X-Role": "admin"}) == 403
+            assert client.ask("/secret", method="POST") == 403
+    finally:
+        town.mesh.write("11-strict.yaml", STRICT)
+
+
 def test_a_pipeline_with_refusals_in_it(town, asker):
     refusal(town, "{ to: [ { operation: { paths: [ /secret ] } } ] }")
     hidden = http("/secret")
