@@ -195,6 +195,8 @@ int hbone_new(struct worker *w, struct hbone **out)
 	if (rc == 0)
 		rc = loop_timer_new(h->loop, on_tick, h, &h->tick);
 	if (rc == 0)
+		rc = blind_init(h);
+	if (rc == 0)
 		rc = ahead_init(h);
 	if (rc < 0) {
 		hbone_free(h);
@@ -219,6 +221,7 @@ void hbone_free(struct hbone *h)
 		hbone_conn_close(c);
 	loop_timer_free(h->tick);
 	loop_timer_free(h->quiet_timer);
+	loop_timer_free(h->blind_timer);
 	table_free(h->identities);
 	table_free(h->pools);
 	tls_trust_unref(h->trust);

@@ -132,7 +132,7 @@ static void on_socket(int fd, void *arg)
 	hbone_leave(h);
 }
 
-static void judge(const struct hbone_stream *s, struct policy_verdict *verdict)
+static void judge(const struct hbone_stream *s, bool requests_later, struct policy_verdict *verdict)
 {
 	struct policy_input in = {
 		.peer = s->conn->peer.identity,
@@ -140,6 +140,7 @@ static void judge(const struct hbone_stream *s, struct policy_verdict *verdict)
 		.destination = s->destination.addr,
 		.port = s->destination.port,
 		.sni = s->sni,
+		.requests_later = requests_later,
 		.proto = IPPROTO_TCP,
 	};
 	*verdict = (struct policy_verdict){ .reason = DROP_NOT_READY };
@@ -167,7 +168,7 @@ static bool is_mesh_port(uint16_t port)
 static void inbound_l4(struct hbone_stream *s)
 {
 	struct policy_verdict verdict;
-	judge(s, &verdict);
+	judge(s, false, &verdict);
 	if (verdict.reason != DROP_NONE) {
 		inbound_fail(s, 401, verdict.reason, verdict.rule ? verdict.rule->name : NULL);
 		return;
@@ -240,7 +241,7 @@ void inbound_sniff(struct hbone_stream *s)
 bool inbound_admits(const struct hbone_stream *s)
 {
 	struct policy_verdict verdict;
-	judge(s, &verdict);
+	judge(s, false, &verdict);
 	return verdict.reason == DROP_NONE;
 }
 
@@ -300,17 +301,30 @@ void inbound_request(struct hbone_stream *s, const struct h2_request *request)
 		inbound_l7(s, kind == PORT_HTTP);
 }
 
+/* What is said of requests aside. */
+static bool may_be_allowed(const struct hbone_stream *s)
+{
+	struct policy_verdict verdict;
+	judge(s, true, &verdict);
+	return verdict.reason == DROP_NONE;
+}
+
 void inbound_judge(struct hbone_stream *s)
 {
 	if (!s->conn || s->http || (s->state != STREAM_OPEN && s->state != STREAM_CONNECTING))
 		return;
 	struct policy_verdict verdict;
-	judge(s, &verdict);
 	/* Requests in a stream that was taken for bytes would go around rules that the port has got since. */
-	bool blind = s->l4 && pod_port_kind(s->pod, s->destination.port) == PORT_HTTP;
+	enum port_kind kind = pod_port_kind(s->pod, s->destination.port);
+	bool blind = s->l4 && kind == PORT_HTTP;
+	judge(s, false, &verdict);
 	/* Or its application is to be found elsewhere now. */
 	blind |= s->app_port && s->app_port != pod_inbound_target(s->pod, &s->destination).port;
-	if (verdict.reason == DROP_NONE && !blind)
+	if (verdict.reason == DROP_NONE && !blind) {
+		s->blind_ms = 0;
+		return;
+	}
+	if (s->l4 && (kind == PORT_HTTP || kind == PORT_SNIFF) && may_be_allowed(s) && blind_may_finish(s))
 		return;
 	worker_metrics(s->h->w)->policy_cuts++;
 	if (verdict.reason == DROP_NONE) {

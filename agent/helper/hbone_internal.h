@@ -60,6 +60,7 @@ struct hbone {
 	struct hbone_streams streams;
 	struct hbone_streams quiet; /* whose clients have said nothing yet, by age: hbone_ahead.c */
 	struct loop_timer *quiet_timer;
+	struct loop_timer *blind_timer;		    /* hbone_blind.c */
 	size_t conn_count, stream_count, unsettled; /* unsettled: connections and streams with a near deadline */
 	unsigned int depth;
 	bool draining, later, freed;
@@ -139,6 +140,7 @@ struct hbone_stream {
 	uint16_t app_port;	      /* inbound: where the application was found */
 	uint32_t deadline_ms, idle_ms, max_ms;
 	uint32_t quiet_ms;	    /* since when */
+	uint32_t blind_ms;	    /* since when it has been to end between two requests; 0: it isn't */
 	uint32_t active_s, began_s; /* of the worker's clock */
 	uint64_t sent, received;
 	char *sni;			      /* inbound: as policy_input's */
@@ -169,6 +171,10 @@ void hbone_refuse(struct hbone *h, struct worker_pod *pod, enum drop_reason reas
 uint64_t hbone_random(struct hbone *h);
 void hbone_unsettled(struct hbone *h, int change);	 /* something with a near deadline came (+1) or went (-1) */
 void hbone_count_bytes(struct hbone *h, int64_t change); /* gauge of buffered bytes */
+
+/* hbone_blind.c */
+int blind_init(struct hbone *h);
+bool blind_may_finish(struct hbone_stream *s); /* a request is under way: it is judged again soon */
 
 /* stream.c: life of a stream. */
 struct hbone_stream *stream_new(struct hbone *h, struct worker_pod *pod, int fd, bool inbound);

@@ -172,12 +172,11 @@ static int on_message(const struct nlmsghdr *h, void *arg)
 		memcpy(&s.stored, of.stored, sizeof(s.stored));
 		s.has_stored = true;
 	}
-	if (of.info && of.info->tcpi_data_segs_in) {
-		s.sent_ms = of.info->tcpi_last_data_sent;
-		s.received_ms = of.info->tcpi_last_data_recv;
-		s.owes = of.info->tcpi_unacked || !of.info->tcpi_data_segs_out;
-		s.has_ages = true;
-	}
+	if (of.info)
+		s.turn = (struct turn){ .asked = of.info->tcpi_data_segs_in > 0,
+					.owed = of.info->tcpi_unacked || !of.info->tcpi_data_segs_out,
+					.asked_ms = of.info->tcpi_last_data_recv,
+					.answered_ms = of.info->tcpi_last_data_sent };
 	visit->on_socket(&s, visit->arg);
 	return MNL_CB_OK;
 }

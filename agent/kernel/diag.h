@@ -2,6 +2,7 @@
 /* The TCP sockets of one network namespace: listing and ending them through sock_diag. Loop thread only. */
 #pragma once
 
+#include "agent/base/turn.h"
 #include "bpf/abi.h"
 
 #include <linux/inet_diag.h>
@@ -17,10 +18,8 @@ struct diag_socket {
 	struct inet_diag_sockid id; /* ports are big-endian */
 	uint8_t family, state;	    /* AF_INET or AF_INET6; TCP_ESTABLISHED, ... */
 	bool has_stored;
-	struct sock_state stored;      /* in its local storage */
-	bool has_ages;		       /* the peer has said something */
-	uint32_t sent_ms, received_ms; /* since bytes were sent and received last */
-	bool owes;		       /* it has answered nothing yet, or not all has been acknowledged */
+	struct sock_state stored; /* in its local storage */
+	struct turn turn;	  /* of requests that its peer makes */
 };
 
 /* In the namespace that the thread is in; it may leave it afterwards. storage_fd: the map `sock_states`, or -1. */

@@ -8,7 +8,7 @@
  * like the helper's own sockets, and like those that the helper opened to the application, whose callers it judges.
  *
  * One that the policy forbids ends at once. One that is only the helper's now, because its port has got rules on requests,
- * may finish the request that is under way: it ends between two, which its idle times tell, and after GRACE_MS in any case.
+ * may finish the request that is under way: it ends between two, which its idle times tell (base/turn.h), and after 5 s in any case.
  *
  * Pods wait in a queue, and a tick of the loop looks at a bounded number of sockets. A handshake that was under way when
  * the policy changed has been judged by the old one, and is not listed before it is complete: so each pod is looked at
@@ -29,13 +29,9 @@
 
 enum {
 	TICK_SOCKETS = 10000,
-	LATER_MS = 250, /* how often pods that wait for another look are looked for */
-	ROUNDS = 8,	/* the last one is 127 s after the change: SYN+ACK is repeated for 63 */
+	LATER_MS = TURN_LOOK_MS, /* how often pods that wait for another look are looked for */
+	ROUNDS = 8,		 /* the last one is 127 s after the change: SYN+ACK is repeated for 63 */
 	SEEN = 256,
-	QUIET_MS = 100,	 /* as long without a byte is between two requests, */
-	LULL_MS = 1000,	 /* or as long, where times are too coarse to say who spoke last */
-	HURRY_MS = 2500, /* after which any moment is good in which the application has answered */
-	GRACE_MS = 5000,
 };
 #define TICK_NS 5000000ull
 #define AGAIN_NS 1000000000ull
@@ -207,20 +203,6 @@ static void report(struct recheck *r, const struct diag_socket *s, const struct 
 	r->k->events.on_flow(&f, r->k->events.arg);
 }
 
-/* Between two requests: the application, which is this end, has spoken last, and a while ago. */
-static bool is_busy(const struct diag_socket *s, uint64_t since_ms)
-{
-	uint32_t quiet_ms = s->sent_ms < s->received_ms ? s->sent_ms : s->received_ms;
-
-	if (!s->has_ages || since_ms >= GRACE_MS)
-		return false;
-	if (s->owes || s->received_ms < s->sent_ms)
-		return true;
-	if (s->received_ms == s->sent_ms)
-		return quiet_ms < LULL_MS;
-	return quiet_ms < QUIET_MS && since_ms < HURRY_MS;
-}
-
 static void cut(struct recheck *r, const struct diag_socket *s, const struct sock_state *state,
 		const struct explain_inbound *v)
 {
@@ -266,7 +248,7 @@ static void on_socket(const struct diag_socket *s, void *arg)
 
 	if (v->reason == DROP_NONE && !v->to_helper)
 		return;
-	if (v->reason == DROP_NONE && is_busy(s, (clock_now_ns() - r->at->changed_ns) / 1000000))
+	if (v->reason == DROP_NONE && turn_is_open(&s->turn, (clock_now_ns() - r->at->changed_ns) / 1000000))
 		r->busy = true;
 	else
 		cut(r, s, &state, v);

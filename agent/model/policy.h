@@ -120,6 +120,7 @@ struct policy_input {
 	uint16_t port; /* destination, of the application */
 	const char
 		*sni; /* TLS server name, lower case; "": there is none; NULL: nobody has looked, or it can't be told */
+	bool requests_later; /* a rule on requests refuses nobody yet, and may allow */
 	uint8_t proto; /* IPPROTO_TCP; for IPPROTO_UDP only the mTLS mode is judged, as AuthorizationPolicy is TCP's */
 };
 

@@ -72,7 +72,7 @@ static bool match_holds(const struct policy_rule *rule, size_t i, const struct p
 	bool refuses = rule->action == POLICY_DENY || rule->action == POLICY_CUSTOM;
 
 	/* Of a server name that is known, rule_matches() has seen to it. */
-	if (m->has_http && !refuses && (!in->sni || policy_rule_is_http(rule, i)))
+	if (m->has_http && refuses == in->requests_later && (!in->sni || policy_rule_is_http(rule, i)))
 		return false;
 	if (m->ports.n && !ports_match(&m->ports, in->port))
 		return false;

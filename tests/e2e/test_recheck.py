@@ -87,19 +87,20 @@ def test_rules_on_requests_end_connections_that_would_go_around_them(town, polic
 
 
 def test_request_under_way_is_answered_before_its_connection_ends(town, policy):
-    """Where rules on requests come to a port: its connections end between two requests."""
+    """Where rules on requests come to a port: its connections end between two requests, from here and from other nodes."""
     web.serve(town.payments, 8090)
-    slow = [town.catalog_2.spawn("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-g", url, name="slow") for url in
-            (f"http://{town.payments.ip4}:8090/?delay=3500", f"http://[{town.payments.ip6}]:8090/?delay=3500")]
-    idle = holds_to_payments(town.catalog_2, town, 60, port=7002)
+    slow = [place.spawn("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-g", url, name="slow")
+            for place in (town.catalog_2, town.frontend)
+            for url in (f"http://{town.payments.ip4}:8090/?delay=3500", f"http://[{town.payments.ip6}]:8090/?delay=3500")]
+    idle = [hold for place in (town.catalog_2, town.frontend) for hold in holds_to_payments(place, town, 60, port=7002)]
     wait_for("the requests to be there", lambda: len(town.payments.run(
-        "ss", "-Htn", "state", "established", "sport", "=", "8090").stdout.splitlines()) == 2)
+        "ss", "-Htn", "state", "established", "sport", "=", "8090").stdout.splitlines()) == 4)
     policy(deny("payments", '{ to: [ { operation: { paths: [ "/admin" ], ports: [ "7002", "8090" ] } } ] }'))
     for process in idle:
         assert not held(process, 10)
     for process in slow:
         process.popen.wait(20)
-        assert process.output() == "200"
+    assert [process.output() for process in slow] == ["200"] * 4
 
 
 def test_change_while_no_agent_was_there(town, policy):

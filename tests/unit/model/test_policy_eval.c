@@ -211,6 +211,29 @@ static void test_http_fields_never_allow_and_always_may_deny(void **state)
 	assert_int_equal(eval(frontend, 81), DROP_POLICY_NO_ALLOW);
 }
 
+static enum drop_reason eval_later(const struct identity *peer, uint16_t port)
+{
+	struct policy_input in = { .peer = peer, .port = port, .proto = IPPROTO_TCP, .requests_later = true };
+	struct policy_verdict out;
+	policy_eval(policy, &in, &out);
+	return out.reason;
+}
+
+static void test_http_fields_of_requests_to_come_may_allow_and_refuse_nobody(void **state)
+{
+	(void)state;
+	struct policy_match *m = rule_add(POLICY_DENY, "d");
+	m->has_http = true;
+	assert_int_equal(eval_later(frontend, 80), DROP_NONE);
+	m = rule_add(POLICY_ALLOW, "a");
+	m->has_http = true;
+	port_set(&m->ports, 80);
+	assert_int_equal(eval_later(frontend, 80), DROP_NONE);
+	assert_int_equal(eval_later(frontend, 81), DROP_POLICY_NO_ALLOW);
+	rule_add(POLICY_DENY, "all");
+	assert_int_equal(eval_later(frontend, 80), DROP_POLICY_DENY);
+}
+
 static void test_udp_is_judged_by_the_mode_only(void **state)
 {
 	(void)state;
@@ -238,6 +261,7 @@ int main(void)
 		CASE(test_service_account_is_with_its_namespace),
 		CASE(test_addresses_of_both_ends_are_conditions),
 		CASE(test_http_fields_never_allow_and_always_may_deny),
+		CASE(test_http_fields_of_requests_to_come_may_allow_and_refuse_nobody),
 		CASE(test_udp_is_judged_by_the_mode_only),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
