@@ -293,6 +293,26 @@ def test_a_stranger_by_http2(town, family):
         town.mesh.write("11-strict.yaml", STRICT)
 
 
+@pytest.mark.parametrize("family", ["ip4", "ip6"])
+def test_a_port_that_nobody_declared(town, family):
+    """What is said on it is found out by its first bytes; what is no HTTP meets the rules without what they say of requests."""
+    web.serve(town.payments, port=8090 if family == "ip4" else 8091, name="hidden")
+    at = (getattr(town.payments, family), 8090 if family == "ip4" else 8091)
+    town.mesh.write("32-permissive.yaml", STRICT.replace("mode: STRICT", "mode: PERMISSIVE"))
+    town.mesh.remove("11-strict.yaml")
+    try:
+        refusal(town, "{ to: [ { operation: { paths: [ /secret ] } } ] }")
+        answer = raw(town.stranger, *at, http("/secret") + http("/open") + http("/%73ecret") + http("/secret", close=True))
+        assert answer.statuses == [403, 200, 403, 403], answer
+        for data in (b"\r\nGET /secret HTTP/1.1\r\nHost: a\r\n\r\n", b"get /secret HTTP/1.1\r\nHost: a\r\n\r\n",
+                     b" GET /secret HTTP/1.1\r\nHost: a\r\n\r\n", b"FOO\t/secret HTTP/1.1\r\nHost: a\r\n\r\n", b"\0",
+                     b"\x16\x03\x01\x00\x05hello", b"PRI * HTTP/2.0\r\n\r\nGET /secret HTTP/1.1\r\n\r\n", b"X" * 100):
+            answer = raw(town.stranger, *at, data, end=True)
+            assert 200 not in answer.statuses and '"target"' not in answer.data and answer.closed, (data, answer)
+    finally:
+        town.mesh.write("11-strict.yaml", STRICT)
+
+
 def test_a_pipeline_with_refusals_in_it(town, asker):
     refusal(town, "{ to: [ { operation: { paths: [ /secret ] } } ] }")
     hidden = http("/secret")
