@@ -134,6 +134,33 @@ def test_http_rule_on_a_tcp_port_denies_more_never_less(town, policy):
     assert refused(call(town.frontend, "10.60.0.30", 7000))
 
 
+@pytest.mark.parametrize("action,operation,first,second", [
+    ("ALLOW", "ports: [ '7000', '7001' ]", True, False), ("ALLOW", "methods: [ GET ], ports: [ '7000' ]", False, False),
+    ("DENY", "methods: [ GET ]", False, False), ("DENY", "methods: [ GET ], ports: [ '7000' ]", False, True)])
+def test_ports_and_methods_as_in_istios_task_for_tcp(town, policy, action, operation, first, second):
+    """What can't be known of a connection matches no ALLOW, and takes nothing away from a DENY."""
+    policy(authorization("tcp", "payments", action, f"[ {{ to: [ {{ operation: {{ {operation} }} }} ] }} ]"))
+    for address in (town.payments.ip4, town.payments.ip6):
+        assert call(town.frontend, address, 7000)["ok"] == first
+        assert call(town.frontend, address, 7002)["ok"] == second
+
+
+def test_aliases_of_the_trust_domain(town, policy):
+    def allow(domain):
+        rules = f"[ {{ from: [ {{ source: {{ principals: [ {domain}/ns/shop/sa/frontend ] }} }} ] }} ]"
+        policy(authorization("one", "payments", "ALLOW", rules) + "---\n" + authorization("two", "catalog", "ALLOW", rules))
+        return [call(town.frontend, vip, port)["ok"] for vip, port in (("10.60.0.30", 7000), ("fd60::40", 80))]
+
+    assert allow("cluster.local") == [True, True] and allow("old-td") == [False, False]
+    town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\ntrustDomainAliases: [ old-td ]\n")
+    try:
+        assert allow("old-td") == [True, True] and allow("else-td") == [False, False]
+        assert refused(call(town.catalog_2, "10.60.0.30", 7000))
+    finally:
+        town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\n")
+        town.mesh.settle()
+
+
 def test_policy_change_cuts_live_mtls_connections_it_forbids(town, policy):
     going = hold(town.frontend, "10.60.0.30", 7000, 600)
     other = hold(town.catalog_1, "10.60.0.30", 7000, 3)
