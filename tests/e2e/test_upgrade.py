@@ -79,7 +79,7 @@ class Load:
             process.popen.wait(30)
             assert "said" in process.output(), process.output()
         for process in self.chats:
-            seen = rpc.end(process, 90)
+            seen = rpc.end(process)
             assert seen["status"] == "OK" and len(seen["messages"]) == 400, (seen["status"], seen["details"])
         for process in self.downloads:
             process.popen.wait(60)
