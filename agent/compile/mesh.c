@@ -75,7 +75,11 @@ static int weft_apply(const struct weft_settings *from, struct mesh_settings *to
 static int trace_provider_add(struct mesh_settings *to, const struct node *provider)
 {
 	const struct node *otel = node_get(provider, "opentelemetry"), *zipkin = node_get(provider, "zipkin");
-	const struct node *of = otel ? otel : zipkin, *http = node_get(otel, "http"), *port = node_get(of, "port");
+	const struct node *als = node_get(provider, "envoyOtelAls");
+	const struct node *of = otel   ? otel :
+				zipkin ? zipkin :
+					 als,
+			  *http = node_get(otel, "http"), *port = node_get(of, "port");
 	const char *host = node_get_text(of, "service"), *path = node_get_text(http ? http : zipkin, "path");
 	uint64_t number = port && port->type == NODE_INT && port->i > 0 ? (uint64_t)port->i : 0;
 
@@ -97,6 +101,7 @@ static int trace_provider_add(struct mesh_settings *to, const struct node *provi
 		.port = (uint16_t)number,
 		.kind = zipkin ? TRACE_ZIPKIN :
 			http   ? TRACE_OTLP_HTTP :
+			!otel  ? TRACE_OTLP_LOGS :
 				 TRACE_OTLP_GRPC,
 	};
 	int rc = trace_provider_copy(&more[to->trace_provider_count], &like);

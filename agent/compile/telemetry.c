@@ -11,6 +11,7 @@
 #include "agent/config/kinds_http.h"
 #include "agent/config/node.h"
 #include "agent/config/yaml.h"
+#include "agent/model/access_format.h"
 #include "agent/model/telemetry.h"
 
 #include <errno.h>
@@ -293,17 +294,45 @@ static int mesh_log_add(struct building *b, unsigned int modes, const char *name
 	return log_add(b, modes, name, file, json, json ? object : format, filter);
 }
 
+/* A line for the collector: nanoseconds, pod, body and attributes (agent/telemetry/log_otlp.h). */
+static int collector_log_add(struct building *b, unsigned int modes, const char *name, const struct node *als,
+			     const char *filter)
+{
+	const struct node *format = node_get(als, "logFormat"), *labels = node_get(format, "labels");
+	const char *text = node_get_text(format, "text");
+	AUTO(mem_freep) char *path = str_format(ACCESS_LOG_COLLECTOR "%s", name);
+	AUTO(mem_freep) char *body = strdup(text ? text : access_format_default);
+	struct sb line = { 0 };
+
+	if (!path || !body)
+		return -ENOMEM;
+	body[strcspn(body, "\n")] = 0;
+	sb_add(&line, "{\"t\":\"%START_TIME(%s%f)%\",\"p\":\"%HOSTNAME%\",\"b\":");
+	json_text(body, &line);
+	sb_add(&line, ",\"a\":");
+	if (labels)
+		json_write(labels, &line);
+	else
+		sb_add(&line, "{}");
+	sb_add(&line, "}\n");
+	int rc = line.failed ? -ENOMEM : log_add(b, modes, name, path, true, line.p, filter);
+	sb_done(&line);
+	return rc;
+}
+
 static int provider_log_add(struct building *b, unsigned int modes, const char *name, const char *filter)
 {
 	const struct node *p = provider_find(b->c, name);
 	const struct node *file = node_get(p, "envoyFileAccessLog");
 	if (!p && str_eq(name, "envoy"))
 		return mesh_log_add(b, modes, name, filter);
+	if (node_get(p, "envoyOtelAls"))
+		return collector_log_add(b, modes, name, node_get(p, "envoyOtelAls"), filter);
 	if (!file) {
 		if (b->r)
 			NOTE(b->notes, FINDING_WARNING, b->r,
 			     "accessLogging names the provider \"%s\", which the MeshConfig's extensionProviders %s",
-			     name, p ? "have, but not as envoyFileAccessLog: only files are supported" : "do not have");
+			     name, p ? "have, but neither as envoyFileAccessLog nor as envoyOtelAls" : "do not have");
 		return 0;
 	}
 	const struct node *format = node_get(file, "logFormat"), *labels = node_get(format, "labels");

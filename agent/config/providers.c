@@ -74,6 +74,25 @@ static void service_check(struct decode *d, const struct path *path, const struc
 		decode_error(d, path, "port", port ? port : of, "a port's number is required (1 to 65535)");
 }
 
+static void als_check(struct decode *d, const struct path *path, const struct node *of)
+{
+	const struct node *format = node_get(of, "logFormat"), *text = node_get(format, "text");
+	const struct node *labels = node_get(format, "labels"), *name = node_get(of, "logName");
+	const struct path at = { .parent = path, .name = "logFormat" }, in = { .parent = &at, .name = "labels" };
+
+	service_check(d, path, of);
+	if (text && text->type != NODE_STRING)
+		decode_error(d, &at, "text", text, "is %s; a string is needed", node_type_name(text->type));
+	else if (text)
+		format_check(d, &at, "text", text);
+	if (labels && labels->type != NODE_MAP)
+		decode_error(d, &at, "labels", labels, "is %s; a map is needed", node_type_name(labels->type));
+	else if (labels)
+		labels_check(d, &in, labels);
+	if (name)
+		decode_info(d, path, "logName", name, "has no effect: records say their pod and node");
+}
+
 static void nothing_check(struct decode *d, const struct path *path, const struct node *of)
 {
 	(void)d;
@@ -107,7 +126,7 @@ static const struct {
 	{ "envoyExtAuthzGrpc", nothing_check },
 	{ "envoyHttpAls", NULL },
 	{ "envoyTcpAls", NULL },
-	{ "envoyOtelAls", NULL },
+	{ "envoyOtelAls", als_check },
 	{ "lightstep", NULL },
 	{ "datadog", NULL },
 	{ "stackdriver", NULL },

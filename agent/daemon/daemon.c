@@ -270,7 +270,7 @@ static int base_open(struct daemon *d, struct err *err)
 		return rc;
 	d->pods = table_new(daemon_pod_free);
 	d->pod_errors = table_new(free);
-	d->logs = table_new(free);
+	d->logs = table_new(daemon_log_free);
 	d->certificates = table_new(free);
 	d->outlier = outlier_new();
 	d->flowlog = flowlog_new(FLOWLOG_CAPACITY);

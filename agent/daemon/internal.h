@@ -133,6 +133,11 @@ void daemon_outlier_schedule(struct daemon *d);
 
 /* logs.c */
 void daemon_logs_sync(struct daemon *d, const struct plan *plan); /* opens and gives up files of access logs */
+void daemon_log_free(void *log);				  /* of d->logs */
+/* log_export.c: a pipe whose lines go to the provider's collector. Returns the end to write to, or -errno. */
+struct log_pipe;
+int log_pipe_open(struct daemon *d, const char *provider, struct log_pipe **out, struct err *err);
+void log_pipe_free(struct log_pipe *p); /* NULL is fine */
 /* A line of a connection that the kernel alone carried, where its pod's access log is asked for. */
 void daemon_log_flow(struct daemon *d, const struct flow *flow, const char *rule);
 void daemon_on_log_timer(struct loop_timer *timer, void *arg);

@@ -30,13 +30,23 @@ enum { LOG_CHECK_MS = 1000 };
 struct daemon_log {
 	dev_t device;
 	ino_t inode;
-	bool stream;	   /* stdout or stderr: nothing to look after */
-	bool open, wanted; /* open: the helper has it */
-	bool failed;	   /* said so in the log */
+	bool stream;	       /* stdout, stderr or a collector: nothing to look after */
+	struct log_pipe *pipe; /* to a collector; NULL: it is a file */
+	bool open, wanted;     /* open: the helper has it */
+	bool failed;	       /* said so in the log */
 };
 
-static int path_open(const char *path)
+void daemon_log_free(void *log)
 {
+	struct daemon_log *l = log;
+	log_pipe_free(l->pipe);
+	free(l);
+}
+
+static int path_open(struct daemon *d, const char *path, struct daemon_log *l, struct err *err)
+{
+	if (str_starts(path, ACCESS_LOG_COLLECTOR))
+		return log_pipe_open(d, path + strlen(ACCESS_LOG_COLLECTOR), &l->pipe, err);
 	if (str_eq(path, "/dev/stdout"))
 		return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
 	if (str_eq(path, "/dev/stderr"))
@@ -46,9 +56,10 @@ static int path_open(const char *path)
 
 static void log_open(struct daemon *d, const char *path, struct daemon_log *l)
 {
-	AUTO(fd_closep) int fd = path_open(path);
 	struct stat st;
 	struct err err = ERR_INIT;
+	log_pipe_free(TAKE(l->pipe));
+	AUTO(fd_closep) int fd = path_open(d, path, l, &err);
 	int rc = fd < 0 || fstat(fd, &st) < 0 ? err_sys(&err, -errno, "access log %s", path) :
 						supervisor_log_sink(d->supervisor, path, fd, &err);
 	if (rc < 0) {
@@ -59,7 +70,7 @@ static void log_open(struct daemon *d, const char *path, struct daemon_log *l)
 	}
 	l->failed = false;
 	l->open = true;
-	l->stream = str_starts(path, "/dev/");
+	l->stream = l->pipe || str_starts(path, "/dev/");
 	l->device = st.st_dev;
 	l->inode = st.st_ino;
 }

@@ -152,6 +152,8 @@ void daemon_metrics(bool openmetrics, struct sb *out, void *arg)
 	struct exporters_stats spans;
 	exporters_stats(d->exporters, &spans);
 	s.access_lines_dropped = d->lines_dropped;
+	s.log_records_exported = spans.lines_exported;
+	s.log_records_dropped = spans.lines_dropped;
 	s.spans_exported = spans.exported;
 	s.spans_dropped = spans.dropped;
 	s.span_requests_failed = spans.failures;

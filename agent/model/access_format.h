@@ -103,6 +103,8 @@ enum access_operator_id {
 		ACCESS_OPERATOR_COUNT
 };
 
+extern const char access_format_default[]; /* Istio's */
+
 /* One %NAME(argument):max% of a format, read. */
 struct access_operator {
 	int id; /* enum access_operator_id; -1: there is none of this name, and so never a value */

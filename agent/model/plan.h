@@ -16,9 +16,9 @@
 
 enum same_node_mode { SAME_NODE_ATTEST, SAME_NODE_MTLS };
 
-enum trace_kind { TRACE_ZIPKIN, TRACE_OTLP_HTTP, TRACE_OTLP_GRPC };
+enum trace_kind { TRACE_ZIPKIN, TRACE_OTLP_HTTP, TRACE_OTLP_GRPC, TRACE_OTLP_LOGS };
 
-/* Of extensionProviders: where spans go. */
+/* Of extensionProviders: where spans go; TRACE_OTLP_LOGS: lines of access logs, by gRPC. */
 struct trace_provider {
 	char *name, *host;
 	char *path; /* of HTTP: "/api/v2/spans" */
@@ -98,7 +98,7 @@ struct plan_vip {
 	uint16_t service_port;
 	uint8_t proto;
 	bool endpoint; /* the address is an endpoint's own; VIPs come first */
-	bool unheard;  /* of services of any_address: a port where the kernel need not bring the helper in. These come last,
+	bool unheard; /* of services of any_address: a port where the kernel need not bring the helper in. These come last,
 			* as one that must be listened to is so whatever others say of the port. */
 	struct service *service;
 };

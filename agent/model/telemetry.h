@@ -44,9 +44,12 @@ struct custom_tag {
 	char *default_value;
 };
 
+/* Begins the path of a log that goes to a collector; behind it stands the provider's name. */
+#define ACCESS_LOG_COLLECTOR "otlp:"
+
 struct access_log {
 	char *provider;
-	char *path; /* "/dev/stdout", or a file */
+	char *path; /* "/dev/stdout", a file, or a collector's */
 	bool json;
 	char *format; /* text; or for JSON the object as text, whose strings hold %operators%. NULL: Istio's default */
 	char *filter; /* an expression such as "response.code >= 400"; NULL: all */

@@ -13,6 +13,7 @@
 #include "agent/base/str.h"
 #include "agent/base/transfer.h"
 #include "agent/link/span.h"
+#include "agent/telemetry/log_otlp.h"
 #include "agent/telemetry/span_otlp.h"
 #include "agent/telemetry/span_zipkin.h"
 
@@ -46,11 +47,30 @@ struct exporters {
 	struct exporters_stats stats;
 };
 
+static void count(const struct provider *p, bool taken, uint32_t n)
+{
+	struct exporters_stats *s = &p->e->stats;
+	if (p->about.kind == TRACE_OTLP_LOGS)
+		*(taken ? &s->lines_exported : &s->lines_dropped) += n;
+	else
+		*(taken ? &s->exported : &s->dropped) += n;
+}
+
+static const char *things_of(const struct provider *p)
+{
+	return p->about.kind == TRACE_OTLP_LOGS ? "lines of access logs" : "spans";
+}
+
+static bool is_grpc(const struct provider *p)
+{
+	return p->about.kind == TRACE_OTLP_GRPC || p->about.kind == TRACE_OTLP_LOGS;
+}
+
 static void provider_free(struct provider *p)
 {
 	if (!p)
 		return;
-	p->e->stats.dropped += p->queued + p->in_flight;
+	count(p, false, p->queued + p->in_flight);
 	transfer_cancel(p->transfer);
 	sb_done(&p->queue);
 	trace_provider_done(&p->about);
@@ -77,10 +97,10 @@ static void timer_start(struct exporters *e)
 static void failed(struct provider *p, const char *why)
 {
 	p->e->stats.failures++;
-	p->e->stats.dropped += p->in_flight;
+	count(p, false, p->in_flight);
 	if (!p->failing)
-		log_warn("traces: %s (%s:%u): %s; spans are dropped until it answers", p->about.name, p->about.host,
-			 p->about.port, why);
+		log_warn("collector %s (%s:%u): %s; %s are dropped until it answers", p->about.name, p->about.host,
+			 p->about.port, why, things_of(p));
 	p->failing = true;
 }
 
@@ -91,13 +111,13 @@ static void on_answer(const struct transfer_result *r, void *arg)
 	p->transfer = NULL;
 	if (r->error) {
 		failed(p, r->error);
-	} else if (p->about.kind == TRACE_OTLP_GRPC ? r->grpc_status != 0 : r->status < 200 || r->status > 299) {
+	} else if (is_grpc(p) ? r->grpc_status != 0 : r->status < 200 || r->status > 299) {
 		snprintf(why, sizeof(why), "it answered with status %ld, grpc-status %d", r->status, r->grpc_status);
 		failed(p, why);
 	} else {
-		p->e->stats.exported += p->in_flight;
+		count(p, true, p->in_flight);
 		if (p->failing)
-			log_info("traces: %s takes spans again", p->about.name);
+			log_info("collector %s takes %s again", p->about.name, things_of(p));
 		p->failing = false;
 	}
 	p->in_flight = 0;
@@ -113,7 +133,7 @@ static int body_make(struct provider *p, struct sb *body)
 	size_t len = p->queue.len;
 	if (p->about.kind == TRACE_ZIPKIN)
 		sb_add(body, "[");
-	if (p->about.kind == TRACE_OTLP_GRPC) {
+	if (is_grpc(p)) {
 		const char frame[5] = { 0, (char)(len >> 24), (char)(len >> 16), (char)(len >> 8), (char)len };
 		sb_add_bytes(body, frame, sizeof(frame));
 	}
@@ -139,17 +159,19 @@ static void provider_send(struct provider *p)
 		queue_clear(p);
 		return;
 	}
-	bool is_grpc = p->about.kind == TRACE_OTLP_GRPC;
+	bool calls = is_grpc(p);
 	snprintf(url, sizeof(url), "http://%s%s", at,
-		 is_grpc ? "/opentelemetry.proto.collector.trace.v1.TraceService/Export" : p->about.path);
+		 p->about.kind == TRACE_OTLP_LOGS ? "/opentelemetry.proto.collector.logs.v1.LogsService/Export" :
+		 calls				  ? "/opentelemetry.proto.collector.trace.v1.TraceService/Export" :
+						    p->about.path);
 	const struct transfer_request request = {
 		.url = url,
-		.headers = is_grpc			    ? grpc :
+		.headers = calls			    ? grpc :
 			   p->about.kind == TRACE_OTLP_HTTP ? protobuf :
 							      json,
 		.timeout_ms = TIMEOUT_MS,
 		.response_max = RESPONSE_MAX,
-		.http2 = is_grpc,
+		.http2 = calls,
 	};
 	struct transfer_request filled = request;
 	int rc = body_make(p, &body);
@@ -258,24 +280,11 @@ int exporters_set(struct exporters *e, const struct trace_provider *providers, s
 	return n == count ? 0 : -ENOMEM;
 }
 
-static void on_span(const struct span *s, void *arg)
+/* One more is in the queue, or (rc < 0) was to be. */
+static void queued(struct provider *p, int rc)
 {
-	struct exporters *e = arg;
-	struct provider *p = provider_find(e, s->provider);
-	int rc = 0;
-
-	if (!p || p->queue.len >= QUEUE_BYTES_MAX) {
-		e->stats.dropped++;
-		return;
-	}
-	if (p->about.kind == TRACE_ZIPKIN) {
-		sb_add(&p->queue, p->queued ? "," : "");
-		span_zipkin_add(&p->queue, s);
-	} else {
-		rc = span_otlp_add(&p->queue, s, e->node);
-	}
 	if (rc < 0 || p->queue.failed) {
-		e->stats.dropped += p->queued + 1;
+		count(p, false, p->queued + 1);
 		queue_clear(p);
 		return;
 	}
@@ -283,7 +292,35 @@ static void on_span(const struct span *s, void *arg)
 	if (p->queue.len >= BATCH_BYTES && !p->transfer)
 		provider_send(p);
 	else
-		timer_start(e);
+		timer_start(p->e);
+}
+
+static void on_span(const struct span *s, void *arg)
+{
+	struct exporters *e = arg;
+	struct provider *p = provider_find(e, s->provider);
+
+	if (!p || p->about.kind == TRACE_OTLP_LOGS || p->queue.len >= QUEUE_BYTES_MAX) {
+		e->stats.dropped++;
+	} else if (p->about.kind == TRACE_ZIPKIN) {
+		sb_add(&p->queue, p->queued ? "," : "");
+		span_zipkin_add(&p->queue, s);
+		queued(p, 0);
+	} else {
+		queued(p, span_otlp_add(&p->queue, s, e->node));
+	}
+}
+
+void exporters_add_line(struct exporters *e, const char *provider, const char *line, size_t len)
+{
+	struct provider *p = provider_find(e, provider);
+	int rc = p && p->about.kind == TRACE_OTLP_LOGS && p->queue.len < QUEUE_BYTES_MAX ?
+			 log_otlp_add(&p->queue, line, len, e->node) :
+			 -EINVAL;
+	if (rc == -EINVAL)
+		e->stats.lines_dropped++;
+	else
+		queued(p, rc);
 }
 
 void exporters_add(struct exporters *e, const uint8_t *batch, size_t len)

@@ -29,7 +29,11 @@ int exporters_set(struct exporters *e, const struct trace_provider *providers, s
 /* A batch in the form of link/span.h. What is not one is dropped. */
 void exporters_add(struct exporters *e, const uint8_t *batch, size_t len);
 
+/* A line of an access log whose provider is a TRACE_OTLP_LOGS. What is none (see log_otlp.h) is dropped. */
+void exporters_add_line(struct exporters *e, const char *provider, const char *line, size_t len);
+
 struct exporters_stats {
 	uint64_t exported, dropped, failures; /* spans, spans, requests */
+	uint64_t lines_exported, lines_dropped;
 };
 void exporters_stats(const struct exporters *e, struct exporters_stats *out);

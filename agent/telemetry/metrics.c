@@ -198,6 +198,10 @@ static void render_helper(const struct metrics_snapshot *s, struct exposition *e
 	counter(e, "weft_access_log_dropped_total",
 		"Lines of connections that the kernel carried, which were more than the helper was told of.",
 		s->access_lines_dropped);
+	counter(e, "weft_log_records_exported_total", "Lines of access logs that a collector took.",
+		s->log_records_exported);
+	counter(e, "weft_log_records_dropped_total", "Lines of access logs that no collector took.",
+		s->log_records_dropped);
 	counter(e, "weft_spans_exported_total", "Spans that a collector took.", s->spans_exported);
 	counter(e, "weft_spans_dropped_total", "Spans that no collector took.", s->spans_dropped);
 	counter(e, "weft_span_requests_failed_total", "Batches of spans that a collector refused or did not get.",

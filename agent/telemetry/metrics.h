@@ -58,7 +58,7 @@ struct metrics_snapshot {
 	uint64_t root_not_after_s, signer_not_after_s; /* 0: no CA here */
 
 	const struct request_totals *requests; /* NULL: none */
-	uint64_t access_lines_dropped;
+	uint64_t access_lines_dropped, log_records_exported, log_records_dropped;
 	uint64_t spans_exported, spans_dropped, span_requests_failed;
 
 	const struct metrics_jwks *jwks;

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from lib import traffic, web
+from lib import rpc, traffic, web
 from lib.mesh import service, workload
 from lib.net import Net
 from lib.shell import wait_for
@@ -20,7 +20,7 @@ def town(tmp_path_factory):
     with Net(tmp_path_factory.mktemp("httptele")) as net:
         logs = os.path.join(net.directory, "logs")
         os.makedirs(logs)
-        made = web.build(net, mesh_yaml=(
+        mesh_yaml = (
             "trustDomain: cluster.local\nextensionProviders:\n"
             f"- {{ name: text, envoyFileAccessLog: {{ path: {logs}/text.log }} }}\n"
             f"- {{ name: json, envoyFileAccessLog: {{ path: {logs}/json.log, "
@@ -28,8 +28,9 @@ def town(tmp_path_factory):
             "missing: '%REQ(X-NOT-THERE)%', who: 'req %REQ(X-REQUEST-ID)%' } } } }\n"
             f"- {{ name: more, envoyFileAccessLog: {{ path: {logs}/more.log, logFormat: {{ text: \"%REQ_WITHOUT_QUERY(:PATH)% "
             "%CEL(has(request.headers['x-tenant']) ? 'paid' : response.code)% %ACCESS_LOG_TYPE% "
-            "%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_URI_SAN% %RESPONSE_FLAGS_LONG%\\n\" } } }\n"))
-        made.logs = logs
+            "%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_URI_SAN% %RESPONSE_FLAGS_LONG%\\n\" } } }\n")
+        made = web.build(net, mesh_yaml=mesh_yaml)
+        made.mesh_yaml, made.logs = mesh_yaml, logs
         made.mesh.write("40-telemetry.yaml", (
             "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: shop, namespace: shop }\nspec:\n"
             "  accessLogging:\n"
@@ -367,6 +368,42 @@ def test_filters_of_requests_take_no_connection(echo):
     assert traffic.call(echo.frontend, "10.60.0.60", 7000)["ok"]
     wait_for("the line elsewhere", lambda: connection_lines(echo, " 10.60.0.60:7000 "))
     assert all(json.loads(line)["code"] >= 400 for line in lines(echo, "json.log"))
+
+
+def test_lines_go_to_a_collector_of_opentelemetry(town):
+    """Istio's envoyOtelAls: a record a line, with the format as its body and the labels as attributes."""
+    path, agent = os.path.join(town.net.directory, "records"), town.agent("node-a")
+    os.makedirs(path)
+    process = rpc.serve(town.node_a, 4316, spans=path)
+    town.mesh.write("10-mesh.yaml", town.mesh_yaml + (
+        f"- {{ name: records, envoyOtelAls: {{ service: {town.node_a.ip4}, port: 4316, "
+        "logFormat: { labels: { code: '%RESPONSE_CODE%', called: '%REQ(:PATH)%' } } } }\n"))
+    town.mesh.write("44-records.yaml", (
+        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: records, namespace: shop }\nspec:\n"
+        "  selector: { matchLabels: { app: frontend } }\n"
+        "  accessLogging: [ { match: { mode: CLIENT }, providers: [ { name: records } ] } ]\n"))
+    town.mesh.settle()
+    try:
+        def recorded():
+            get(town.frontend, PAYMENTS + "/recorded?status=404")
+            return b"/recorded?status=404" in b"".join(received(path))
+        wait_for("the record", recorded)
+        body = b"".join(received(path))
+        assert b'"GET /recorded?status=404 HTTP/1.1" 404 ' in body and b"called" in body and b"k8s.pod.name" in body
+        wait_for("its count", lambda: agent.metric("weft_log_records_exported_total") >= 1)
+        assert agent.metric("weft_log_records_dropped_total") == 0
+        process.stop()
+
+        def dropped():
+            get(town.frontend, PAYMENTS + "/lost")
+            return agent.metric("weft_log_records_dropped_total") >= 1
+        wait_for("what no collector takes to be counted", dropped)
+        assert get(town.frontend, PAYMENTS + "/").status == 200
+    finally:
+        town.mesh.remove("44-records.yaml")
+        town.mesh.write("10-mesh.yaml", town.mesh_yaml)
+        town.mesh.settle()
+        process.stop()
 
 
 # --- traces: the collector is a program on the node, which the agent calls ---

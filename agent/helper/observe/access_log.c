@@ -8,6 +8,7 @@
 #include "agent/helper/observe/log_writer.h"
 #include "agent/helper/observe/record.h"
 #include "agent/link/metrics.h"
+#include "agent/model/access_format.h"
 #include "agent/model/telemetry.h"
 
 #include <errno.h>
@@ -147,7 +148,7 @@ static const struct log_format *format_of(struct access_logs *l, const struct te
 	k->log = which;
 	k->format = log_format_new(log->format ? log->format :
 				   log->json   ? access_log_json :
-						 access_log_text,
+						 access_format_default,
 				   log->json);
 	return k->format;
 }

@@ -8,7 +8,7 @@ struct log_format;
 struct request_record;
 struct sb;
 
-extern const char access_log_text[], access_log_json[]; /* Istio's default formats */
+extern const char access_log_json[]; /* Istio's default, as the text that model/access_format.h has */
 
 /* Text: values are escaped, so that one request is one line. JSON: the text of an object in whose strings %operators% are;
  * one that is a string of its own becomes a number where it is one, and null where there is none. NULL: no memory. */

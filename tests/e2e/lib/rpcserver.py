@@ -122,9 +122,9 @@ def handlers():
             grpc.method_handlers_generic_handler(
                 "weft.test.Other", {"Unary": grpc.unary_unary_rpc_method_handler(unary("Other/Unary"))})]
     if OPTIONS.spans:
-        made.append(grpc.method_handlers_generic_handler(
-            "opentelemetry.proto.collector.trace.v1.TraceService",
-            {"Export": grpc.unary_unary_rpc_method_handler(export)}))
+        for service in ("trace.v1.TraceService", "logs.v1.LogsService"):
+            made.append(grpc.method_handlers_generic_handler(
+                f"opentelemetry.proto.collector.{service}", {"Export": grpc.unary_unary_rpc_method_handler(export)}))
     return made
 
 

@@ -30,6 +30,8 @@ static const char providers[] =
 	"- { name: zip, zipkin: { service: zipkin.obs.svc.cluster.local, port: 9411 } }\n"
 	"- { name: file, envoyFileAccessLog: { path: /var/log/a.log, logFormat: { labels: { code: \"%RESPONSE_CODE%\", "
 	"who: 'a \"b\"' } } } }\n"
+	"- { name: als, envoyOtelAls: { service: obs/otel.obs.svc.cluster.local, port: 4317, logFormat: { text: "
+	"\"%REQ(:PATH)% 'x'\\n\", labels: { code: \"%RESPONSE_CODE%\" } } } }\n"
 	"- { name: text, envoyFileAccessLog: { path: /dev/stderr, logFormat: { text: \"%REQ(:PATH)%\\n\" } } }\n";
 
 #define TELEMETRY(name, ns, spec)                                                                                      \
@@ -83,6 +85,27 @@ static void test_logging_of_namespace_replaces_that_of_mesh(void **state)
 	assert_string_equal(t->logs[REPORTER_CLIENT][1].filter, "response.code >= 400");
 	assert_int_equal(t->log_count[REPORTER_SERVER], 1); /* the mesh's */
 	free(mesh);
+}
+
+static void test_logging_to_a_collector(void **state)
+{
+	(void)state;
+	const struct telemetry *t =
+		of(providers, TELEMETRY("a", "shop", "  accessLogging: [ { providers: [ { name: als } ] } ]"));
+	assert_int_equal(t->log_count[REPORTER_CLIENT], 1);
+	const struct access_log *log = &t->logs[REPORTER_CLIENT][0];
+	assert_string_equal(log->path, "otlp:als");
+	assert_true(log->json);
+	assert_string_equal(log->format,
+			    "{\"t\":\"%START_TIME(%s%f)%\",\"p\":\"%HOSTNAME%\",\"b\":\"%REQ(:PATH)% 'x'\","
+			    "\"a\":{\"code\":\"%RESPONSE_CODE%\"}}\n");
+	const struct mesh_settings *mesh = &w.plan->mesh;
+	bool found = false;
+	for (size_t i = 0; i < mesh->trace_provider_count; i++)
+		found |= str_eq(mesh->trace_providers[i].name, "als") &&
+			 str_eq(mesh->trace_providers[i].host, "otel.obs.svc.cluster.local") &&
+			 mesh->trace_providers[i].kind == TRACE_OTLP_LOGS && mesh->trace_providers[i].port == 4317;
+	assert_true(found);
 }
 
 static void test_logging_disabled_for_one_workload(void **state)
@@ -321,6 +344,7 @@ int main(void)
 		WORLD_CASE(test_nothing_said_metrics_only),
 		WORLD_CASE(test_mesh_access_log_file),
 		WORLD_CASE(test_logging_of_namespace_replaces_that_of_mesh),
+		WORLD_CASE(test_logging_to_a_collector),
 		WORLD_CASE(test_logging_disabled_for_one_workload),
 		WORLD_CASE(test_tracing_levels_merge_by_field),
 		WORLD_CASE(test_unknown_provider_is_none),

@@ -488,8 +488,16 @@ static void test_mesh_providers_are_checked(void **state)
 	mesh_bad("extensionProviders: [ { name: a, prometheus: {} }, { name: a, prometheus: {} } ]\n",
 		 "extensionProviders[1].name: is the name of another");
 	mesh_bad("extensionProviders: [ { name: a } ]\n", "has no kind of provider");
-	assert_non_null(mesh("extensionProviders: [ { name: a, envoyOtelAls: { service: a, port: 1 } } ]\n"));
-	one_has(&one, PROBLEM_WARNING, "extensionProviders[0].envoyOtelAls: is not supported");
+	assert_non_null(mesh("extensionProviders: [ { name: a, envoyHttpAls: { service: a, port: 1 } } ]\n"));
+	one_has(&one, PROBLEM_WARNING, "extensionProviders[0].envoyHttpAls: is not supported");
+	mesh_bad("extensionProviders: [ { name: a, envoyOtelAls: { service: a } } ]\n",
+		 "envoyOtelAls.port: a port's number");
+	mesh_bad("extensionProviders: [ { name: a, envoyOtelAls: { service: a, port: 1, logFormat: { labels: { a: "
+		 "'%NO%' } } } } ]\n",
+		 "extensionProviders[0].envoyOtelAls.logFormat.labels.a: %NO% is no operator");
+	assert_non_null(mesh("extensionProviders: [ { name: a, envoyOtelAls: { service: a, port: 1, logName: x, "
+			     "logFormat: { text: '%PROTOCOL%', labels: { a: '%PROTOCOL%' } } } } ]\n"));
+	one_has(&one, PROBLEM_INFO, "envoyOtelAls.logName: has no effect");
 	assert_non_null(mesh("extensionProviders: [ { name: a, zipkins: {} } ]\n"));
 	one_has(&one, PROBLEM_WARNING, "zipkins: is no kind of provider");
 	assert_non_null(

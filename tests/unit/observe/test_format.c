@@ -12,6 +12,7 @@
 #include "agent/base/mem.h"
 #include "agent/helper/observe/escape.h"
 #include "agent/helper/observe/format.h"
+#include "agent/model/access_format.h"
 #include "agent/model/identity.h"
 #include "tests/unit/observe/fake.h"
 
@@ -245,7 +246,7 @@ static void test_json_operator_without_end_stays_in_its_string(void **state)
 static void test_istio_defaults(void **state)
 {
 	struct fake *f = *state;
-	AUTO(mem_freep) char *text = line(&f->r, access_log_text, false);
+	AUTO(mem_freep) char *text = line(&f->r, access_format_default, false);
 	assert_string_equal(
 		text, "[2023-11-14T22:13:20.123Z] \"GET /a?b=1 HTTP/1.1\" 200 - via_upstream - \"-\" 10 2000 12 7 "
 		      "\"-\" \"-\" \"-\" \"shop.example\" \"10.0.0.2:8080\" "
@@ -279,7 +280,7 @@ static void test_a_connection_in_istios_default(void **state)
 				    .destination = f->r.destination,
 				    .upstream = &upstream };
 	addr_port_parse("10.0.0.7:9000", &upstream);
-	AUTO(mem_freep) char *text = line(&r, access_log_text, false);
+	AUTO(mem_freep) char *text = line(&r, access_format_default, false);
 	assert_string_equal(text,
 			    "[2023-11-14T22:13:20.123Z] \"- - -\" 0 - - - \"-\" 145 228 12 - \"-\" \"-\" \"-\" \"-\" "
 			    "\"10.0.0.7:9000\" outbound|9000||tcp-echo.shop.svc.cluster.local - 10.96.0.5:80 "

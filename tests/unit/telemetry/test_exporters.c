@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Spans on their way to a collector, which is a socket that answers as it is told; and what both formats say. */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,6 +20,7 @@
 #include "agent/base/str.h"
 #include "agent/link/span.h"
 #include "agent/telemetry/exporters.h"
+#include "agent/telemetry/log_otlp.h"
 #include "agent/telemetry/otlp.pb-c.h"
 #include "agent/telemetry/span_otlp.h"
 #include "agent/telemetry/span_zipkin.h"
@@ -288,6 +290,36 @@ static void test_otlp_decodes_to_what_went_in(void **state)
 	sb_done(&out);
 }
 
+static void test_lines_become_log_records(void **state)
+{
+	static const char line[] = "{\"t\":\"1700000000123456789\",\"p\":\"web-1\",\"b\":\"GET \\u00e9 200\","
+				   "\"a\":{\"code\":200,\"path\":\"/a\",\"none\":null,\"more\":{\"x\":true}}}";
+	struct sb out = { 0 };
+	(void)state;
+	assert_int_equal(log_otlp_add(&out, line, strlen(line), "n1"), 0);
+	assert_int_equal(log_otlp_add(&out, "{}", 2, "n1"), 0);
+	size_t len = out.len;
+	assert_int_equal(log_otlp_add(&out, "no", 2, "n1"), -EINVAL);
+	assert_int_equal(log_otlp_add(&out, "[1]", 3, "n1"), -EINVAL);
+	assert_int_equal(out.len, len);
+	Weft__Otlp__ExportLogsServiceRequest *m =
+		weft__otlp__export_logs_service_request__unpack(NULL, out.len, (const uint8_t *)out.p);
+	assert_non_null(m);
+	assert_int_equal(m->n_resource_logs, 2);
+	assert_string_equal(m->resource_logs[0]->resource->attributes[0]->value->string_value, "web-1");
+	assert_string_equal(m->resource_logs[0]->resource->attributes[1]->value->string_value, "n1");
+	const Weft__Otlp__LogRecord *r = m->resource_logs[0]->scope_logs[0]->log_records[0];
+	assert_true(r->time_unix_nano == 1700000000123456789ull);
+	assert_string_equal(r->body->string_value, "GET \xc3\xa9 200");
+	assert_int_equal(r->n_attributes, 3);
+	assert_string_equal(r->attributes[0]->key, "code");
+	assert_int_equal(r->attributes[0]->value->int_value, 200);
+	assert_string_equal(r->attributes[1]->value->string_value, "/a");
+	assert_string_equal(r->attributes[2]->value->string_value, "{\"x\":true}");
+	weft__otlp__export_logs_service_request__free_unpacked(m, NULL);
+	sb_done(&out);
+}
+
 static void test_zipkin_json(void **state)
 {
 	(void)state;
@@ -314,6 +346,7 @@ int main(void)
 		CASE(test_the_queue_is_bounded),
 		cmocka_unit_test(test_texts_of_a_hostile_helper_are_ascii),
 		cmocka_unit_test(test_otlp_decodes_to_what_went_in),
+		cmocka_unit_test(test_lines_become_log_records),
 		cmocka_unit_test(test_zipkin_json),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
