@@ -134,7 +134,7 @@ def test_traffic_shifting(town, shares):
     seen = load(town.productpage, vip("reviews"), 9080, requests=1000, connections=4)
     assert seen["status"] == {"200": 1000}, seen
     for version, weight in shares:
-        assert abs(seen["server"].get(f"reviews-{version[1]}", 0) - 10 * weight) <= 80, seen
+        assert abs(seen["server"].get(f"reviews-{version[1]}", 0) - 10 * weight) <= 105, seen  # nearly seven standard deviations
     assert set(seen["server"]) == {f"reviews-{version[1]}" for version, _ in shares}
 
 
@@ -214,7 +214,7 @@ def test_circuit_breaking(town):
     seen = load(town.productpage, vip("httpbin"), 8000, requests=20, connections=2, path="/?delay=20")
     assert seen["status"]["200"] >= 10 and seen["failed"] == 0, seen
     refused = seen["status"].get("503", 0)
-    seen = load(town.productpage, vip("httpbin"), 8000, requests=128, connections=16, path="/?delay=50")
+    seen = load(town.productpage, vip("httpbin"), 8000, requests=128, connections=16, path="/?delay=500")
     assert seen["failed"] == 0 and set(seen["status"]) == {"200", "503"}, seen
     refused += seen["status"]["503"]
     wait_for("the overflow to be counted",
@@ -289,7 +289,7 @@ def test_locality_distribute(town):
     seen = load(town.productpage, vip("helloworld"), 5000, requests=2000, connections=4)
     assert seen["status"] == {"200": 2000}, seen
     for name, share in (("reviews-1", 70), ("reviews-2", 20), ("reviews-3", 10)):
-        assert abs(seen["server"].get(name, 0) - 20 * share) <= 110, seen
+        assert abs(seen["server"].get(name, 0) - 20 * share) <= 140, seen
 
 
 # --- what else the samples hold ---

@@ -23,8 +23,8 @@ TALK = """
 import signal, socket, sys
 over = []
 signal.signal(signal.SIGTERM, lambda *_: over.append(1))
-sock = socket.create_connection((sys.argv[1].strip("[]"), int(sys.argv[2])), 10)
-sock.settimeout(20)
+sock = socket.create_connection((sys.argv[1].strip("[]"), int(sys.argv[2])), 90)
+sock.settimeout(90)
 sock.sendall(b"GET /ws HTTP/1.1\\r\\nHost: x\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n")
 got = b""
 while b"\\r\\n\\r\\n" not in got:
@@ -60,14 +60,14 @@ class Load:
 
     def __init__(self, town):
         place = town.frontend
-        self.requests = [web.load_begin(place, host.strip("[]"), seconds=120, connections=2) for host in HOSTS]
+        self.requests = [web.load_begin(place, host.strip("[]"), seconds=600, connections=2) for host in HOSTS]
         self.talks = [place.spawn(PYTHON, "-c", TALK, host, port, name="talk") for host in HOSTS for port in (80, 81)]
-        self.chats = [rpc.begin(place, f"{host}:82", "Chat", stream=400, interval=0.02, timeout=90) for host in HOSTS]
+        self.chats = [rpc.begin(place, f"{host}:82", "Chat", stream=400, interval=0.02, timeout=300) for host in HOSTS]
         self.downloads = [place.spawn("curl", "-sS", "--limit-rate", "4M", "-o", "/dev/null", "-w", "%{http_code} %{size_download}",
                                       f"http://{host}:{port}/?size=40000000", name="download")
                           for host in HOSTS for port in (80, 81)]
         for talk in self.talks:
-            wait_for("a WebSocket to be up", lambda t=talk: "up" in t.output() or not t.alive())
+            talk.wait_output("up")
 
     def end(self):
         for process in self.requests + self.talks:
@@ -76,13 +76,13 @@ class Load:
             seen = web.load_end(process)
             assert seen["failed"] == 0 and set(seen["status"]) == {"200"}, seen
         for process in self.talks:
-            process.popen.wait(30)
+            process.popen.wait(180)
             assert "said" in process.output(), process.output()
         for process in self.chats:
             seen = rpc.end(process)
             assert seen["status"] == "OK" and len(seen["messages"]) == 400, (seen["status"], seen["details"])
         for process in self.downloads:
-            process.popen.wait(60)
+            process.popen.wait(180)
             assert process.output() == "200 40000000", process.output()
 
 

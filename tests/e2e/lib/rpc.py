@@ -37,7 +37,7 @@ def begin(place, target, method, request=None, **options):
 
 
 def end(process):
-    return last_line(process)
+    return last_line(process, 300)
 
 
 def fields(pairs, name):
