@@ -9,7 +9,7 @@
 #include "agent/model/pod_socket.h"
 #include "bpf/reason.h"
 
-#define ABI_VERSION 2
+#define ABI_VERSION 3
 
 /* Bounds that the verifier needs to see. */
 enum {

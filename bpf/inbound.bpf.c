@@ -115,12 +115,15 @@ INLINE int is_udp_answer(const struct pod_value *pod, const struct packet *p, __
 	return noted && bpf_ktime_get_ns() - *noted < ABI_UDP_IDLE_NS;
 }
 
-/* The helper knows an attested caller by its address. One that shares it with others (the host's processes) is anonymous
- * there: the port's mutual TLS mode was judged here. */
+/* The helper knows an attested caller by its address, if nobody else has that one; the node's processes have a listener of
+ * their own. */
 INLINE __u32 listener_for(const struct packet *p, __u32 identity)
 {
-	const struct workload_value *source = identity ? lookup_workload(&p->remote) : NULL;
+	const struct workload_value *source;
 
+	if (identity == ABI_IDENTITY_HOST)
+		return POD_LISTEN_NODE;
+	source = identity ? lookup_workload(&p->remote) : NULL;
 	return source && source->identity == identity ? POD_LISTEN_ATTESTED : POD_LISTEN_ANONYMOUS;
 }
 
@@ -145,7 +148,7 @@ INLINE int judge(struct bpf_sk_lookup *ctx, const struct pod_value *pod, const s
 	verdict_decide(&q, &v);
 	if (v.reason != DROP_NONE)
 		return refuse(ctx, pod, p, &v, identity);
-	return v.to_helper ? steer(ctx, pod, p, id, listener_for(p, q.identity)) : SK_PASS;
+	return v.to_helper ? steer(ctx, pod, p, id, listener_for(p, identity)) : SK_PASS;
 }
 
 INLINE int decide(struct bpf_sk_lookup *ctx, const struct packet *p, __u64 id)

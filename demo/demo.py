@@ -150,7 +150,7 @@ class Demo:
     @staticmethod
     def curl(place, url):
         def go():
-            done = place.run("curl", "-s", "-g", "--max-time", "5", url, check=False)
+            done = place.run("curl", "-s", "-g", "--fail-with-body", "--max-time", "5", url, check=False)
             error = CURL_ERRORS.get(done.returncode, f"curl exit {done.returncode}")
             return done.returncode == 0, done.stdout.strip() or error
         return go

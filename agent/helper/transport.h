@@ -43,6 +43,7 @@ struct transport { /* embedded first in each kind */
 	struct addr_port local, remote; /* as the application's peer would see them */
 	/* The peer as authenticated by mTLS on this very stream, or attested by the kernel; NULL: anonymous. Borrowed. */
 	const struct identity *peer;
+	bool from_node;	  /* as policy_input's */
 	bool tls;	  /* bytes are encrypted on the wire */
 	const char *alpn; /* what TLS negotiated; NULL: nothing */
 };

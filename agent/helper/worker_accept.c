@@ -47,6 +47,7 @@ struct accepted {
 	bool patient;  /* in a->patient: no deadline */
 	struct addr_port peer, local;
 	struct identity *caller;
+	bool from_node;		  /* as policy_input's */
 	struct l7_target *target; /* outbound */
 	char *name;		  /* of its TLS, while it is asked for */
 	size_t peeked;		  /* bytes that were not enough */
@@ -156,16 +157,22 @@ static int take_fd(struct accepted *c)
 	return fd;
 }
 
+static struct tcp_call call_of(const struct accepted *c)
+{
+	return (struct tcp_call){ .peer = c->peer, .local = c->local, .caller = c->caller, .from_node = c->from_node };
+}
+
 /* name: NULL, where it can't be told, is for inbound alone. */
 static void go_tcp(struct accepted *c, const char *name)
 {
 	struct tcp_proxy *p = worker_tcp(c->a->w);
 	int fd = take_fd(c);
 	bool unnamed = !name || !*name;
+	const struct tcp_call call = call_of(c);
 	if (c->ahead && unnamed)
 		tcp_ahead_take(TAKE(c->ahead), fd, name);
 	else if (c->inbound)
-		tcp_proxy_inbound(p, c->pod, fd, &c->peer, &c->local, c->caller, name);
+		tcp_proxy_inbound(p, c->pod, fd, &call, name);
 	else
 		tcp_proxy_outbound(p, c->pod, fd, &c->local, c->target, name);
 	accepted_leave(c, false);
@@ -186,6 +193,7 @@ static void go_http(struct accepted *c, enum http_protocol protocol)
 	t->local = c->local;
 	if (c->caller)
 		transport_socket_identify(t, TAKE(c->caller));
+	t->from_node = c->from_node;
 	if (c->inbound)
 		http_proxy_inbound(worker_http(w), c->pod, t, protocol);
 	else
@@ -253,10 +261,10 @@ static void accepted_decide(struct accepted *c);
  * that is refused unless it says whom it calls. */
 static bool must_say(const struct accepted *c)
 {
+	const struct tcp_call call = call_of(c);
 	if (!c->inbound)
 		return c->target->by_name && !tcp_route_pick(c->target, &c->local, "", 0);
-	return policy_needs_sni(c->pod->policy, c->local.port) && policy_needs_sni(c->pod->policy, c->local.port) &&
-	       !tcp_proxy_admits(c->pod, &c->peer, &c->local, c->caller, NULL);
+	return policy_needs_sni(c->pod->policy, c->local.port) && !tcp_proxy_admits(c->pod, &call, NULL);
 }
 
 static void on_ahead(bool spoke, void *arg)
@@ -272,13 +280,14 @@ static void on_ahead(bool spoke, void *arg)
 static void accepted_ahead(struct accepted *c)
 {
 	struct tcp_proxy *p = worker_tcp(c->a->w);
+	const struct tcp_call call = call_of(c);
 	c->ahead_ms = 0;
 	if (!c->inbound && !must_say(c))
 		c->ahead = tcp_ahead_outbound(p, c->pod, &c->local, c->target, on_ahead, c);
 	else if (!c->inbound)
 		return;
-	else if (tcp_proxy_admits(c->pod, &c->peer, &c->local, c->caller, NULL))
-		c->ahead = tcp_ahead_inbound(p, c->pod, &c->peer, &c->local, c->caller, on_ahead, c);
+	else if (tcp_proxy_admits(c->pod, &call, NULL))
+		c->ahead = tcp_ahead_inbound(p, c->pod, &call, on_ahead, c);
 }
 
 /* Until there are more bytes, or its time is over. */
@@ -399,8 +408,7 @@ static void on_caller(const struct endpoint_info *info, void *arg)
 		accepted_refuse(c, DROP_NOT_READY); /* whoever it is, it is not anonymous */
 		return;
 	}
-	/* A process of the host has no identity: the kernel has let it pass. */
-	if (info->known && info->identity_count && identity_parse(info->identities[0], &c->caller, NULL) < 0) {
+	if (!info->known || !info->identity_count || identity_parse(info->identities[0], &c->caller, NULL) < 0) {
 		accepted_refuse(c, DROP_UNKNOWN_SOURCE);
 		return;
 	}
@@ -451,12 +459,13 @@ void acceptor_outbound(struct acceptor *a, struct worker_pod *pod, int fd, const
 }
 
 void acceptor_inbound(struct acceptor *a, struct worker_pod *pod, int fd, const struct addr_port *peer,
-		      const struct addr_port *local, bool attested)
+		      const struct addr_port *local, enum pod_socket kind)
 {
 	struct accepted *c = accepted_new(a, pod, fd, true, peer, local);
 	if (!c)
 		return;
-	if (!attested) {
+	c->from_node = kind == POD_LISTEN_NODE;
+	if (kind != POD_LISTEN_ATTESTED) {
 		accepted_inbound(c);
 		return;
 	}

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/base/addr.h"
+#include "agent/model/pod_socket.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -18,9 +19,10 @@ void acceptor_free(struct acceptor *a);
 
 /* A pod's call for which the kernel chose no endpoint. Takes fd. */
 void acceptor_outbound(struct acceptor *a, struct worker_pod *pod, int fd, const struct addr_port *original);
-/* A connection to the pod. attested: the kernel vouches for the peer's address. Takes fd. */
+/* A connection to the pod. kind: of the listener, POD_LISTEN_ATTESTED (the kernel vouches for the peer's address),
+ * _ANONYMOUS or _NODE. Takes fd. */
 void acceptor_inbound(struct acceptor *a, struct worker_pod *pod, int fd, const struct addr_port *peer,
-		      const struct addr_port *local, bool attested);
+		      const struct addr_port *local, enum pod_socket kind);
 void acceptor_pod_removed(struct acceptor *a, struct worker_pod *pod);
 void acceptor_drain(struct acceptor *a);	/* ends those that have said nothing */
 size_t acceptor_live(const struct acceptor *a); /* those that have, or may be server-first */

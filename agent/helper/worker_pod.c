@@ -80,7 +80,7 @@ static void on_inbound(struct listener *l, int fd, const struct addr_port *peer)
 		close(fd); /* it is gone already */
 		return;
 	}
-	acceptor_inbound(l->entry->w->acceptor, &l->entry->pod, fd, peer, &local, l->kind == POD_LISTEN_ATTESTED);
+	acceptor_inbound(l->entry->w->acceptor, &l->entry->pod, fd, peer, &local, l->kind);
 }
 
 /* One connection a wake-up: an accept() that finds none costs more than being told again. */
@@ -107,7 +107,7 @@ static void listener_accept(struct listener *l)
 		on_outbound(l, fd, &peer);
 	else if (l->kind == POD_LISTEN_HBONE)
 		on_hbone(l, fd, &peer);
-	else if (l->kind == POD_LISTEN_ATTESTED || l->kind == POD_LISTEN_ANONYMOUS)
+	else if (l->kind != POD_DNS_TCP)
 		on_inbound(l, fd, &peer);
 	else
 		dns_accept(l->entry->dns, fd, &peer);
@@ -186,7 +186,7 @@ static void listener_open(struct pod_entry *entry, enum pod_socket kind, int fd)
 {
 	struct listener *l = &entry->listeners[kind];
 	struct worker *w = entry->w;
-	bool wanted = kind <= POD_LISTEN_ANONYMOUS || (kind == POD_DNS_TCP && entry->dns != NULL);
+	bool wanted = kind <= POD_LISTEN_NODE || (kind == POD_DNS_TCP && entry->dns != NULL);
 	listener_close(l);
 	if (!wanted || w->closed || socket_addr(fd, getsockname, &l->local) < 0) {
 		close(fd);

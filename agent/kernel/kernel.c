@@ -177,7 +177,8 @@ static int remove_dir(const char *path, bool links, struct err *err)
 			continue;
 		if (links)
 			link_detach(path, e->d_name);
-		unlinkat(dirfd(dir), e->d_name, 0);
+		if (unlinkat(dirfd(dir), e->d_name, 0) < 0)
+			unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR);
 	}
 	closedir(dir);
 	return rmdir(path) < 0 ? err_sys(err, -errno, "kernel: remove %s", path) : 0;

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #define BPFFS_MAGIC 0xcafe4a11
+#define OTHER_VERSION "its tables are of another version of Weft: `weftd cleanup`, then start it again"
 
 /* The first warning of libbpf: it names the map or program and the cause, which errno does not. */
 static char libbpf_said[256];
@@ -45,7 +46,7 @@ static int load_error(struct err *err, int rc, const char *what)
 	if (rc == -EPERM)
 		hint = "run weftd as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN";
 	else if (strstr(libbpf_said, "couldn't reuse pinned map"))
-		hint = "its tables are of another version of Weft: `weftd cleanup`, then start it again";
+		hint = OTHER_VERSION;
 
 	return err_set(err, rc, "kernel: load %s: %s%s%s (%s)", what, strerror(-rc), *libbpf_said ? ": " : "",
 		       libbpf_said, hint);
@@ -100,12 +101,16 @@ int kernel_find_cgroup(char path[PATH_MAX], struct err *err)
 	return 0;
 }
 
+/* A directory's name tells which ABI_VERSION the tables have, because libbpf compares sizes alone. */
 static int make_dirs(const struct kernel_paths *p, struct err *err)
 {
-	char root[PATH_MAX];
-	const char *dirs[] = { root, p->base, p->maps, p->links, p->pods };
+	char root[PATH_MAX], version[PATH_MAX];
+	const char *dirs[] = { root, p->base, version, p->maps, p->links, p->pods };
 
 	snprintf(root, sizeof(root), "%.256s/weft", p->bpffs);
+	snprintf(version, sizeof(version), "%.400s/abi-%d", p->base, ABI_VERSION);
+	if (access(p->maps, F_OK) == 0 && access(version, F_OK) < 0)
+		return err_set(err, -EPROTO, "kernel: %s: " OTHER_VERSION, p->base);
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++)
 		if (mkdir(dirs[i], 0700) < 0 && errno != EEXIST)
 			return err_sys(err, -errno, "kernel: create %s", dirs[i]);

@@ -19,6 +19,7 @@ static const char *const kind_names[POD_SOCKET_COUNT] = {
 	[POD_LISTEN_HBONE] = "HBONE listener",
 	[POD_LISTEN_ATTESTED] = "attested inbound listener",
 	[POD_LISTEN_ANONYMOUS] = "anonymous inbound listener",
+	[POD_LISTEN_NODE] = "inbound listener for the node",
 	[POD_DNS_UDP] = "DNS socket",
 	[POD_DNS_TCP] = "DNS listener",
 	[POD_CONNECT_REMOTE] = "outbound socket",

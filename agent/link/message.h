@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-enum { LINK_VERSION = 2, LINK_HELPER_MESSAGE_MAX = 256 << 10 }; /* what a helper may send at once */
+enum { LINK_VERSION = 3, LINK_HELPER_MESSAGE_MAX = 256 << 10 }; /* what a helper may send at once */
 
 struct channel;
 struct http_cluster;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The kinds of sockets that the agent opens for the helper inside pods. Values go over the link: append only. */
+/* The kinds of sockets that the agent opens for the helper inside pods. Values go over the link and are in pinned tables. */
 #pragma once
 
 enum {
@@ -18,6 +18,7 @@ enum pod_socket {
 	POD_LISTEN_HBONE,     /* TCP: what arrives for port 15008, at any address of the pod */
 	POD_LISTEN_ATTESTED,  /* TCP: inbound that the helper must see, source attested by the kernel */
 	POD_LISTEN_ANONYMOUS, /* TCP: the same, source not authenticated */
+	POD_LISTEN_NODE,      /* TCP: the same, source attested as a process of the node itself: nobody's identity */
 	POD_DNS_UDP,	    /* UDP, loopback: the pod's DNS queries. recvfrom(): the source is {resolver that was asked,
 				 client's port}; sendto() the same address answers as that resolver */
 	POD_DNS_TCP,	    /* TCP, loopback: accept(): the peer is the resolver that was asked */

@@ -115,6 +115,8 @@ struct policy {
 /* The peer and the connection as far as known. */
 struct policy_input {
 	const struct identity *peer; /* authenticated (mTLS or attested); NULL: anonymous */
+	/* A process of the pod's own node, as the kernel attests: nobody to the rules, but not anonymous to STRICT. */
+	bool from_node;
 	struct addr source;
 	struct addr destination;
 	uint16_t port; /* destination, of the application */

@@ -136,7 +136,7 @@ void policy_eval(const struct policy *p, const struct policy_input *in, struct p
 {
 	*out = (struct policy_verdict){ .reason = DROP_NONE };
 
-	if (policy_mtls_mode(p, in->port) == MTLS_STRICT && !in->peer) {
+	if (policy_mtls_mode(p, in->port) == MTLS_STRICT && !in->peer && !in->from_node) {
 		out->reason = DROP_MTLS_REQUIRED;
 		return;
 	}

@@ -241,7 +241,7 @@ bool policy_shadow_refuses(const struct policy_shadow *shadow, enum policy_actio
 void policy_eval_http(const struct policy *p, const struct policy_http_input *in, struct policy_http_verdict *out)
 {
 	*out = (struct policy_http_verdict){ .reason = p->has_allow ? DROP_POLICY_NO_ALLOW : DROP_NONE };
-	if (policy_mtls_mode(p, in->port) == MTLS_STRICT && !in->peer) {
+	if (policy_mtls_mode(p, in->port) == MTLS_STRICT && !in->peer && !in->from_node) {
 		out->reason = DROP_MTLS_REQUIRED;
 		return;
 	}

@@ -13,6 +13,7 @@ typedef bool (*policy_claim_fn)(struct http_view value, void *arg);
 
 struct policy_http_input {
 	const struct identity *peer; /* as policy_input's */
+	bool from_node;		     /* the same */
 	struct addr source;	     /* of the connection */
 	struct addr remote;	     /* the client's, as far as forwarded-for headers are trusted; else the source */
 	struct addr destination;

@@ -99,9 +99,9 @@ static void test_probe_of_host_passes_strict(void **state)
 	assert_int_equal(mesh_drops(m, DROP_MTLS_REQUIRED), 0);
 }
 
-/* The host's processes are attested, but nobody's workload: where the helper must see what they say, it does not know who
- * they are. */
-static void test_probe_of_host_is_anonymous_to_helper(void **state)
+/* The host's processes are attested, but nobody's workload: where the helper must see what they say, it is told that they
+ * are the node's. */
+static void test_probe_of_host_has_a_listener_of_its_own(void **state)
 {
 	static const struct inbound_port http[] = { { .port = 8080, .app = APP_HTTP } };
 	struct addr_port peer;
@@ -114,7 +114,7 @@ static void test_probe_of_host_is_anonymous_to_helper(void **state)
 	int fd = mesh_connect(NULL, AF_INET, mesh_text(m, "$a4:8080"));
 
 	assert_true(fd >= 0);
-	int server = mesh_accept(m->pods[0].fds[POD_LISTEN_ANONYMOUS], &peer);
+	int server = mesh_accept(m->pods[0].fds[POD_LISTEN_NODE], &peer);
 
 	assert_true(server >= 0);
 	close(server);
@@ -284,7 +284,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_probe_of_host_passes_strict),
-		T(test_probe_of_host_is_anonymous_to_helper),
+		T(test_probe_of_host_has_a_listener_of_its_own),
 		T(test_cgroup_connects_as_its_identity),
 		T(test_cgroup_remote_captured),
 		T(test_cgroup_inbound_judged_on_its_ports_only),

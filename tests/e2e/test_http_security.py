@@ -114,6 +114,31 @@ def test_a_plaintext_caller_is_refused_under_strict(town):
     assert get(town.stranger, f"http://{town.catalog_1.ip4}:8080/").status == 0
 
 
+def test_probes_of_the_node_meet_the_rules_and_not_strict(town):
+    """As the kubelet's do: nobody's identity, but not a stranger. Another node's processes are strangers."""
+    policy(town, "catalog", "{ to: [ { operation: { paths: [ /admin* ] } } ] }", action="DENY")
+    for address in (town.catalog_1.ip4, f"[{town.catalog_1.ip6}]"):
+        assert get(town.node_a, f"http://{address}:8080/").status == 200
+        assert get(town.node_a, f"http://{address}:8080/admin").status == 403
+        assert get(town.node_b, f"http://{address}:8080/").status == 0
+    policy(town, "catalog", "{ from: [ { source: { namespaces: [ shop ] } } ], to: [ { operation: { methods: [ GET ] } } ] }")
+    assert get(town.node_a, f"http://{town.catalog_1.ip4}:8080/").status == 403
+
+
+def test_a_node_is_no_stranger_on_an_open_connection(town):
+    """PERMISSIVE becomes STRICT: connections of strangers end, the node's own go on."""
+    town.mesh.write("32-permissive.yaml", STRICT.replace("default,", "open,").replace("mode: STRICT", "mode: PERMISSIVE").replace(
+        "spec: {", "spec: { selector: { matchLabels: { app: catalog } },"))
+    policy(town, "catalog", "{ to: [ { operation: { methods: [ POST ] } } ] }", action="DENY")
+    address = town.catalog_1.ip4
+    with Kept(town.node_a, address, 8080) as own, Kept(town.stranger, address, 8080) as stranger:
+        assert own.ask() == stranger.ask() == 200
+        town.mesh.remove("32-permissive.yaml")
+        settle(town)
+        assert own.ask() == 200 and own.kept
+        assert stranger.ask() != 200
+
+
 @pytest.mark.parametrize("http2", [False, True])
 def test_grant_and_withdrawal_on_a_kept_connection(town, place, http2):
     app, url = place

@@ -13,6 +13,7 @@ static void eval(struct exchange *x, const struct policy *policy, struct policy_
 	const char *principal = x->request_principal;
 	const struct policy_http_input in = {
 		.peer = x->peer,
+		.from_node = x->from_node,
 		.source = x->source.addr,
 		.remote = x->remote,
 		.destination = x->destination.addr,

@@ -152,6 +152,7 @@ struct exchange_private *exchange_new(struct downstream *d, struct http_stream *
 	if (d->peer)
 		x->peer = e->peer = identity_ref(d->peer);
 	x->peer_attested = d->peer && !d->tls;
+	x->from_node = d->from_node;
 	struct http_filters *filters = d->side == SIDE_CLIENT ? d->pod->outbound : d->pod->inbound;
 	if (filters)
 		x->filters = http_filters_ref(filters);

@@ -43,6 +43,7 @@ struct exchange {
 	struct worker_pod *pod;	     /* a reference */
 	const struct identity *peer; /* server side: who calls; NULL: anonymous */
 	bool peer_attested;
+	bool from_node;			      /* as policy_input's */
 	struct addr_port source, destination; /* downstream; destination: original */
 	struct addr remote;	/* the client's, as far as proxies before us are trusted to tell it; else source's */
 	bool remote_unknown;	/* they told something that is no address; `remote` is source's */

@@ -58,6 +58,7 @@ struct downstream {
 	struct addr_port source, destination, original;
 	bool tls, dead;
 	struct identity *peer;
+	bool from_node;		      /* as policy_input's */
 	struct http_vhost *vhost;     /* client side: of the address, as it was when the connection came */
 	struct local_upstream *local; /* server side */
 	size_t exchanges;

@@ -181,6 +181,7 @@ static struct downstream *downstream_new(struct http_proxy *p, struct worker_pod
 	d->tls = t->tls;
 	if (t->peer)
 		d->peer = identity_ref((struct identity *)t->peer);
+	d->from_node = t->from_node;
 	return d;
 }
 

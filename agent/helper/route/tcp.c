@@ -149,14 +149,15 @@ struct tcp_relay *tcp_ahead_outbound(struct tcp_proxy *p, struct worker_pod *pod
 
 /* --- inbound --- */
 
-static void judge(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
-		  const struct identity *caller, const char *sni, struct policy_verdict *verdict)
+static void judge(const struct worker_pod *pod, const struct tcp_call *call, const char *sni,
+		  struct policy_verdict *verdict)
 {
 	const struct policy_input in = {
-		.peer = caller,
-		.source = peer->addr,
-		.destination = local->addr,
-		.port = local->port,
+		.peer = call->caller,
+		.from_node = call->from_node,
+		.source = call->peer.addr,
+		.destination = call->local.addr,
+		.port = call->local.port,
 		.sni = sni,
 		.proto = IPPROTO_TCP,
 	};
@@ -167,24 +168,27 @@ static void judge(const struct worker_pod *pod, const struct addr_port *peer, co
 
 void tcp_relay_judge(const struct tcp_relay *r, struct policy_verdict *verdict)
 {
-	judge(r->pod, &r->peer, &r->local, r->caller, r->sni, verdict);
+	const struct tcp_call call = {
+		.peer = r->peer, .local = r->local, .caller = r->caller, .from_node = r->from_node
+	};
+
+	judge(r->pod, &call, r->sni, verdict);
 }
 
-bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
-		      const struct identity *caller, const char *sni)
+bool tcp_proxy_admits(const struct worker_pod *pod, const struct tcp_call *call, const char *sni)
 {
 	struct policy_verdict verdict;
-	judge(pod, peer, local, caller, sni, &verdict);
+	judge(pod, call, sni, &verdict);
 	return verdict.reason == DROP_NONE;
 }
 
-static void inbound_begin(struct tcp_relay *r, const struct addr_port *peer, const struct addr_port *local,
-			  struct identity *caller, const char *sni)
+static void inbound_begin(struct tcp_relay *r, const struct tcp_call *call, const char *sni)
 {
 	struct policy_verdict verdict;
-	r->peer = *peer;
-	r->local = *local;
-	r->caller = caller ? identity_ref(caller) : NULL;
+	r->peer = call->peer;
+	r->local = call->local;
+	r->caller = call->caller ? identity_ref(call->caller) : NULL;
+	r->from_node = call->from_node;
 	r->sni = sni ? strdup(sni) : NULL; /* without memory it is not known: nothing more is let in */
 	tcp_relay_judge(r, &verdict);
 	if (verdict.reason != DROP_NONE) {
@@ -192,25 +196,25 @@ static void inbound_begin(struct tcp_relay *r, const struct addr_port *peer, con
 		return;
 	}
 	tcp_relay_count(r);
-	r->connect = transport_connect_local(r->p->w, r->pod, peer, local, tcp_relay_connected, r);
+	r->connect = transport_connect_local(r->p->w, r->pod, &r->peer, &r->local, tcp_relay_connected, r);
 }
 
-void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *peer,
-		       const struct addr_port *local, struct identity *caller, const char *sni)
+void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct tcp_call *call,
+		       const char *sni)
 {
 	struct tcp_relay *r = tcp_relay_new(p, pod, fd, true);
 	if (r)
-		inbound_begin(r, peer, local, caller, sni);
+		inbound_begin(r, call, sni);
 }
 
-struct tcp_relay *tcp_ahead_inbound(struct tcp_proxy *p, struct worker_pod *pod, const struct addr_port *peer,
-				    const struct addr_port *local, struct identity *caller, tcp_ahead_fn fn, void *arg)
+struct tcp_relay *tcp_ahead_inbound(struct tcp_proxy *p, struct worker_pod *pod, const struct tcp_call *call,
+				    tcp_ahead_fn fn, void *arg)
 {
 	struct tcp_relay *r = tcp_relay_new(p, pod, -1, true);
 	if (!r)
 		return NULL;
 	r->ahead = not_yet;
-	inbound_begin(r, peer, local, caller, NULL);
+	inbound_begin(r, call, NULL);
 	return ahead_begun(r, fn, arg);
 }
 

@@ -24,13 +24,18 @@ void tcp_proxy_free(struct tcp_proxy *p); /* cuts what it carries */
  * name: of the client's TLS; "": none. */
 void tcp_proxy_outbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *original,
 			struct l7_target *target, const char *name);
-/* A connection to the pod at `local` from `peer`, which is the caller as authenticated (NULL: anonymous; a reference is
- * taken). sni: as policy_input's. Takes fd and its place. */
-void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct addr_port *peer,
-		       const struct addr_port *local, struct identity *caller, const char *sni);
+/* Who has called the pod, and where. */
+struct tcp_call {
+	struct addr_port peer, local;
+	struct identity *caller; /* as authenticated; NULL: nobody. Who keeps the call takes a reference */
+	bool from_node;		 /* as policy_input's */
+};
+
+/* A connection to the pod. sni: as policy_input's. Takes fd and its place. */
+void tcp_proxy_inbound(struct tcp_proxy *p, struct worker_pod *pod, int fd, const struct tcp_call *call,
+		       const char *sni);
 /* Whether the pod's L4 rules would let it in. */
-bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer, const struct addr_port *local,
-		      const struct identity *caller, const char *sni);
+bool tcp_proxy_admits(const struct worker_pod *pod, const struct tcp_call *call, const char *sni);
 
 /* Ahead: the other side of a connection whose client says nothing is called as if it were not HTTP, while the socket stays
  * with its owner; so a server that speaks first is not kept waiting. Called back, never from inside a call: the server has
@@ -39,8 +44,8 @@ bool tcp_proxy_admits(const struct worker_pod *pod, const struct addr_port *peer
 typedef void (*tcp_ahead_fn)(bool spoke, void *arg);
 struct tcp_relay *tcp_ahead_outbound(struct tcp_proxy *p, struct worker_pod *pod, const struct addr_port *original,
 				     struct l7_target *target, tcp_ahead_fn fn, void *arg);
-struct tcp_relay *tcp_ahead_inbound(struct tcp_proxy *p, struct worker_pod *pod, const struct addr_port *peer,
-				    const struct addr_port *local, struct identity *caller, tcp_ahead_fn fn, void *arg);
+struct tcp_relay *tcp_ahead_inbound(struct tcp_proxy *p, struct worker_pod *pod, const struct tcp_call *call,
+				    tcp_ahead_fn fn, void *arg);
 /* It is not HTTP, and names no server: the relay goes on by itself. Takes fd and its place. sni: inbound, as above. */
 void tcp_ahead_take(struct tcp_relay *r, int fd, const char *sni);
 void tcp_ahead_cancel(struct tcp_relay *r); /* NULL is fine; no callback then */

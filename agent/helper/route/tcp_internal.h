@@ -39,6 +39,7 @@ struct tcp_relay {
 	struct shared_limits *load; /* of the pod's connections to the cluster; NULL: there is no limit */
 	char *load_name;
 	struct identity *caller;
+	bool from_node;		      /* as policy_input's */
 	struct connection_log *log;   /* NULL: nobody asks for a line */
 	struct addr_port peer, local; /* of the accepted one, as the application's peer sees them */
 	struct addr_port endpoint;

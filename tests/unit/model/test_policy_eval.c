@@ -102,6 +102,20 @@ static void test_strict_refuses_the_anonymous_before_any_rule(void **state)
 	assert_int_equal(eval(frontend, 80), DROP_POLICY_DENY);
 }
 
+static void test_strict_lets_the_node_meet_the_rules(void **state)
+{
+	(void)state;
+	struct policy_input in = { .from_node = true, .port = 80, .proto = IPPROTO_TCP };
+	struct policy_verdict out;
+
+	policy->mtls = MTLS_STRICT;
+	policy_eval(policy, &in, &out);
+	assert_int_equal(out.reason, DROP_NONE);
+	strings_set(&rule_add(POLICY_ALLOW, "a")->namespaces, "shop");
+	policy_eval(policy, &in, &out);
+	assert_int_equal(out.reason, DROP_POLICY_NO_ALLOW);
+}
+
 static void test_port_mode_overrides_the_workloads(void **state)
 {
 	(void)state;
@@ -250,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(test_policy_empty_allows_everybody),
 		CASE(test_strict_refuses_the_anonymous_before_any_rule),
+		CASE(test_strict_lets_the_node_meet_the_rules),
 		CASE(test_port_mode_overrides_the_workloads),
 		CASE(test_deny_wins_over_allow),
 		CASE(test_allow_present_and_unmatched_refuses),

@@ -468,6 +468,10 @@ static void test_strict_and_paths_that_are_none_are_refused(void **state)
 	policy->mtls = MTLS_STRICT;
 	assert_int_equal(eval(&(struct req){ .anonymous = true }).reason, DROP_MTLS_REQUIRED);
 	assert_int_equal(eval(&(struct req){ 0 }).reason, DROP_NONE);
+	r.path = (struct http_view){ "/", 1 };
+	in.from_node = true;
+	policy_eval_http(policy, &in, &v);
+	assert_int_equal(v.reason, DROP_NONE);
 }
 
 static void test_needs_http_and_l4_refuses_custom(void **state)

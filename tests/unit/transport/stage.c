@@ -274,12 +274,12 @@ int stage_outbound(struct worker *w)
 	return fds[0];
 }
 
-int stage_inbound(struct worker *w, const struct addr_port *local, bool attested)
+int stage_inbound(struct worker *w, const struct addr_port *local, enum pod_socket kind)
 {
 	struct addr_port peer = { .port = 40000 };
 	int fds[2];
 	addr_parse("10.1.1.1", &peer.addr);
 	pair(fds);
-	acceptor_inbound(w->stage->acceptor, &w->pod, fds[1], &peer, local, attested);
+	acceptor_inbound(w->stage->acceptor, &w->pod, fds[1], &peer, local, kind);
 	return fds[0];
 }

@@ -40,6 +40,6 @@ int stage_listen(const char *address, struct addr_port *out);
 int stage_accept(struct worker *w, int listener); /* runs the loop until there is one */
 /* The client's end of a connection that the pod made, or that was made to it. */
 int stage_outbound(struct worker *w);
-int stage_inbound(struct worker *w, const struct addr_port *local, bool attested);
+int stage_inbound(struct worker *w, const struct addr_port *local, enum pod_socket kind);
 
 #define STAGE_TEST(name) cmocka_unit_test_setup_teardown(name, stage_setup, stage_teardown)

@@ -588,10 +588,9 @@ static void test_accept_attested_caller_has_its_identity(void **state)
 	struct addr_port local = { .port = 80 };
 	inbound_ports(w, false);
 	w->stage->caller = (struct endpoint_info){ .known = true, .identities = &uri, .identity_count = 1 };
+	static const enum pod_socket kinds[] = { POD_LISTEN_ATTESTED, POD_LISTEN_NODE, POD_LISTEN_ANONYMOUS };
 	for (unsigned int i = 0; i < 3; i++) {
-		if (i == 1)
-			w->stage->caller.known = false; /* a process of the host */
-		int fd = stage_inbound(w, &local, i < 2);
+		int fd = stage_inbound(w, &local, kinds[i]);
 		say(fd, "GET / HTTP/1.1\r\n");
 		rig_until(w, &w->stage->http, i + 1);
 		assert_true(w->stage->http_inbound);
@@ -603,11 +602,14 @@ static void test_accept_attested_caller_has_its_identity(void **state)
 			assert_string_equal(t->peer->uri, uri);
 		else
 			assert_null(t->peer);
+		assert_int_equal(t->from_node, kinds[i] == POD_LISTEN_NODE);
 		told_done(&w->stage->told);
 		close(fd);
 	}
+	w->stage->caller.known = false; /* it has vanished since */
+	check_reset(w, stage_inbound(w, &local, POD_LISTEN_ATTESTED), DROP_UNKNOWN_SOURCE);
 	w->stage->no_caller = true;
-	check_reset(w, stage_inbound(w, &local, true), DROP_NOT_READY);
+	check_reset(w, stage_inbound(w, &local, POD_LISTEN_ATTESTED), DROP_NOT_READY);
 }
 
 static void test_accept_inbound_l4_is_judged_and_relayed(void **state)
@@ -617,7 +619,7 @@ static void test_accept_inbound_l4_is_judged_and_relayed(void **state)
 	int listener = stage_listen("127.0.0.1", &local);
 	ports[1].port = local.port;
 	inbound_ports(w, false);
-	int fd = stage_inbound(w, &local, false);
+	int fd = stage_inbound(w, &local, POD_LISTEN_ANONYMOUS);
 	int app = stage_accept(w, listener);
 	assert_int_equal(w->stage->last_bind.port, 40000);
 	say(app, "first");
@@ -635,7 +637,7 @@ static void test_accept_inbound_l4_is_judged_and_relayed(void **state)
 	close(app);
 
 	w->drops[DROP_MTLS_REQUIRED] = 0;
-	check_reset(w, stage_inbound(w, &local, false), DROP_MTLS_REQUIRED);
+	check_reset(w, stage_inbound(w, &local, POD_LISTEN_ANONYMOUS), DROP_MTLS_REQUIRED);
 	close(listener);
 }
 
@@ -646,13 +648,13 @@ static void test_accept_inbound_unknown_port_is_sniffed(void **state)
 	int listener = stage_listen("127.0.0.1", &local);
 	ports[1].port = 1;
 	inbound_ports(w, true);
-	int fd = stage_inbound(w, &local, false);
+	int fd = stage_inbound(w, &local, POD_LISTEN_ANONYMOUS);
 	say(fd, "*1\r\n");
 	int app = stage_accept(w, listener);
 	hear(w, app, "*1\r\n");
 	close(fd);
 	close(app);
-	fd = stage_inbound(w, &local, false);
+	fd = stage_inbound(w, &local, POD_LISTEN_ANONYMOUS);
 	say(fd, "GET / HTTP/1.1\r\n");
 	rig_until(w, &w->stage->http, 1);
 	close(fd);
@@ -690,7 +692,7 @@ static void check_name(struct worker *w, int listener, const struct addr_port *l
 {
 	uint8_t bytes[256], got[256];
 	size_t n = hello(name, bytes);
-	int fd = stage_inbound(w, local, false);
+	int fd = stage_inbound(w, local, POD_LISTEN_ANONYMOUS);
 	say_bytes(fd, bytes, 20);
 	rig_run(w, 3);
 	say_bytes(fd, bytes + 20, n - 20);
@@ -738,18 +740,18 @@ static void test_accept_inbound_name_that_cannot_be_told_is_refused(void **state
 	int listener = named_port(w, &local, true);
 	name_rule(w, POLICY_DENY, "bad.example.com");
 	hello("good.example.com", bytes);
-	int fd = stage_inbound(w, &local, false);
+	int fd = stage_inbound(w, &local, POD_LISTEN_ANONYMOUS);
 	say_bytes(fd, bytes, 20); /* and no more */
 	assert_int_equal(rig_next(w, fd, &byte, 1), -ECONNRESET);
 	close(fd);
-	fd = stage_inbound(w, &local, false);
+	fd = stage_inbound(w, &local, POD_LISTEN_ANONYMOUS);
 	say_bytes(fd, (const uint8_t *)"\x16\x03\x09\x00\x05xxxxx", 10);
 	assert_int_equal(rig_next(w, fd, &byte, 1), -ECONNRESET);
 	close(fd);
 	assert_int_equal(w->drops[DROP_POLICY_DENY], 2);
 
 	/* What is no TLS has none: it may pass, and is HTTP for nobody here. */
-	fd = stage_inbound(w, &local, false);
+	fd = stage_inbound(w, &local, POD_LISTEN_ANONYMOUS);
 	say(fd, "GET / HTTP/1.1\r\n");
 	int app = stage_accept(w, listener);
 	hear(w, app, "GET / HTTP/1.1\r\n");
@@ -767,7 +769,7 @@ static void test_accept_inbound_silent_client_waits_or_passes(void **state)
 	uint8_t bytes[256];
 	int listener = named_port(w, &local, true);
 	name_rule(w, POLICY_ALLOW, "a.example.com");
-	int fd = stage_inbound(w, &local, false);
+	int fd = stage_inbound(w, &local, POD_LISTEN_ANONYMOUS);
 	rig_run(w, 3);
 	assert_int_equal(acceptor_live(w->stage->acceptor), 0); /* it has no deadline */
 	size_t n = hello("a.example.com", bytes);
@@ -777,7 +779,7 @@ static void test_accept_inbound_silent_client_waits_or_passes(void **state)
 
 	w->pod.policy->has_allow = false;
 	w->pod.policy->rules[0].action = POLICY_AUDIT;
-	fd = stage_inbound(w, &local, false);
+	fd = stage_inbound(w, &local, POD_LISTEN_ANONYMOUS);
 	int app = stage_accept(w, listener);
 	say(app, "first");
 	hear(w, fd, "first");

@@ -177,7 +177,7 @@ static void test_the_servers_side_says_who_called(void **state)
 	w->pod.l7_ports = &port;
 	w->pod.l7_port_count = 1;
 	w->stage->caller = (struct endpoint_info){ .known = true, .identities = &uri, .identity_count = 1 };
-	int fd = stage_inbound(w, &local, true);
+	int fd = stage_inbound(w, &local, POD_LISTEN_ATTESTED);
 	int app = stage_accept(w, listener);
 	say(fd, "hello");
 	hear(w, app, "hello");
@@ -187,12 +187,12 @@ static void test_the_servers_side_says_who_called(void **state)
 		    uri);
 
 	w->pod.policy->has_allow = true;
-	expect_reset(w, stage_inbound(w, &local, true));
+	expect_reset(w, stage_inbound(w, &local, POD_LISTEN_ATTESTED));
 	expect_line(w, "server - rbac_access_denied_matched_policy[none] 0 0 10.1.1.1 %s - inbound|%u|| - %s",
 		    text_of(&local), local.port, uri);
 
 	fake_log_done(&w->pod);
-	expect_reset(w, stage_inbound(w, &local, true));
+	expect_reset(w, stage_inbound(w, &local, POD_LISTEN_ATTESTED));
 	rig_run(w, 3);
 	assert_int_equal(fake_log_lines, 0);
 	w->pod.l7_ports = NULL;

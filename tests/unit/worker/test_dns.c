@@ -73,7 +73,7 @@ static int namespace_make(void **state)
 static int setup_with(void **state, const char *addr)
 {
 	struct dns_fixture *d = calloc(1, sizeof(*d));
-	int fds[POD_LISTENERS] = { -1, -1, -1, -1, -1, -1 };
+	int fds[POD_LISTENERS] = { -1, -1, -1, -1, -1, -1, -1 };
 	d->f = worker_fixture_new();
 	d->addr = addr;
 	bool six = strchr(addr, ':') != NULL;

@@ -22,7 +22,7 @@
 
 enum { COOKIE = 9 };
 
-static const int no_listeners[POD_LISTENERS] = { -1, -1, -1, -1, -1, -1 };
+static const int no_listeners[POD_LISTENERS] = { -1, -1, -1, -1, -1, -1, -1 };
 
 static int setup(void **state)
 {
