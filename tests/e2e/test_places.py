@@ -104,7 +104,7 @@ def test_control_group_of_the_host(town, unit):
 
     def from_unit(address, port):
         words = command(PYTHON, PEER, "call", address, port)
-        return run(*words, check=False, timeout=20).returncode == 0
+        return run(*words, check=False).returncode == 0
     assert from_unit("10.60.0.30", 7000), "mutual TLS to the other node, as batch"
     assert from_unit("10.60.0.40", 80), "attested on the own node"
     assert not call(town.frontend, "10.60.0.30", 7000)["ok"], "the policy is for batch alone"
@@ -132,7 +132,7 @@ def test_two_control_groups_on_one_address_are_not_one_workload(town, unit, seco
     wait_for("its server", lambda: ":9200" in town.node_a.run("ss", "-Htln").stdout)
 
     def calls(words):
-        return run(*words, check=False, timeout=20).returncode == 0
+        return run(*words, check=False).returncode == 0
     target = (PYTHON, PEER, "call", town.node_a.ip4, "9200")
     assert calls(second_unit[1](*target)), "itself"
     assert not calls(unit[1](*target)), "the policy refuses the first"
@@ -146,10 +146,10 @@ def test_connections_beyond_the_pods_limit_are_refused(town):
     start(town, config)
     many = ("import socket\nheld=[]\nok=0\n"
             "for i in range(60):\n"
-            "    try:\n        s=socket.create_connection(('10.60.0.30',7000),5)\n"
-            "        s.settimeout(5); ok+=bool(s.recv(10)); held.append(s)\n"
+            "    try:\n        s=socket.create_connection(('10.60.0.30',7000),60)\n"
+            "        s.settimeout(60); ok+=bool(s.recv(10)); held.append(s)\n"
             "    except OSError: pass\nprint(ok)")
-    served = int(town.frontend.run(PYTHON, "-c", many, timeout=120).stdout)
+    served = int(town.frontend.run(PYTHON, "-c", many).stdout)
     assert 20 <= served <= 24, served
     assert town.agent("node-a").metric("weft_drops_total", reason="connection_limit") >= 36
     wait_for("room again", lambda: call(town.frontend, "10.60.0.30", 7000)["ok"])
