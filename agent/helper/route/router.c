@@ -3,7 +3,6 @@
  * that the request names decides among the services of the port that was called, as in a sidecar. */
 #include "agent/helper/route/internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -87,68 +86,6 @@ enum stage_result stage_reroute(struct exchange *x)
 
 /* --- redirect and direct response --- */
 
-static bool is_default_port(const char *scheme, size_t n, uint32_t port)
-{
-	return (n == 4 && !strncasecmp(scheme, "http", 4) && port == 80) ||
-	       (n == 5 && !strncasecmp(scheme, "https", 5) && port == 443);
-}
-
-/* The path of the new location; NULL: no memory. */
-static char *redirect_path(struct exchange_private *e, const struct http_redirect *redirect)
-{
-	struct exchange *x = &e->x;
-	struct http_string whole = x->head->path;
-	if (redirect->path_full) {
-		bool query = strchr(redirect->path_full, '?') || !x->query.p;
-		return str_format("%s%s%.*s", redirect->path_full, query ? "" : "?", query ? 0 : (int)x->query.n,
-				  query ? "" : x->query.p);
-	}
-	if (redirect->path_prefix) {
-		struct http_rewrite rewrite = { .path_prefix = redirect->path_prefix };
-		struct http_route route = *x->route;
-		route.rewrite = &rewrite;
-		bool failed = false;
-		struct http_view path = { x->path.p, x->path.n }, query = { x->query.p, x->query.n };
-		char *text = http_rewrite_path(&route, x->match, path, query, &failed);
-		if (text || failed)
-			return text;
-	}
-	return str_format("%.*s", (int)whole.n, whole.p ? whole.p : "");
-}
-
-static char *redirect_location(struct exchange_private *e, const struct http_redirect *redirect)
-{
-	struct exchange *x = &e->x;
-	AUTO(mem_freep) char *path = redirect_path(e, redirect);
-	if (!path)
-		return NULL;
-	struct http_view old = exchange_view(x).scheme;
-	const char *scheme = redirect->scheme ? redirect->scheme : old.p;
-	size_t scheme_len = redirect->scheme ? strlen(redirect->scheme) : old.n;
-	struct http_string authority = x->head->authority, host = authority_host(authority);
-	uint32_t port = 0; /* the request's, as it said */
-	for (uint32_t i = host.n + 1; i < authority.n; i++)
-		port = authority.p[i] >= '0' && authority.p[i] <= '9' && port < 65536 ?
-			       port * 10 + (uint32_t)(authority.p[i] - '0') :
-			       65536;
-	if (redirect->port)
-		port = redirect->port;
-	else if (redirect->keep_port)
-		port = port ? port : x->destination.port;
-	else if (redirect->default_port)
-		port = 0;
-	else if (redirect->authority || redirect->scheme)
-		port = redirect->authority || is_default_port(old.p, old.n, port) ? 0 : port;
-	if (port > 65535 || is_default_port(scheme, scheme_len, port))
-		port = 0;
-	char digits[8] = "";
-	if (port)
-		snprintf(digits, sizeof(digits), ":%u", port);
-	const char *name = redirect->authority ? redirect->authority : host.p ? host.p : "";
-	int name_len = redirect->authority ? (int)strlen(redirect->authority) : (int)host.n;
-	return str_format("%.*s://%.*s%s%s", (int)scheme_len, scheme, name_len, name, digits, path);
-}
-
 /* Our answer instead of an endpoint's: the route's header operations hold for it. */
 static void answer(struct exchange_private *e, uint16_t status, const char *body, size_t len, struct http_head *extra)
 {
@@ -158,7 +95,8 @@ static void answer(struct exchange_private *e, uint16_t status, const char *body
 
 static enum stage_result redirect(struct exchange_private *e, const struct http_redirect *to)
 {
-	AUTO(mem_freep) char *location = redirect_location(e, to);
+	struct http_request_view view = exchange_view(&e->x);
+	AUTO(mem_freep) char *location = http_redirect_location(e->x.route, e->x.match, &view, false);
 	struct http_head *extra = location ? http_head_new() : NULL;
 	if (!extra || http_add_id(extra, HTTP_LOCATION, location, strlen(location)) < 0)
 		exchange_respond(&e->x, 503, FLAG(LR), "out_of_memory", NULL, NULL);
