@@ -26,6 +26,13 @@ class Town:
     def agent(self, node):
         return self.mesh.agents[node]
 
+    def apply(self, name, *documents):
+        """One file of documents, in force on all nodes and without a complaint."""
+        self.mesh.write(name, "".join(documents))
+        self.mesh.settle()
+        for agent in self.mesh.agents.values():
+            assert agent.api("/v1/status")["config"]["problems"] == []
+
     @property
     def node_a(self):
         return self.net.nodes["node-a"]
