@@ -139,6 +139,7 @@ void hbone_leave(struct hbone *h)
 {
 	if (h->depth == 1) {
 		struct hbone_conn *c;
+		held_settle(h);
 		while ((c = TAILQ_FIRST(&h->dirty))) {
 			TAILQ_REMOVE(&h->dirty, c, in_dirty);
 			c->dirty = false;
@@ -198,6 +199,8 @@ int hbone_new(struct worker *w, struct hbone **out)
 		rc = blind_init(h);
 	if (rc == 0)
 		rc = ahead_init(h);
+	if (rc == 0)
+		rc = soon_init(h);
 	if (rc < 0) {
 		hbone_free(h);
 		return rc;
@@ -222,6 +225,7 @@ void hbone_free(struct hbone *h)
 	loop_timer_free(h->tick);
 	loop_timer_free(h->quiet_timer);
 	loop_timer_free(h->blind_timer);
+	loop_timer_free(h->soon_timer);
 	table_free(h->identities);
 	table_free(h->pools);
 	tls_trust_unref(h->trust);
@@ -365,7 +369,7 @@ void hbone_drain(struct hbone *h)
 
 size_t hbone_live(const struct hbone *h)
 {
-	return h->stream_count;
+	return h->stream_count + !TAILQ_EMPTY(&h->lazy); /* the end of the last must leave too */
 }
 
 /* --- dump --- */

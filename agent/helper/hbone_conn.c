@@ -167,8 +167,9 @@ static void conn_orphan(struct hbone_conn *c, enum drop_reason reason)
 			continue;
 		if (s->inbound || s->state != STREAM_ASKED)
 			stream_abort(s, H2_CANCEL);
-		/* A connection that never carried anything was not a pooled one that went stale: no second try. */
-		else if (!c->settings_seen || !pool_retry(s))
+		/* A connection that never carried anything was not a pooled one that went stale: no second try. Nor is
+		 * there one for bytes that may have arrived. */
+		else if (!c->settings_seen || s->sent || !pool_retry(s))
 			outbound_fail(s, reason);
 	}
 }
@@ -185,6 +186,7 @@ static void conn_end(struct hbone_conn *c, enum drop_reason reason)
 		h2_stop(c->h2);
 	worker_wait_cancel(TAKE(c->wait));
 	conn_settle(c);
+	lazy_leave(c);
 	if (c->dirty)
 		TAILQ_REMOVE(&h->dirty, c, in_dirty);
 	c->dirty = false;

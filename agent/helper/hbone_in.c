@@ -65,7 +65,7 @@ void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, c
 	stream_abort(s, H2_CANCEL);
 }
 
-static void inbound_answer(struct hbone_stream *s)
+void inbound_answer(struct hbone_stream *s)
 {
 	if (s->h2.answered)
 		return;
@@ -75,11 +75,13 @@ static void inbound_answer(struct hbone_stream *s)
 
 static void inbound_open(struct hbone_stream *s)
 {
-	inbound_answer(s);
+	held_add(s);
 	if (relay_start(s) < 0) {
+		held_answer(s);
 		stream_abort(s, H2_INTERNAL_ERROR);
-		return;
 	}
+	if (s->state == STREAM_CLOSED)
+		return;
 	relay_end(s); /* the peer may have ended already */
 }
 

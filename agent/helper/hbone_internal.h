@@ -31,6 +31,8 @@ enum {
 
 	HANDSHAKE_TIMEOUT_MS = 10000,
 	CONNECT_TIMEOUT_MS = 10000, /* when no config says otherwise */
+	EARLY_MAX = 4096,	    /* bytes of an application that go out before the peer has answered */
+	EARLY_ALIVE_MS = 1000,	    /* on a connection that has said something in that time */
 	PING_AFTER_S = 30,
 	PING_TIMEOUT_S = 10,
 	POOL_IDLE_S = 60,
@@ -60,7 +62,10 @@ struct hbone {
 	struct hbone_streams streams;
 	struct hbone_streams quiet; /* whose clients have said nothing yet, by age: hbone_ahead.c */
 	struct loop_timer *quiet_timer;
-	struct loop_timer *blind_timer;		    /* hbone_blind.c */
+	struct loop_timer *blind_timer; /* hbone_blind.c */
+	struct hbone_streams held;	/* open and not answered yet: hbone_soon.c */
+	struct hbone_conns lazy;	/* with output that may wait a moment */
+	struct loop_timer *soon_timer;
 	size_t conn_count, stream_count, unsettled; /* unsettled: connections and streams with a near deadline */
 	unsigned int depth;
 	bool draining, later, freed;
@@ -82,6 +87,7 @@ struct hbone_conn {
 	enum conn_state state;
 	bool server, settled, dirty, writing, ping_sent, settings_seen;
 	bool retired; /* takes no new stream */
+	bool lazy;    /* in h->lazy */
 	int fd;
 	struct hbone *h;
 	struct worker_pod *pod;
@@ -97,8 +103,11 @@ struct hbone_conn {
 	struct buffer out;				      /* sealed bytes that the socket did not take */
 	uint64_t began_ms, received_ms, pinged_ms, unused_ms; /* unused: since when it has no stream; 0: it has */
 	struct hbone_streams blocked;			      /* wait until `out` is sent */
-	TAILQ_ENTRY(hbone_conn) all, in_pool, in_dirty;
+	TAILQ_ENTRY(hbone_conn) all, in_pool, in_dirty, in_lazy;
 };
+
+/* An answer that waits for the application's first bytes. */
+enum stream_held { HELD_NO, HELD_FRESH, HELD_WAITS };
 
 /* The application's socket of a stream that is still sniffed. */
 enum stream_ahead { AHEAD_NONE, AHEAD_CONNECTING, AHEAD_OPEN };
@@ -116,9 +125,11 @@ enum stream_state {
 struct hbone_stream {
 	struct h2_stream h2; /* first: h2.c knows only this */
 	uint32_t magic;
-	uint8_t state, ahead;
+	uint8_t state, ahead, held;
 	bool inbound, settled, app_eof, app_shut, blocked, eager, retried;
 	bool hung_up;	/* the application has sent its last byte, as epoll says */
+	bool broken;	/* the application's socket failed while its stream was asked for */
+	bool peer_last; /* the peer's side was the last to say something */
 	bool http;	/* inbound, and the engine judges each request */
 	bool l4;	/* inbound, to a port that had no rules for HTTP when it began */
 	bool declared;	/* inbound: HTTP by declaration */
@@ -139,13 +150,15 @@ struct hbone_stream {
 	struct addr_port destination; /* endpoint, or the authority */
 	uint16_t app_port;	      /* inbound: where the application was found */
 	uint32_t deadline_ms, idle_ms, max_ms;
-	uint32_t quiet_ms;	    /* since when */
-	uint32_t blind_ms;	    /* since when it has been to end between two requests; 0: it isn't */
+	uint32_t quiet_ms; /* since when */
+	uint32_t blind_ms; /* since when it has been to end between two requests; 0: it isn't */
+	uint16_t early_len;
+	uint8_t *early;		    /* outbound, while asked: what was sent, should it have to be sent again */
 	uint32_t active_s, began_s; /* of the worker's clock */
 	uint64_t sent, received;
 	char *sni;			      /* inbound: as policy_input's */
 	struct connection_log *log;	      /* NULL: nobody asks for a line */
-	TAILQ_ENTRY(hbone_stream) all, queue; /* queue: the pool's waiting, the connection's blocked, or quiet */
+	TAILQ_ENTRY(hbone_stream) all, queue; /* queue: the pool's waiting, the connection's blocked, quiet or held */
 };
 
 static inline struct hbone_stream *stream_of(struct h2_stream *s)
@@ -187,7 +200,10 @@ void stream_abort(struct hbone_stream *s, enum h2_code code);
 void stream_discard(struct hbone_stream *s);
 
 /* relay.c: bytes between an open stream and its application. */
-int relay_start(struct hbone_stream *s);				   /* 0 or -errno */
+int relay_start(struct hbone_stream *s); /* 0 or -errno */
+/* Asked, on a connection that is alive: what the application says goes out at once, up to EARLY_MAX. */
+void relay_early(struct hbone_stream *s);
+void relay_unearly(struct hbone_stream *s);				   /* it will be asked again */
 void relay_data(struct hbone_stream *s, const uint8_t *bytes, size_t len); /* bytes stay until relay_flush() */
 void relay_flush(struct hbone *h);
 void relay_end(struct hbone_stream *s);	   /* the peer sends no more */
@@ -248,9 +264,10 @@ extern const struct h2_events conn_server_events, conn_client_events;
 
 /* hbone_in.c, hbone_out.c: streams of either direction. */
 void inbound_request(struct hbone_stream *s, const struct h2_request *request);
-void inbound_sniff(struct hbone_stream *s); /* more bytes, or the end, came while sniffing */
-void inbound_late(struct hbone_stream *s);  /* past its deadline */
-void inbound_judge(struct hbone_stream *s); /* policy changed: cut what it forbids */
+void inbound_sniff(struct hbone_stream *s);  /* more bytes, or the end, came while sniffing */
+void inbound_late(struct hbone_stream *s);   /* past its deadline */
+void inbound_answer(struct hbone_stream *s); /* with 200, unless it was answered */
+void inbound_judge(struct hbone_stream *s);  /* policy changed: cut what it forbids */
 /* Answers with the status, counts the reason (DROP_NONE: not) and ends the stream. */
 void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, const char *rule);
 void outbound_opened(struct hbone_stream *s, int status);
@@ -265,6 +282,15 @@ int ahead_init(struct hbone *h);
 void ahead_wait(struct hbone_stream *s);  /* sniffing begins, and its client may wait for its server */
 void ahead_leave(struct hbone_stream *s); /* it is HTTP, or gone */
 bool ahead_take(struct hbone_stream *s);  /* it is not; true: the stream has the application's socket, connected */
+
+/* hbone_soon.c */
+int soon_init(struct hbone *h);
+void lazy_add(struct hbone_conn *c); /* it has output that may wait a moment for more */
+void lazy_leave(struct hbone_conn *c);
+void held_add(struct hbone_stream *s);	  /* open: to be answered */
+void held_settle(struct hbone *h);	  /* the tick's end: those that brought no bytes are answered */
+void held_answer(struct hbone_stream *s); /* now, if it is held */
+void held_leave(struct hbone_stream *s);  /* it needs no answer */
 
 /* pool.c */
 int pool_join(struct hbone_stream *s, const struct endpoint_info *info); /* 0 or -errno; the stream is queued */

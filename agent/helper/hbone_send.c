@@ -6,6 +6,7 @@
 #include "agent/helper/hbone_internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -42,6 +43,7 @@ void conn_touch(struct hbone_conn *c)
 {
 	if (c->dirty || c->state == CONN_CLOSED)
 		return;
+	lazy_leave(c);
 	c->dirty = true;
 	TAILQ_INSERT_TAIL(&c->h->dirty, c, in_dirty);
 }
@@ -213,9 +215,30 @@ static int send_pulled(struct hbone_conn *c, struct hbone_stream *s, size_t len,
 	return conn_write(c, from, (size_t)(tx + end - from));
 }
 
+/* Before the answer no more is sent than is kept to be sent again. */
+static ssize_t early_credit(const struct hbone_stream *s, ssize_t credit)
+{
+	ssize_t room = EARLY_MAX - s->early_len;
+	return room == 0 ? -ENOBUFS : credit < room ? credit : room;
+}
+
+static void early_keep(struct hbone_stream *s, const void *bytes, size_t len)
+{
+	uint8_t *early = realloc(s->early, s->early_len + len);
+	if (!early) {
+		s->retried = true; /* or what is lost would be missing in a second try */
+		return;
+	}
+	memcpy(early + s->early_len, bytes, len);
+	s->early = early;
+	s->early_len = (uint16_t)(s->early_len + len);
+}
+
 ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
 {
 	ssize_t credit = conn_credit(c, s);
+	if (credit >= 0 && s->state == STREAM_ASKED)
+		credit = early_credit(s, credit);
 	if (credit < 0)
 		return credit;
 
@@ -229,6 +252,8 @@ ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
 		return n < 0 ? -errno : 0;
 
 	bool last = is_last(s, (size_t)n < room);
+	if (s->state == STREAM_ASKED)
+		early_keep(s, iov->iov_base, (size_t)n);
 	int rc = 0;
 	if (n < PUSH_RECORDS)
 		rc = push_frame(c, s, iov, 1, 0, (size_t)n, last) < 0 ? -ENOMEM : 0;
@@ -239,6 +264,7 @@ ssize_t conn_pull(struct hbone_conn *c, struct hbone_stream *s)
 		return -ECANCELED;
 	}
 	s->eager = (size_t)n == room;
+	s->peer_last = false;
 	s->sent += (size_t)n;
 	return n;
 }

@@ -225,6 +225,12 @@ static void waiting_remove(struct hbone_pool *p, struct hbone_stream *s)
 	p->waiting_count--;
 }
 
+/* What is sent ahead of the answer is lost with the connection, and can't be sent again: it may have arrived. */
+static bool is_alive(const struct hbone_conn *c)
+{
+	return c->settings_seen && !c->ping_sent && hbone_now_ms(c->h) - c->received_ms < EARLY_ALIVE_MS;
+}
+
 static int stream_ask(struct hbone_pool *p, struct hbone_stream *s, struct hbone_conn *c)
 {
 	char authority[ADDR_PORT_TEXT_MAX], traceparent[56];
@@ -238,6 +244,7 @@ static int stream_ask(struct hbone_pool *p, struct hbone_stream *s, struct hbone
 		.forwarded = p->forwarded,
 		.traceparent = traceparent,
 	};
+	s->h2 = (struct h2_stream){ 0 };
 	int rc = h2_open(c->h2, &s->h2, &request);
 	if (rc < 0)
 		return rc;
@@ -245,6 +252,8 @@ static int stream_ask(struct hbone_pool *p, struct hbone_stream *s, struct hbone
 	s->state = STREAM_ASKED;
 	c->unused_ms = 0;
 	conn_touch(c);
+	if (s->early_len || is_alive(c))
+		relay_early(s);
 	return 0;
 }
 
@@ -331,6 +340,10 @@ bool pool_retry(struct hbone_stream *s)
 		return false;
 	s->retried = true;
 	struct hbone_conn *c = TAKE(s->conn);
+	if (s->blocked)
+		TAILQ_REMOVE(&c->blocked, s, queue);
+	s->blocked = false;
+	relay_unearly(s);
 	waiting_add(p, s);
 	if (c)
 		conn_unused(c);

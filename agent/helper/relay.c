@@ -13,7 +13,10 @@
 #include "agent/helper/sniff.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
+
+static void on_app(struct loop_io *io, int events, void *arg);
 
 enum { PULLS_PER_WAKE = 4, IOV_DRAIN_MAX = 512 << 10 };
 
@@ -22,7 +25,10 @@ static void relay_arm(struct hbone_stream *s, int events)
 	if (s->events == events)
 		return;
 	s->events = events;
-	loop_io_set(s->io, events);
+	if (s->io)
+		loop_io_set(s->io, events);
+	else if (loop_io_open(s->h->loop, s->fd, events, on_app, s, &s->io) < 0)
+		stream_abort(s, H2_INTERNAL_ERROR);
 }
 
 static void account(struct hbone_stream *s, uint32_t cap_before)
@@ -58,6 +64,12 @@ static void relay_progress(struct hbone_stream *s)
 /* The application's socket failed. */
 static void relay_broken(struct hbone_stream *s)
 {
+	held_answer(s);			/* the peer's client is told of a reset, not of a refusal */
+	if (s->state == STREAM_ASKED) { /* told when it is open: a request that is given up costs the peer more */
+		s->broken = true;
+		relay_arm(s, 0);
+		return;
+	}
 	stream_abort(s, H2_CONNECT_ERROR);
 }
 
@@ -86,8 +98,23 @@ static void relay_drain(struct hbone_stream *s)
 static void relay_eof(struct hbone_stream *s)
 {
 	relay_progress(s);
-	if (s->state != STREAM_CLOSED)
-		relay_arm(s, s->events & ~(LOOP_READ | LOOP_HANGUP));
+	if (s->state == STREAM_CLOSED)
+		return;
+	int events = s->events & ~(LOOP_READ | LOOP_HANGUP);
+	if (events) {
+		relay_arm(s, events);
+		return;
+	}
+	loop_io_free(TAKE(s->io)); /* in most cases there is nothing more to wait for */
+	s->events = 0;
+}
+
+static void relay_tell_end(struct hbone_stream *s)
+{
+	if (s->peer_last)
+		lazy_add(s->conn);
+	else
+		conn_touch(s->conn);
 }
 
 /* Reads what the application sends. May close the stream. */
@@ -95,8 +122,8 @@ static void relay_pull(struct hbone_stream *s)
 {
 	for (int i = 0; i < PULLS_PER_WAKE; i++) {
 		ssize_t n = conn_pull(s->conn, s);
-		if (s->state == STREAM_CLOSED)
-			return;
+		if (s->state == STREAM_CLOSED || n == -ECANCELED)
+			return; /* with its connection, or it waits for another one */
 		if (n > 0) {
 			s->active_s = (uint32_t)(hbone_now_ms(s->h) / 1000);
 			if (s->app_eof)
@@ -108,7 +135,7 @@ static void relay_pull(struct hbone_stream *s)
 		if (n == 0) {
 			s->app_eof = true;
 			h2_end(s->conn->h2, &s->h2);
-			conn_touch(s->conn);
+			relay_tell_end(s);
 			relay_eof(s);
 		} else if (n == -EBUSY || n == -ENOBUFS) {
 			/* relay_resume() arms it again. A reset must still be noticed. */
@@ -142,6 +169,7 @@ static void on_app(struct loop_io *io, int events, void *arg)
 
 	hbone_begin(h);
 	s->hung_up = events & LOOP_HANGUP;
+	held_answer(s);
 	if (events & LOOP_WRITE)
 		relay_drain(s);
 	if ((events & LOOP_READ) && s->state != STREAM_CLOSED && !s->app_eof)
@@ -175,23 +203,61 @@ static void log_peek(struct hbone_stream *s)
 		log_first(s, bytes, (size_t)n);
 }
 
+static int relay_listen(struct hbone_stream *s)
+{
+	int events = LOOP_READ | LOOP_HANGUP;
+	int rc = loop_io_open(s->h->loop, s->fd, events, on_app, s, &s->io);
+	if (rc == 0)
+		s->events = events;
+	return rc;
+}
+
 int relay_start(struct hbone_stream *s)
 {
-	int events = LOOP_READ | LOOP_HANGUP | (s->to_app.len ? LOOP_WRITE : 0);
-	int rc = loop_io_open(s->h->loop, s->fd, events, on_app, s, &s->io);
+	bool listens = s->io != NULL;
+	int rc = listens || s->app_eof ? 0 : relay_listen(s);
 	if (rc < 0)
 		return rc;
-	s->events = events;
 	s->state = STREAM_OPEN;
 	s->began_s = s->active_s = (uint32_t)(hbone_now_ms(s->h) / 1000);
 	stream_settle(s);
-	if (s->log && !s->inbound)
+	if (s->log && s->early_len)
+		log_first(s, s->early, s->early_len);
+	else if (s->log && !s->inbound)
 		log_peek(s);
 	else if (s->log && s->to_app.len)
 		log_first(s, buffer_head(&s->to_app), s->to_app.len);
-	if (!s->inbound)
+	free(TAKE(s->early));
+	if (s->broken)
+		relay_broken(s);
+	else if (listens)
+		relay_resume(s);
+	else if (!s->inbound && !s->app_eof)
 		relay_pull(s); /* most clients speak first, and have while the stream was opened */
+	else if (s->to_app.len)
+		relay_drain(s);
 	return 0;
+}
+
+void relay_early(struct hbone_stream *s)
+{
+	struct iovec sent = { s->early, s->early_len };
+	if (s->early_len && conn_push(s->conn, s, &sent, 1, 0) < s->early_len) {
+		if (s->state == STREAM_ASKED)
+			outbound_fail(s, DROP_HBONE_REFUSED);
+		return;
+	}
+	if (s->app_eof)
+		h2_end(s->conn->h2, &s->h2);
+	else if (relay_listen(s) == 0)
+		relay_pull(s);
+}
+
+void relay_unearly(struct hbone_stream *s)
+{
+	loop_io_free(TAKE(s->io));
+	s->events = 0;
+	s->sent = 0;
 }
 
 void relay_resume(struct hbone_stream *s)
@@ -244,6 +310,7 @@ void relay_flush(struct hbone *h)
 	if (s->log && s->inbound && !s->received && s->state == STREAM_OPEN)
 		log_first(s, h->batch.iov[0].iov_base, h->batch.iov[0].iov_len);
 	s->received += bytes;
+	s->peer_last = true;
 	s->active_s = (uint32_t)(hbone_now_ms(h) / 1000);
 	if (s->transport) {
 		hbone_transport_data(s, h->batch.iov, count, bytes);
@@ -268,7 +335,7 @@ void relay_flush(struct hbone *h)
 	}
 	if (s->state == STREAM_SNIFFING)
 		inbound_sniff(s);
-	else if (s->to_app.len && s->io)
+	else if (s->to_app.len && s->state == STREAM_OPEN)
 		relay_arm(s, s->events | LOOP_WRITE);
 }
 
@@ -276,6 +343,7 @@ void relay_end(struct hbone_stream *s)
 {
 	if (s->h->batch.stream == s)
 		relay_flush(s->h);
+	s->peer_last = true;
 	if (s->state == STREAM_SNIFFING)
 		inbound_sniff(s);
 	else if (s->transport && s->state == STREAM_OPEN)

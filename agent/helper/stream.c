@@ -44,6 +44,7 @@ static void on_reap(void *arg)
 	struct hbone_stream *s = arg;
 	s->magic = 0;
 	free(s->sni);
+	free(s->early);
 	free(s);
 }
 
@@ -97,6 +98,7 @@ static void stream_unlink(struct hbone_stream *s)
 	if (s->log)
 		stream_log(s);
 	ahead_leave(s);
+	held_leave(s);
 	worker_wait_cancel(TAKE(s->wait));
 	pool_leave(s);
 	if (s->blocked)

@@ -376,6 +376,8 @@ int app_connect(struct worker *w, const struct addr_port *endpoint)
 {
 	int fds[2];
 	tcp_pair("127.0.0.1", fds);
+	if (w->says)
+		app_send(w->loop, fds[0], w->says, strlen(w->says));
 	hbone_outbound(w->hbone, &w->pod, fds[1], endpoint, endpoint, NULL);
 	return fds[0];
 }
