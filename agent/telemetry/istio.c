@@ -72,6 +72,20 @@ static const char *security_policy(enum flow_path path)
 	return path == FLOW_HBONE ? "mutual_tls" : path == FLOW_ATTESTED ? "attested" : "none";
 }
 
+/* Which service was called the accepting side is not always told: then it is the workload's own, by its canonical name, as for
+ * requests. */
+static void service_labels(struct sb *sb, const struct service *s, const struct party *destination, bool source_side)
+{
+	bool own = !s && !source_side && destination && destination->canonical && destination->ns;
+	AUTO(mem_freep) char *host =
+		own ? str_format("%s.%s.svc.cluster.local", destination->canonical, destination->ns) : NULL;
+	const char *unknown = own ? destination->canonical : destination ? NULL : "PassthroughCluster";
+
+	exposition_label(sb, "destination_service", s ? s->hostname : host);
+	exposition_label(sb, "destination_service_name", s ? s->name : unknown);
+	exposition_label(sb, "destination_service_namespace", s ? s->ns : destination ? destination->ns : NULL);
+}
+
 static char *row_labels(const struct istio *m, const struct flow_sum *sum)
 {
 	const struct party *source = parties_by_id(m->parties, sum->source_identity);
@@ -83,9 +97,7 @@ static char *row_labels(const struct istio *m, const struct flow_sum *sum)
 	exposition_label(&sb, "reporter", sum->source_side ? "source" : "destination");
 	party_labels(&sb, "source", source, authenticated);
 	party_labels(&sb, "destination", destination, authenticated);
-	exposition_label(&sb, "destination_service", s ? s->hostname : NULL);
-	exposition_label(&sb, "destination_service_name", s ? s->name : destination ? NULL : "PassthroughCluster");
-	exposition_label(&sb, "destination_service_namespace", s ? s->ns : destination ? destination->ns : NULL);
+	service_labels(&sb, s, destination, sum->source_side);
 	exposition_label(&sb, "request_protocol", "tcp");
 	exposition_label(&sb, "connection_security_policy", security_policy(sum->path));
 	return sb_take(&sb);

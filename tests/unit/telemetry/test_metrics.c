@@ -193,6 +193,21 @@ static void test_istio_metrics_are_off_when_all_workloads_say_so(void **state)
 	assert_int_equal(count(t->out.p, "istio_tcp_sent_bytes_total{"), 0);
 }
 
+static void test_istio_service_of_the_accepting_side_is_its_own(void **state)
+{
+	struct test *t = *state;
+	t->sums[0].service = 0;
+	render(t, false);
+	assert_int_equal(count(t->out.p, "destination_service=\"unknown\""),
+			 4); /* the caller's side has called an address */
+	t->sums[0].source_side = false;
+	t->out.len = 0;
+	render(t, false);
+	assert_int_equal(count(t->out.p, "destination_service=\"catalog.shop.svc.cluster.local\","
+					 "destination_service_name=\"catalog\",destination_service_namespace=\"shop\""),
+			 4);
+}
+
 static void test_istio_udp_is_left_out(void **state)
 {
 	struct test *t = *state;
@@ -328,6 +343,7 @@ int main(void)
 		T(test_istio_sent_bytes_are_the_response),
 		T(test_istio_rows_with_equal_labels_are_one_series),
 		T(test_istio_failed_connections_are_upstream_failures),
+		T(test_istio_service_of_the_accepting_side_is_its_own),
 		T(test_istio_udp_is_left_out),
 		T(test_istio_series_are_bounded),
 		T(test_labels_are_escaped),
