@@ -15,14 +15,14 @@ from lib.net import Net
 from lib.town import build
 build(Net(sys.argv[2]))
 print("up", flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
 def start(directory):
     os.makedirs(directory)
     run_of = subprocess.Popen([sys.executable, "-c", RUN, os.path.dirname(os.path.abspath(__file__)), directory],
-                              stdout=subprocess.PIPE, text=True)
+                              stdout=subprocess.PIPE, text=True, env={**os.environ, "WEFT_TEST_CLAIMS": leftovers.CLAIMS})
     assert run_of.stdout.readline() == "up\n"
     return run_of, f"wt{run_of.pid}b"
 
@@ -35,7 +35,8 @@ def left(prefix, directory):
     return namespaces + pins + processes
 
 
-def test_killed_run_is_swept_and_living_one_is_not(tmp_path):
+def test_killed_run_is_swept_and_living_one_is_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(leftovers, "CLAIMS", str(tmp_path / "claims"))  # or another run beside this one sweeps first
     alive, alive_prefix = start(str(tmp_path / "alive"))
     dead, dead_prefix = start(str(tmp_path / "dead"))
     try:

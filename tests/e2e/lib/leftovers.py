@@ -11,7 +11,7 @@ import signal
 
 from .shell import BUILD, run, wait_for
 
-CLAIMS = "/run/weft-tests"
+CLAIMS = os.environ.get("WEFT_TEST_CLAIMS", "/run/weft-tests")
 PINS = "/sys/fs/bpf/weft"
 
 
