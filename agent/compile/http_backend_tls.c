@@ -81,19 +81,24 @@ int http_on_backend_tls(struct compiler *c, const struct resource *old, const st
 
 /* --- into the cluster */
 
+/* Why a reference has no certificates, also in the words of a policy's status. */
+struct why {
+	const char *words, *reason;
+};
+
 /* The certificates of a reference; NULL, with *why: there are none. */
-static const char *roots_of(const struct compiler *c, const char *ns, const struct local_ref *ref, const char **why)
+static const char *roots_of(const struct compiler *c, const char *ns, const struct local_ref *ref, struct why *why)
 {
 	bool secret = strcmp(ref->kind, "Secret") == 0;
-	*why = "is no ConfigMap or Secret";
+	*why = (struct why){ "is no ConfigMap or Secret", "InvalidKind" };
 	if (*ref->group || (!secret && strcmp(ref->kind, "ConfigMap") != 0))
 		return NULL;
 	const struct resource *r = inventory_get(c, secret ? KIND_SECRET : KIND_CONFIG_MAP, ns, ref->name);
-	*why = "does not exist";
+	*why = (struct why){ "does not exist", "InvalidCACertificateRef" };
 	if (!r)
 		return NULL;
 	const char *text = string_map_get(secret ? &r->spec.secret->values : &r->spec.config_map->values, "ca.crt");
-	*why = "has no ca.crt that is PEM of certificates";
+	why->words = "has no ca.crt that is PEM of certificates";
 	return text && http_tls_has_block(text, "CERTIFICATE") ? text : NULL;
 }
 
@@ -109,7 +114,8 @@ static int roots_set(struct compiler *c, struct http_cluster *out, const struct 
 		return out->ca_pem || (out->ca_pem = strdup("")) ? 0 : -ENOMEM;
 	}
 	for (size_t i = 0; i < v->ca_refs.n; i++) {
-		const char *why, *text = roots_of(c, policy->ns, &v->ca_refs.v[i], &why);
+		struct why why;
+		const char *text = roots_of(c, policy->ns, &v->ca_refs.v[i], &why);
 		if (text)
 			sb_addf(&sb, "%s\n", text);
 	}
@@ -146,15 +152,17 @@ static void refs_look(const struct compiler *c, const struct resource *r, struct
 	size_t good = 0;
 
 	for (size_t i = 0; i < v->ca_refs.n; i++) {
-		const char *why;
+		struct why why;
 		if (roots_of(c, r->ns, &v->ca_refs.v[i], &why))
 			good++;
 		else
-			NOTE(notes, FINDING_ERROR, r, "caCertificateRefs[%zu]: %s %s of namespace %s %s", i,
-			     v->ca_refs.v[i].kind, v->ca_refs.v[i].name, r->ns, why);
+			NOTE(notes, FINDING_ERROR, r,
+			     "ResolvedRefs=False (%s): caCertificateRefs[%zu]: %s %s of namespace %s %s", why.reason, i,
+			     v->ca_refs.v[i].kind, v->ca_refs.v[i].name, r->ns, why.words);
 	}
 	if (v->ca_refs.n && !good)
-		NOTE(notes, FINDING_ERROR, r, "there is nobody to trust: the connections fail");
+		NOTE(notes, FINDING_ERROR, r,
+		     "Accepted=False (NoValidCACertificate): there is nobody to trust: the connections fail");
 }
 
 static bool section_known(const struct service *s, const char *section)
@@ -173,7 +181,8 @@ static void port_look(const struct compiler *c, const struct resource *r, const 
 	struct http_rule rule;
 
 	if (in_force != r)
-		NOTE(notes, FINDING_WARNING, r, "is ignored for port %u of %s: %s is for it, too", port->port,
+		NOTE(notes, FINDING_WARNING, r,
+		     "Accepted=False (Conflicted): is ignored for port %u of %s: %s is for it, too", port->port,
 		     s->hostname, in_force ? in_force->key : "another");
 	rules_of(c, &(struct rule_caller){ 0 }, s->ns, s->hostname, &rules);
 	http_rule_of(&rules, port->port, NULL, &rule);
@@ -187,7 +196,8 @@ static void target_look(const struct compiler *c, const struct resource *r, cons
 {
 	const struct resource *target = target_of(c, r->ns, t);
 	if (!target) {
-		NOTE(notes, FINDING_WARNING, r, "targetRef: there is no %s %s in namespace %s", t->kind, t->name,
+		NOTE(notes, FINDING_WARNING, r,
+		     "Accepted=False (TargetNotFound): targetRef: there is no %s %s in namespace %s", t->kind, t->name,
 		     r->ns);
 		return;
 	}
@@ -195,7 +205,8 @@ static void target_look(const struct compiler *c, const struct resource *r, cons
 	for (size_t i = 0; i < nodes.n; i++) {
 		const struct service *s = ((const struct service_node *)nodes.v[i])->object;
 		if (s && t->section && !section_known(s, t->section))
-			NOTE(notes, FINDING_WARNING, r, "targetRef %s: has no port that is named %s", t->name,
+			NOTE(notes, FINDING_WARNING, r,
+			     "Accepted=False (TargetNotFound): targetRef %s: has no port that is named %s", t->name,
 			     t->section);
 		for (size_t k = 0; s && k < s->port_count; k++)
 			if (s->ports[k].proto == IPPROTO_TCP && (!t->section || str_eq(t->section, s->ports[k].name)))

@@ -89,6 +89,7 @@ static void test_targets_and_their_ports(void **state)
 	world_with(&w, POLICY("a", SERVICE, SYSTEM "first.example"));
 	assert_string_equal(sni_of(TCP), "first.example");
 	assert_true(world_finds(&w, "BackendTLSPolicy/shop/b", "BackendTLSPolicy/shop/a is for it, too"));
+	assert_true(world_finds(&w, "BackendTLSPolicy/shop/b", "Accepted=False (Conflicted)"));
 	world_delete(&w, "BackendTLSPolicy/shop/a");
 	world_delete(&w, "BackendTLSPolicy/shop/b");
 	world_compile(&w);
@@ -99,7 +100,9 @@ static void test_targets_and_their_ports(void **state)
 	assert_string_equal(sni_of(ENTRY), "entry.example");
 	world_with(&w, POLICY("e", PORT("none") ", { group: '', kind: Service, name: nobody }", SYSTEM "x.example"));
 	assert_true(world_finds(&w, "BackendTLSPolicy/shop/e", "has no port that is named none"));
-	assert_true(world_finds(&w, "BackendTLSPolicy/shop/e", "there is no Service nobody in namespace shop"));
+	assert_true(world_finds(
+		&w, "BackendTLSPolicy/shop/e",
+		"Accepted=False (TargetNotFound): targetRef: there is no Service nobody in namespace shop"));
 }
 
 static void test_destination_rules_go_first(void **state)
@@ -137,7 +140,9 @@ static void test_whom_to_trust_and_expect(void **state)
 	expect(POLICY("a", SERVICE, "caCertificateRefs: [ " REF("ConfigMap", "m") " ], hostname: x.example"), "",
 	       "x.example");
 	assert_true(world_finds(&w, "BackendTLSPolicy/shop/a", "ConfigMap m of namespace shop does not exist"));
-	assert_true(world_finds(&w, "BackendTLSPolicy/shop/a", "nobody to trust: the connections fail"));
+	assert_true(world_finds(&w, "BackendTLSPolicy/shop/a", "ResolvedRefs=False (InvalidCACertificateRef)"));
+	assert_true(world_finds(&w, "BackendTLSPolicy/shop/a",
+				"Accepted=False (NoValidCACertificate): there is nobody to trust"));
 	expect(CA("ConfigMap", "m", "data: { ca.crt: words }"), "", "x.example");
 	assert_true(world_finds(&w, "BackendTLSPolicy/shop/a", "has no ca.crt that is PEM"));
 	expect(CA("ConfigMap", "m", "data: { ca.crt: " PEM("map") " }"), "map", "x.example");
