@@ -131,7 +131,10 @@ void daemon_on_pod_removed(const struct kernel_pod *pod, void *arg)
 	struct daemon *d = arg;
 
 	log_info("pod %s has left the mesh", pod->workload->uid);
-	supervisor_pod_remove(d->supervisor, pod->cookie);
+	if (pod->vanished)
+		supervisor_pod_remove(d->supervisor, pod->cookie);
+	else
+		supervisor_pod_leave(d->supervisor, pod->cookie);
 	table_remove(d->pods, &pod->cookie, sizeof(pod->cookie));
 }
 

@@ -148,6 +148,7 @@ static void on_pod_set(struct helper *h, const Weft__Link__PodSet *m, const int 
 		control_fail(h, rc == -ENOMEM ? "a pod that memory does not suffice for" : "a pod that makes no sense");
 		return;
 	}
+	leaving_cancel(h->leaving, m->cookie);
 	identities_use(h->identities, spec->identity->uri);
 	struct pod_spec *old = table_get(h->pods, &m->cookie, sizeof(m->cookie));
 	if (old)
@@ -161,19 +162,29 @@ static void on_pod_set(struct helper *h, const Weft__Link__PodSet *m, const int 
 		worker_order(h->workers[i], pod_order(h, i, spec, m, fds));
 }
 
-static void on_pod_remove(struct helper *h, const Weft__Link__PodRemove *m)
+void control_pod_end(struct helper *h, uint64_t cookie)
 {
-	struct pod_spec *spec = table_get(h->pods, &m->cookie, sizeof(m->cookie));
+	struct pod_spec *spec = table_get(h->pods, &cookie, sizeof(cookie));
 	if (!spec)
 		return;
 	identities_release(h->identities, spec->identity->uri);
-	table_remove(h->pods, &m->cookie, sizeof(m->cookie));
+	table_remove(h->pods, &cookie, sizeof(cookie));
 	for (unsigned int i = 0; i < h->worker_count; i++) {
 		struct order *order = order_new(ORDER_POD_REMOVE, 0);
 		if (order)
-			order->cookie = m->cookie;
+			order->cookie = cookie;
 		worker_order(h->workers[i], order);
 	}
+}
+
+static void on_pod_remove(struct helper *h, const Weft__Link__PodRemove *m)
+{
+	if (m->gently && table_get(h->pods, &m->cookie, sizeof(m->cookie))) {
+		leaving_begin(h->leaving, m->cookie);
+		return;
+	}
+	leaving_cancel(h->leaving, m->cookie);
+	control_pod_end(h, m->cookie);
 }
 
 static void on_sockets(struct helper *h, const Weft__Link__Sockets *m, int *fds, size_t fd_count)

@@ -247,6 +247,8 @@ static int helper_prepare(struct helper *h, int link_fd, struct err *err)
 	if (rc == 0)
 		rc = rejoin_new(h, &h->rejoin);
 	if (rc == 0)
+		rc = leaving_new(h, &h->leaving);
+	if (rc == 0)
 		rc = loop_signal_new(h->loop, SIGTERM, on_sigterm, h, &h->sigterm);
 	if (rc == 0)
 		rc = channel_new(h->loop, link_fd, control_on_message, rejoin_link_closed, h, &h->channel);
@@ -280,6 +282,7 @@ static void helper_done(struct helper *h)
 	tls_trust_unref(h->trust);
 	channel_free(h->channel);
 	rejoin_free(h->rejoin);
+	leaving_free(h->leaving);
 	loop_timer_free(h->away_timer);
 	loop_signal_free(h->sigterm);
 	loop_timer_free(h->drain_timer);

@@ -13,6 +13,7 @@
 struct channel;
 struct endpoint_hub;
 struct identities;
+struct leaving;
 struct link_memory;
 struct loop;
 struct loop_signal;
@@ -46,6 +47,7 @@ struct helper {
 	struct worker *workers[LINK_SHARDS_MAX];
 	unsigned int worker_count; /* 0: no Hello yet */
 	struct table *pods;	   /* cookie -> struct pod_spec */
+	struct leaving *leaving;   /* those of them that are taken from the mesh */
 	struct identities *identities;
 	struct endpoint_hub *endpoints;
 	struct target_hub *targets;
@@ -71,6 +73,13 @@ void helper_agent_back(struct helper *h, struct channel *channel); /* takes it *
 bool helper_send(struct helper *h, Weft__Link__ToAgent__MsgCase which, void *message);
 void helper_order_all(struct helper *h, struct order *(*make)(void *arg), void *arg); /* a fresh order each */
 
+/* --- leaving.c */
+int leaving_new(struct helper *h, struct leaving **out);
+void leaving_free(struct leaving *l);
+void leaving_begin(struct leaving *l, uint64_t cookie);	 /* control_pod_end() follows, unless */
+void leaving_cancel(struct leaving *l, uint64_t cookie); /* it comes back, or ends at once */
+bool leaving_has(const struct leaving *l, uint64_t cookie);
+
 /* --- rejoin.c */
 int rejoin_new(struct helper *h, struct rejoin **out);
 void rejoin_free(struct rejoin *r);
@@ -84,6 +93,8 @@ void rejoin_link_closed(const struct err *err, void *helper); /* of either agent
 void control_on_message(const uint8_t *bytes, size_t len, int *fds, size_t fd_count, void *helper);
 void control_fail(struct helper *h,
 		  const char *what); /* the agent sent something that makes no sense: the helper ends */
+
+void control_pod_end(struct helper *h, uint64_t cookie);
 
 /* --- control_http.c */
 void control_on_target(struct helper *h, const Weft__Link__TargetAnswer *m);

@@ -171,6 +171,7 @@ void order_free(struct order *order)
 	case ORDER_TAP:
 		free(order->text);
 		break;
+	case ORDER_POD_LEAVE:
 	case ORDER_POD_REMOVE:
 	case ORDER_SOCKETS:
 	case ORDER_DNS_FLUSH:

@@ -91,6 +91,7 @@ void carried_free(struct carried *c);
 /* Link thread to worker. */
 enum order_kind {
 	ORDER_POD,	   /* spec; fds[POD_LISTENERS], -1 for none, or fd_count 0: those that it has */
+	ORDER_POD_LEAVE,   /* cookie: no new connections; it is removed soon */
 	ORDER_POD_REMOVE,  /* cookie */
 	ORDER_SOCKETS,	   /* cookie, socket, fds; none: refused */
 	ORDER_ENDPOINT,	   /* endpoint */

@@ -392,8 +392,9 @@ void target_hub_target(struct target_hub *hub, uint64_t cookie, const struct add
 {
 	struct hub_subject s = { .cookie = cookie, .original = *original, .text = host };
 	struct hub_object *o = hub_find(hub, &s);
-	if (!o) {
-		l7_target_unref(target); /* forgotten meanwhile */
+	/* Forgotten meanwhile; or of a pod that the agent knows no more, whose last requests need what was true. */
+	if (!o || leaving_has(hub->h->leaving, cookie)) {
+		l7_target_unref(target);
 		return;
 	}
 	l7_target_unref(o->target);

@@ -224,6 +224,9 @@ void worker_handle(struct worker *w, struct order *order)
 	case ORDER_POD:
 		worker_pod_set(w, TAKE(order->spec), order->fds, order->fd_count);
 		break;
+	case ORDER_POD_LEAVE:
+		worker_pod_leave_mesh(w, order->cookie);
+		break;
 	case ORDER_POD_REMOVE:
 		worker_pod_remove(w, order->cookie);
 		break;

@@ -69,7 +69,8 @@ struct pod_entry {
 	struct worker_pod pod; /* first: hbone's pointers to it are ours */
 	struct worker *w;
 	struct pod_spec *spec;
-	bool armed; /* connections are accepted */
+	bool armed;   /* connections are accepted */
+	bool leaving; /* it was taken from the mesh */
 	struct listener listeners[POD_LISTENERS];
 	struct socket_pool pools[POD_POOLS];
 	struct pod_targets targets;
@@ -132,6 +133,7 @@ bool worker_report(struct worker *w, const struct report *report); /* copies; ta
 
 /* --- worker_pod.c */
 void worker_pod_set(struct worker *w, struct pod_spec *spec, int *fds, size_t fd_count); /* takes spec and fds */
+void worker_pod_leave_mesh(struct worker *w, uint64_t cookie); /* no new connections, as far as it depends on it */
 void worker_pod_remove(struct worker *w, uint64_t cookie);
 /* The identity has a certificate from now on: its pods' listeners are served. */
 void worker_pods_credentialed(struct worker *w, const char *uri);

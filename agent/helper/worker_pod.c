@@ -338,6 +338,7 @@ void worker_pod_set(struct worker *w, struct pod_spec *spec, int *fds, size_t fd
 		return;
 	}
 	unsigned int changed = entry_update(entry, spec);
+	entry->leaving = false;
 	entry_arm(entry, table_get_str(w->credentialed, spec->identity->uri) != NULL);
 	if (!entry->armed)
 		loop_timer_start(w->arm_timer, ARM_TIMEOUT_MS, 0);
@@ -350,6 +351,17 @@ void worker_pod_set(struct worker *w, struct pod_spec *spec, int *fds, size_t fd
 		tcp_proxy_policy_changed(w->tcp, &entry->pod);
 	if (changed & CHANGED_INBOUND && w->http)
 		http_proxy_pod_changed(w->http, &entry->pod);
+}
+
+void worker_pod_leave_mesh(struct worker *w, uint64_t cookie)
+{
+	struct pod_entry *entry = table_get(w->pods, &cookie, sizeof(cookie));
+	if (!entry)
+		return;
+	entry->leaving = true;
+	for (size_t i = 0; i < POD_LISTENERS; i++)
+		listener_close(&entry->listeners[i]);
+	dns_pod_free(TAKE(entry->dns));
 }
 
 static void entry_retire(struct worker *w, struct pod_entry *entry)
@@ -420,7 +432,7 @@ struct worker_pod *worker_pod_by_addr(struct worker *w, const struct addr *addr)
 	struct table_iter it = { 0 };
 	while (!w->closed && table_next(w->pods, &it)) {
 		struct pod_entry *entry = it.value;
-		if (!has_addr(&entry->pod, addr))
+		if (entry->leaving || !has_addr(&entry->pod, addr))
 			continue;
 		if (found)
 			return NULL;

@@ -34,6 +34,7 @@ struct kernel_pod {
 	uint64_t cookie;	   /* its network namespace's; for WORKLOAD_CGROUP the cgroup id */
 	struct workload *workload; /* updated in place when the plan gives it anew */
 	bool host_network;	   /* WORKLOAD_CGROUP: sockets are opened in the host's namespace */
+	bool vanished;		   /* its namespace has no name any more */
 };
 
 struct kernel_events {

@@ -202,6 +202,7 @@ static void pod_vanished(struct kernel *k, struct pod *pod)
 {
 	struct err ignored = ERR_INIT;
 
+	pod->pub.vanished = true;
 	pod_unlist(k, pod);
 	recheck_forget(k->recheck, pod);
 	pod->gone = true;

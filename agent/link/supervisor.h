@@ -104,6 +104,8 @@ int supervisor_replace(struct supervisor *s, struct err *err);
 int supervisor_pod_set(struct supervisor *s, uint64_t cookie, struct workload *workload, const int *fds,
 		       struct err *err);
 void supervisor_pod_remove(struct supervisor *s, uint64_t cookie);
+/* The same for a pod that is there still, and was only taken from the mesh: what is carried for it may finish, for 5 s. */
+void supervisor_pod_leave(struct supervisor *s, uint64_t cookie);
 /* Trusted roots (PEM) and revoked serials (hex), both copied. */
 int supervisor_trust(struct supervisor *s, const char *const *roots_pem, size_t root_count, const char *const *revoked,
 		     size_t revoked_count, struct err *err);

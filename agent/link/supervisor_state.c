@@ -121,7 +121,7 @@ int supervisor_pod_set(struct supervisor *s, uint64_t cookie, struct workload *w
 	return rc;
 }
 
-void supervisor_pod_remove(struct supervisor *s, uint64_t cookie)
+static void pod_remove(struct supervisor *s, uint64_t cookie, bool gently)
 {
 	struct supervised_pod *pod = table_get(s->pods, &cookie, sizeof(cookie));
 	if (!pod)
@@ -131,8 +131,19 @@ void supervisor_pod_remove(struct supervisor *s, uint64_t cookie)
 	table_remove(s->pods, &cookie, sizeof(cookie));
 	Weft__Link__PodRemove m = WEFT__LINK__POD_REMOVE__INIT;
 	m.cookie = cookie;
+	m.gently = gently;
 	for (struct peer *p = s->peers; p; p = p->next)
 		peer_send(p, WEFT__LINK__TO_HELPER__MSG_POD_REMOVE, &m, NULL, 0);
+}
+
+void supervisor_pod_remove(struct supervisor *s, uint64_t cookie)
+{
+	pod_remove(s, cookie, false);
+}
+
+void supervisor_pod_leave(struct supervisor *s, uint64_t cookie)
+{
+	pod_remove(s, cookie, true);
 }
 
 /* --- trust and certificates --- */

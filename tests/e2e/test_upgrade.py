@@ -122,3 +122,19 @@ def test_helpers_that_are_replaced_by_a_setting(town):
             wait_for("another helper", lambda a=agent, p=pid: started(a) not in (None, 0, p))
             wait_for("it to be ready", lambda a=agent: a.api("/v1/status")["helper"]["ready"])
     load.end()
+
+
+def test_a_pod_that_leaves_the_mesh_and_comes_back_fails_no_request(town):
+    load = web.load_begin(town.frontend, "10.60.0.20", seconds=120, connections=4)
+    config = web.base_config(town.net) + SERVICES
+    entries = config.split("---\n")
+    others = [entry for entry in entries if "name: catalog-2" not in entry]
+    assert len(others) == len(entries) - 1
+    for _ in range(8):
+        for part in (others, entries):
+            town.mesh.write("00-workloads.yaml", "---\n".join(part))
+            town.mesh.settle()
+    seen = web.load_end(load)
+    assert seen["failed"] == 0 and set(seen["status"]) == {"200"}, seen
+    wait_for("both to serve again", lambda: {web.get(town.frontend, "http://10.60.0.20/").name for _ in range(10)}
+             == {"catalog-1", "catalog-2"})
