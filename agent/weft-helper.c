@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 #include "agent/base/err.h"
@@ -70,6 +71,9 @@ int main(int argc, char **argv)
 		log_error("descriptor 3 is not a link: weft-helper is started by weftd");
 		return USAGE;
 	}
+	/* Workers rest for 20 us at times (base/pace.h); the 50 us that the kernel may add would be most of it. Threads
+	 * inherit it. */
+	prctl(PR_SET_TIMERSLACK, 1000);
 	struct err err = ERR_INIT;
 	if (sandbox_enter(uid, gid, LINK_FD, &err) < 0) {
 		log_error("%s; it does not run without its sandbox", err.text);

@@ -23,8 +23,9 @@
 
 #include "agent/base/err.h"
 #include "agent/base/mem.h"
+#include "agent/base/pace.h"
 
-enum { IO_BATCH = 256, MAILBOX_BATCH = 256, MAILBOX_FIRST_CAP = 16 };
+enum { IO_BATCH = 256, MAILBOX_BATCH = 256, MAILBOX_FIRST_CAP = 16, DEFERRED_ROUNDS = 4 };
 
 struct deferred {
 	void (*fn)(void *arg);
@@ -40,10 +41,12 @@ struct loop {
 	bool stopped;
 	bool uv_ready; /* libuv has events to handle, or descriptors to register with its epoll */
 	struct io_list ios, dead;
-	size_t armed; /* loop_io that wait for something: they keep the loop alive */
-	struct deferred *deferred;
-	size_t deferred_count, deferred_cap;
+	size_t armed;			   /* loop_io that wait for something: they keep the loop alive */
+	struct deferred *deferred, *spare; /* spare: what ran last, to be filled next */
+	size_t deferred_count, deferred_cap, spare_cap;
 	uint64_t now_ns; /* 0: not asked yet in this tick */
+	bool paced;
+	struct pace pace;
 };
 
 struct loop_io {
@@ -132,16 +135,18 @@ static int handle_made(struct loop *loop, void *wrapper, int rc, void *out)
 
 static void loop_run_deferred(struct loop *loop)
 {
-	if (!loop->deferred_count)
-		return;
-
-	/* Those that they defer in turn wait for the next round, so the work of one round is bounded. */
-	struct deferred *batch = TAKE(loop->deferred);
-	size_t count = loop->deferred_count;
-	loop->deferred_count = loop->deferred_cap = 0;
-	for (size_t i = 0; i < count; i++)
-		batch[i].fn(batch[i].arg);
-	free(batch);
+	/* What they defer in turn is the next round's. After a few rounds descriptors have their turn again. */
+	for (int round = 0; round < DEFERRED_ROUNDS && loop->deferred_count; round++) {
+		struct deferred *batch = loop->deferred;
+		size_t count = loop->deferred_count, cap = loop->deferred_cap;
+		loop->deferred = loop->spare;
+		loop->deferred_cap = loop->spare_cap;
+		loop->deferred_count = 0;
+		for (size_t i = 0; i < count; i++)
+			batch[i].fn(batch[i].arg);
+		loop->spare = batch;
+		loop->spare_cap = cap;
+	}
 }
 
 static void on_stop(uv_async_t *uv)
@@ -231,6 +236,7 @@ void loop_free(struct loop *loop)
 	uv_loop_close(&loop->uv);
 	fd_closep(&loop->epoll_fd);
 	free(loop->deferred);
+	free(loop->spare);
 	free(loop);
 }
 
@@ -275,11 +281,24 @@ static void io_register_again(struct loop_io *io, int events)
 		abort(); /* what it takes was just given back; going on would leave a listener deaf */
 }
 
+/* As epoll_pwait(), after a rest where that saves work. */
+static int loop_poll(struct loop *loop, struct epoll_event *batch, int timeout_ms)
+{
+	static const struct timespec rest = { .tv_nsec = PACE_REST_NS };
+	bool paced = loop->paced && timeout_ms != 0;
+	if (paced && pace_before(&loop->pace, clock_now_ns()))
+		nanosleep(&rest, NULL);
+	int n = epoll_pwait(loop->epoll_fd, batch, IO_BATCH, timeout_ms, NULL);
+	loop->now_ns = 0;
+	if (paced)
+		pace_after(&loop->pace, loop_now_ns(loop), n > 0 ? (uint32_t)n : 0);
+	return n;
+}
+
 static void loop_wait(struct loop *loop, int timeout_ms)
 {
 	struct epoll_event batch[IO_BATCH];
-	int n = epoll_pwait(loop->epoll_fd, batch, IO_BATCH, timeout_ms, NULL);
-	loop->now_ns = 0;
+	int n = loop_poll(loop, batch, timeout_ms);
 	for (int i = 0; i < n; i++) {
 		struct loop_io *io = batch[i].data.ptr;
 		if (!io)
@@ -290,6 +309,16 @@ static void loop_wait(struct loop *loop, int timeout_ms)
 		if (io && !io->dead && io->events & LOOP_EXCLUSIVE)
 			io_register_again(io, io->events);
 	}
+}
+
+void loop_pace(struct loop *loop)
+{
+	loop->paced = true;
+}
+
+void loop_read_together(struct loop *loop, uint32_t messages)
+{
+	loop->pace.together += messages;
 }
 
 static bool loop_alive(const struct loop *loop)

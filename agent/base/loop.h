@@ -23,6 +23,10 @@ enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_HANGUP = 4, LOOP_EXCLUSIVE = 8 };
 int loop_new(struct loop **out, struct err *err);
 void loop_free(struct loop *loop); /* closes handles that are still open */
 void loop_run(struct loop *loop);  /* until loop_stop or no handle is left */
+/* From now on it rests for moments when that saves work (base/pace.h); who reads tells of messages that it found behind others
+ * in one read. */
+void loop_pace(struct loop *loop);
+void loop_read_together(struct loop *loop, uint32_t messages);
 void loop_stop(struct loop *loop);
 void loop_stop_async(struct loop *loop);       /* from any thread or signal handler */
 uint64_t loop_now_ns(const struct loop *loop); /* CLOCK_MONOTONIC, cached for the tick */

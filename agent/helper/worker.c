@@ -313,6 +313,7 @@ int worker_new(unsigned int index, unsigned int count, const struct helper_setti
 		free(w);
 		return rc;
 	}
+	loop_pace(w->loop);
 	w->pods = table_new(NULL);
 	w->endpoints = table_new(NULL);
 	TAILQ_INIT(&w->endpoints_by_use);

@@ -8,6 +8,8 @@
 #include <nghttp2/nghttp2.h>
 #include <pthread.h>
 
+#include "agent/base/loop.h"
+
 static struct http2_stream *stream_of(nghttp2_session *session, int32_t id)
 {
 	return nghttp2_session_get_stream_user_data(session, id);
@@ -417,7 +419,10 @@ void http2_calm(struct http2_conn *c)
 
 void http2_input(struct http2_conn *c, const uint8_t *bytes, size_t len)
 {
+	c->scan.heads = 0;
 	enum http2_scanned scanned = http2_scan(c, bytes, len);
+	if (c->scan.heads > 1)
+		loop_read_together(c->loop, c->scan.heads - 1);
 	if (scanned == SCAN_PROTOCOL || scanned == SCAN_CLOSED) {
 		terminate(c, scanned == SCAN_CLOSED ? NGHTTP2_STREAM_CLOSED : NGHTTP2_PROTOCOL_ERROR);
 		return;

@@ -38,6 +38,7 @@ struct http2_scan {
 	uint8_t bytes[13];
 	uint8_t have, continuations;
 	bool headers, last; /* in a header block, whose last frame this is */
+	uint32_t heads;	    /* in what is scanned */
 	uint32_t newest;    /* server: the highest id that the client has used */
 	/* Streams that the peer itself has ended of late, and ids that it has skipped: nothing may come on them. */
 	uint32_t ended[16];

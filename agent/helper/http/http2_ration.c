@@ -102,6 +102,7 @@ static bool on_frame(struct http2_conn *c, uint8_t type, uint8_t flags, uint32_t
 {
 	switch (type) {
 	case HEADERS:
+		c->scan.heads++;
 		c->scan.continuations = 0;
 		c->block_ms = tick_now_ms(&c->tick);
 		on_block(&c->scan, flags);

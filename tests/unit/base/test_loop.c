@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #include "agent/base/err.h"
 #include "agent/base/loop.h"
 #include "agent/base/mem.h"
+#include "agent/base/pace.h"
 
 enum { GUARD_MS = 10000 };
 
@@ -406,6 +408,83 @@ static void test_defer_runs_after_the_callback_in_order(void **state)
 		assert_int_equal(f->order[i], i + 1);
 }
 
+static void on_ready_defer(struct loop_io *io, int events, void *arg)
+{
+	struct fixture *f = arg;
+	(void)io;
+	(void)events;
+	loop_defer(f->loop, deferred_first, f);
+	f->order[f->calls++] = 1;
+	loop_stop(f->loop);
+}
+
+/* One that is stopped ends with its tick: what deferred functions deferred belongs to it. */
+static void test_defer_of_deferred_is_of_the_same_tick(void **state)
+{
+	struct fixture *f = *state;
+	struct loop_io *io;
+	int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	assert_int_equal(loop_io_open(f->loop, fd, LOOP_READ, on_ready_defer, f, &io), 0);
+	loop_run(f->loop);
+	assert_int_equal(f->calls, 3);
+	loop_io_free(io);
+	close(fd);
+}
+
+static void deferred_again(void *arg)
+{
+	struct fixture *f = arg;
+	if (++f->calls < 1000)
+		loop_defer(f->loop, deferred_again, f);
+}
+
+static void on_ready_stop(struct loop_io *io, int events, void *arg)
+{
+	struct fixture *f = arg;
+	(void)io;
+	(void)events;
+	loop_stop(f->loop);
+}
+
+static void test_defer_without_end_leaves_descriptors_their_turn(void **state)
+{
+	struct fixture *f = *state;
+	struct loop_io *io;
+	int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	loop_defer(f->loop, deferred_again, f);
+	assert_int_equal(loop_io_open(f->loop, fd, LOOP_READ, on_ready_stop, f, &io), 0);
+	loop_run(f->loop);
+	assert_in_range(f->calls, 1, 100);
+	loop_io_free(io);
+	close(fd);
+}
+
+static void on_ready_count(struct loop_io *io, int events, void *arg)
+{
+	struct fixture *f = arg;
+	(void)io;
+	(void)events;
+	loop_read_together(f->loop, 10);
+	if (++f->calls == 500)
+		loop_stop(f->loop);
+}
+
+/* It rests before nearly each wait, and misses nothing. */
+static void test_paced_loop_goes_on_at_its_pace(void **state)
+{
+	struct fixture *f = *state;
+	struct loop_io *io;
+	int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	loop_pace(f->loop);
+	assert_int_equal(loop_io_open(f->loop, fd, LOOP_READ, on_ready_count, f, &io), 0);
+	uint64_t before_ns = clock_now_ns();
+	loop_run(f->loop);
+	assert_true(clock_now_ns() - before_ns > 100ull * PACE_REST_NS);
+	assert_int_equal(f->calls, 500);
+	loop_io_free(io);
+	close(fd);
+}
+
 static void test_defer_left_over_runs_on_free(void **state)
 {
 	(void)state;
@@ -597,6 +676,9 @@ int main(void)
 		TEST(test_watch_missing_path_says_which),
 		TEST(test_defer_runs_after_the_callback_in_order),
 		TEST(test_defer_left_over_runs_on_free),
+		TEST(test_defer_of_deferred_is_of_the_same_tick),
+		TEST(test_defer_without_end_leaves_descriptors_their_turn),
+		TEST(test_paced_loop_goes_on_at_its_pace),
 		TEST(test_now_is_fixed_within_a_tick),
 		TEST(test_stop_async_from_other_thread),
 		TEST(test_mailbox_many_producers_keep_order),
