@@ -50,7 +50,8 @@ static void headers_add(struct http_routing *to, struct http_match *out, const s
 	for (size_t i = 0; i < n; i++) {
 		if (is_special(v[i].key)) {
 			NOTE(to->notes, FINDING_WARNING, r, "a match on the header \"%s\" is ignored%s", v[i].key,
-			     v[i].key[0] == '@' ? ": claims are for gateways" : ": the match has a field of that name");
+			     v[i].key[0] == '@' ? ": claims are for gateways, so nobody has any" :
+						  ": the match has a field of that name");
 			continue;
 		}
 		struct http_field_match *f = &out->headers[out->header_count++];
@@ -93,6 +94,15 @@ static void match_set(struct http_routing *to, struct http_match *out, const str
 	}
 }
 
+/* Tokens are verified on the callee's side, behind the route: on the caller's no claim is known, so none can be matched. */
+static const char *claim_asked(const struct vs_match *m)
+{
+	for (size_t i = 0; i < m->headers.n; i++)
+		if (m->headers.v[i].key[0] == '@')
+			return m->headers.v[i].key;
+	return NULL;
+}
+
 /* A match of this mesh, this port, this namespace. Labels are compared for each request: they differ between pods. */
 static bool match_counts(const struct http_routing *to, const struct vs_match *m)
 {
@@ -110,9 +120,16 @@ static bool matches_set(struct http_routing *to, struct http_route *route, const
 	if (!from->match.n)
 		return true;
 	route->matches = http_alloc(to, from->match.n, sizeof(*route->matches));
-	for (size_t i = 0; route->matches && i < from->match.n; i++)
-		if (match_counts(to, &from->match.v[i]))
-			match_set(to, &route->matches[route->match_count++], &from->match.v[i], r);
+	for (size_t i = 0; route->matches && i < from->match.n; i++) {
+		const struct vs_match *m = &from->match.v[i];
+		if (!match_counts(to, m))
+			continue;
+		if (claim_asked(m))
+			NOTE(to->notes, FINDING_WARNING, r, "a match on \"%s\" never holds: claims are for gateways",
+			     claim_asked(m));
+		else
+			match_set(to, &route->matches[route->match_count++], m, r);
+	}
 	return route->match_count > 0;
 }
 

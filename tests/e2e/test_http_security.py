@@ -497,6 +497,22 @@ def test_tokens_at_several_places(town, place):
         assert get(town.frontend, url, headers={name: "Bearer " + good}).status == 403, name
 
 
+def test_a_route_by_claims_is_for_nobody(town):
+    """Istio's gateways route by claims, its sidecars don't: what is meant for some must not become everybody's."""
+    issuer = Issuer("https://login.example")
+    authentication(town, "payments", issuer, required=False)
+    town.mesh.write("30-policy.yaml", (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: payments, namespace: shop }\n"
+        "spec:\n  hosts: [ payments ]\n  http:\n"
+        "  - match: [ { uri: { prefix: / }, headers: { '@request.auth.claims.group': { exact: admin } } } ]\n"
+        "    directResponse: { status: 418 }\n  - route: [ { destination: { host: payments } } ]\n"))
+    settle(town)
+    for headers in ({}, {"Authorization": "Bearer " + issuer.token(group="admin")}, {"@request.auth.claims.group": "admin"}):
+        assert get(town.frontend, "http://10.60.0.30/", headers=headers).status in (200, 400), headers
+    found = town.agent("node-a").meshctl("analyze", check=False).stdout
+    assert '"@request.auth.claims.group" never holds' in found, found
+
+
 # --- requests that mean to deceive ---
 
 SMUGGLING = {

@@ -240,6 +240,30 @@ static void test_matches(void **state)
 }
 
 /* Envoy's headers can't: Istio rewrites. */
+/* Claims are known behind the route alone: a route for those who have one is for nobody, and never for all. */
+static void test_a_match_on_claims_never_holds(void **state)
+{
+	(void)state;
+	struct l7_target *t =
+		with("{ name: admins, match: [ { uri: { prefix: /admin }, headers: { \"@request.auth.claims.group\": { "
+		     "exact: admin } } } ], " TO(
+			     "b") " }, "
+				  "{ name: either, match: [ { headers: { \"@request.auth.claims[x]\": { exact: z } } "
+				  "}, { uri: { prefix: "
+				  "/x } } ], " TO("b") " }, "
+						       "{ name: without, match: [ { withoutHeaders: { "
+						       "\"@request.auth.claims.group\": { exact: admin } } } ], " TO(
+							       "a") " }");
+	assert_int_equal(t->vhost->route_count, 2);
+	assert_string_equal(t->vhost->routes[0].name, "either");
+	assert_int_equal(t->vhost->routes[0].match_count, 1);
+	assert_int_equal(t->vhost->routes[0].matches[0].header_count, 0);
+	assert_string_equal(t->vhost->routes[1].name, "without");
+	assert_int_equal(t->vhost->routes[1].matches[0].header_count, 0);
+	l7_target_unref(t);
+	assert_true(world_finds(&w, "VirtualService/shop/v", "\"@request.auth.claims.group\" never holds"));
+}
+
 static void test_host_among_headers_is_a_rewrite(void **state)
 {
 	(void)state;
@@ -510,6 +534,7 @@ int main(void)
 		WORLD_CASE(test_export_to_limits_callers),
 		WORLD_CASE(test_sidecar_limits_what_is_seen),
 		WORLD_CASE(test_matches),
+		WORLD_CASE(test_a_match_on_claims_never_holds),
 		WORLD_CASE(test_host_among_headers_is_a_rewrite),
 		WORLD_CASE(test_retries_of_the_mesh),
 		WORLD_CASE(test_weights_and_destinations),
