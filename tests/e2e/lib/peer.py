@@ -106,7 +106,9 @@ def call(arguments):
     except TimeoutError:
         seen["error"] = "ETIMEDOUT"
     except OSError as error:
-        seen["error"] = errno.errorcode.get(error.errno, str(error)) if error.errno else str(error)
+        # ENOTCONN: it was reset before we asked for its addresses
+        number = errno.ECONNRESET if error.errno == errno.ENOTCONN else error.errno
+        seen["error"] = errno.errorcode.get(number, str(error)) if number else str(error)
     except json.JSONDecodeError:
         seen["error"] = "EOF"
     finally:

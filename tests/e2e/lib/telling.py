@@ -2,6 +2,7 @@
 """What a net has to say when a test of it fails: [(title, text)], bounded."""
 import json
 import os
+import re
 
 from .shell import run
 
@@ -11,7 +12,7 @@ AGENT_LINES, OTHER_LINES, TEXT_MAX, QUIET_MAX = 60, 15, 6000, 40
 def sections(net):
     out, quiet = [], []
     for process in net.told[-100:]:
-        text = process.output() if os.path.exists(process.log) else ""
+        text = re.sub(r"[^\t\n\x20-\x7e]", "?", process.output() if os.path.exists(process.log) else "")
         agent = process.name.startswith("weftd")
         status = process.popen.poll()
         state = f"{process.name} ({process.pid}), " + ("running" if status is None else f"ended with {status}")
