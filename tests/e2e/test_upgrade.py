@@ -138,3 +138,22 @@ def test_a_pod_that_leaves_the_mesh_and_comes_back_fails_no_request(town):
     assert seen["failed"] == 0 and set(seen["status"]) == {"200"}, seen
     wait_for("both to serve again", lambda: {web.get(town.frontend, "http://10.60.0.20/").name for _ in range(10)}
              == {"catalog-1", "catalog-2"})
+
+
+@pytest.mark.parametrize("setting", ["drainTimeout: 2s", "draining: 1"])
+def test_what_drains_has_its_bounds(town, setting):
+    agent = town.agent("node-a")
+    talk = town.frontend.spawn(PYTHON, "-c", TALK, "10.60.0.82", 81, name="talk")
+    wait_for("a connection to be up", lambda: "up" in talk.output())
+    try:
+        for threads in (1, 3):
+            old = started(agent)
+            town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\n"
+                                            f"weft: {{ helper: {{ threads: {threads}, {setting} }} }}\n")
+            wait_for("another helper", lambda p=old: started(agent) not in (None, 0, p))
+            wait_for("it to be ready", lambda: agent.api("/v1/status")["helper"]["ready"])
+        wait_for("the connection to end", lambda: not talk.alive(), 30)
+        assert "said" not in talk.output()
+    finally:
+        town.mesh.write("10-mesh.yaml", "trustDomain: cluster.local\n")
+        town.mesh.settle()

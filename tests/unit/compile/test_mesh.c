@@ -43,6 +43,8 @@ static void test_empty_mesh_document_means_the_same_defaults(void **state)
 	assert_int_equal(m->workload_cert_ttl_s, 86400);
 	assert_int_equal(m->cert_grace_percent, 50);
 	assert_int_equal(m->max_connections_per_pod, 65536);
+	assert_int_equal(m->helper_drain_ms, 86400000);
+	assert_int_equal(m->helpers_draining, 4);
 	assert_int_equal(m->dns_ttl_s, 30);
 	assert_true(m->auto_allocate_vips);
 }
@@ -60,7 +62,7 @@ static void test_every_setting_is_taken(void **state)
 				"  sameNode: mtls\n"
 				"  dns: { autoAllocate: false, ttl: 5s, clusterDomain: k8s.example }\n"
 				"  certificates: { ttl: 10h, gracePeriod: 1h, keyType: RSA-2048 }\n"
-				"  helper: { threads: 3, maxConnectionsPerPod: 77 }\n"
+				"  helper: { threads: 3, maxConnectionsPerPod: 77, drainTimeout: 90s, draining: 2 }\n"
 				"  maps: { services: 1000, endpoints: 2000, workloads: 3000, connections: 4000, flows: "
 				"5000 }\n")
 			 ->mesh;
@@ -79,6 +81,8 @@ static void test_every_setting_is_taken(void **state)
 	assert_int_equal(m->cert_grace_percent, 10);
 	assert_true(m->rsa_keys);
 	assert_int_equal(m->helper_threads, 3);
+	assert_int_equal(m->helper_drain_ms, 90000);
+	assert_int_equal(m->helpers_draining, 2);
 	assert_int_equal(m->max_connections_per_pod, 77);
 	assert_int_equal(m->map_services, 1000);
 	assert_int_equal(m->map_flows, 5000);
