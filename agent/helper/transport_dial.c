@@ -14,13 +14,10 @@ static socklen_t to_sockaddr(int domain, const struct addr_port *a, struct socka
 	return sizeof(struct sockaddr_in6);
 }
 
-int transport_dial(int fd, const struct addr_port *from, const struct addr_port *to, bool near)
+static int dial_as(int fd, int domain, const struct addr_port *from, const struct addr_port *to, bool near)
 {
 	struct sockaddr_storage sa;
-	int domain = AF_INET6, one = 1;
-	socklen_t len = sizeof(domain);
-	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	socklen_t len;
 	if (from) {
 		len = to_sockaddr(domain, from, &sa);
 		if (bind(fd, (struct sockaddr *)&sa, len) < 0)
@@ -34,6 +31,15 @@ int transport_dial(int fd, const struct addr_port *from, const struct addr_port 
 	if (connect(fd, (struct sockaddr *)&sa, len) == 0)
 		return 0;
 	return errno == EALREADY ? -EINPROGRESS : -errno;
+}
+
+int transport_dial(int fd, const struct addr_port *from, const struct addr_port *to, bool near)
+{
+	int one = 1;
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	/* The pod's sockets are of AF_INET6 where its kernel has that; a socket that isn't says so, and nothing has happened. */
+	int rc = dial_as(fd, AF_INET6, from, to, near);
+	return rc == -EAFNOSUPPORT ? dial_as(fd, AF_INET, from, to, near) : rc;
 }
 
 void transport_keepalive(int fd, const struct tcp_settings *tcp)
