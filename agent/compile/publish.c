@@ -221,10 +221,10 @@ static int service_edit(struct publisher *p, edit_fn edit, struct service *s)
 	if (edit(p, PUBLISH_SERVICES, &s) < 0)
 		return -ENOMEM;
 	/* A host without addresses is a name all the same: it exists, and has no records. Only one whose addresses the
-	 * mesh can't know (resolution NONE without addresses) is left to the resolver. */
+	 * mesh can't know (resolution NONE without addresses), or is not to give, is left to the resolver. */
 	struct dns_name name = { s->hostname, s, s->dns_addrs, s->dns_addr_count };
-	if (!(s->kind == SERVICE_ENTRY && s->lb == LB_PASSTHROUGH && !s->dns_addr_count) &&
-	    edit(p, PUBLISH_NAMES, &name) < 0)
+	bool outside = s->any_address || (s->kind == SERVICE_ENTRY && s->lb == LB_PASSTHROUGH && !s->dns_addr_count);
+	if (!outside && edit(p, PUBLISH_NAMES, &name) < 0)
 		return -ENOMEM;
 	return plan_vips_of(s, on_vip_edit, &(struct vip_edit){ p, edit });
 }

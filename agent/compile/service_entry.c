@@ -121,20 +121,30 @@ static void any_address_look(const struct service *s, const struct resource *r, 
 
 	for (size_t i = 0; i < spec->ports.n; i++) {
 		const struct service_entry_port *p = &spec->ports.v[i];
-		enum app_protocol app =
-			app_protocol_of(p->protocol, p->protocol && strcasecmp(p->protocol, "UDP") == 0);
-		if (!app_says_host(app))
+		bool udp = p->protocol && strcasecmp(p->protocol, "UDP") == 0;
+		bool says = app_says_host(app_protocol_of(p->protocol, udp));
+		if (!says && spec->resolution == RESOLUTION_NONE)
 			NOTE(notes, FINDING_WARNING, r,
 			     "%s: resolution NONE without addresses: nothing tells what port %u (%s) is called for, so "
 			     "any "
 			     "address that nothing else has is its; give `addresses`",
 			     s->hostname, p->number, p->protocol ? p->protocol : "TCP");
-		else if (http_wish_of(r) == L7_WISH_DISABLED)
+		else if (!says || http_wish_of(r) == L7_WISH_DISABLED)
 			NOTE(notes, FINDING_WARNING, r,
-			     "%s: resolution NONE without addresses: with weft.dev/l7: disabled nobody looks at what "
-			     "connections to port %u say, so none is its",
-			     s->hostname, p->number);
+			     "%s: without addresses what connections to port %u say would have to tell that they are "
+			     "its, "
+			     "and %s: none is",
+			     s->hostname, p->number,
+			     says ? "weft.dev/l7: disabled has nobody look" : "its protocol does not");
 	}
+}
+
+/* At the addresses that resolvers outside give for its names, as Istio has it where it allocates none. */
+static bool is_called_anywhere(const struct compiler *c, const struct service_entry_spec *spec)
+{
+	if (spec->addresses.n || spec->resolution == RESOLUTION_STATIC)
+		return false;
+	return spec->resolution == RESOLUTION_NONE || !c->mesh.auto_allocate_vips;
 }
 
 static int entry_vips_set(struct compiler *c, struct service *s, const struct resource *r, struct notes *notes)
@@ -166,13 +176,21 @@ static int entry_export_set(const struct compiler *c, struct service *s, const s
 	return export_to_set(s, list->v, list->n);
 }
 
-/* Only a WorkloadEntry has an identity and a tunnel: without one the wire would see plaintext. */
-static void tunnels_look(const struct compiler *c, const struct resource *r, struct notes *notes)
+/* Only a WorkloadEntry has an identity and a tunnel: without one the wire would see plaintext. Sockets that are files are the
+ * host's, and the helper has no file system. */
+static void endpoints_look(const struct compiler *c, const struct resource *r, struct notes *notes)
 {
 	const struct service_entry_spec *spec = r->spec.service_entry;
 
 	for (size_t i = 0; notes && i < spec->endpoints.n; i++) {
 		const struct workload_entry_spec *e = &spec->endpoints.v[i];
+		if (e->address && str_starts(e->address, "unix:"))
+			NOTE(notes, FINDING_WARNING, r, "endpoint %s is left out: unix sockets are not called",
+			     e->address);
+		if (e->network)
+			NOTE(notes, FINDING_INFO, r,
+			     "endpoint %s: network %s has no effect: it is called at its own address",
+			     e->address ? e->address : "without an address", e->network);
 		const char *mark = string_map_get(&e->labels, "networking.istio.io/tunnel");
 		if (mark && e->is_ip && !bag_get(&c->by_addr, e->ip.b, sizeof(e->ip.b)).n)
 			NOTE(notes, FINDING_WARNING, r,
@@ -187,12 +205,12 @@ int service_entry_build(struct compiler *c, struct service *s, const struct reso
 {
 	const struct service_entry_spec *spec = r->spec.service_entry;
 
-	tunnels_look(c, r, notes);
+	endpoints_look(c, r, notes);
 	s->kind = SERVICE_ENTRY;
 	s->external = spec->location == LOCATION_MESH_EXTERNAL;
 	/* Its addresses were allocated here, if any: a caller with names of its own doesn't know them. */
 	s->by_endpoint = spec->resolution == RESOLUTION_STATIC && !spec->addresses.n;
-	s->any_address = spec->resolution == RESOLUTION_NONE && !spec->addresses.n;
+	s->any_address = is_called_anywhere(c, spec);
 	if (spec->resolution == RESOLUTION_NONE)
 		s->lb = LB_PASSTHROUGH;
 	s->ports = calloc(spec->ports.n + 1, sizeof(*s->ports));

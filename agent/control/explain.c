@@ -151,6 +151,7 @@ static void tell_any(struct explain *x)
 		note(x, "Whom it calls, the host of its requests, or the server name of its TLS, tells.");
 		return;
 	}
+	bool as_asked = !x->to.port || x->to.port->lb == LB_PASSTHROUGH;
 	const char *to = t->default_cluster ? t->default_cluster : "nowhere: REGISTRY_ONLY";
 	if (!host)
 		note(x,
@@ -158,9 +159,8 @@ static void tell_any(struct explain *x)
 		     "that is known goes to %s. Ask with the name: meshctl explain %s HOST:%u.",
 		     to, source, x->to.asked.port);
 	else if (t->service || t->default_cluster)
-		note(x,
-		     "By the server name %s, or requests with that host, it goes to %s, at the address that is called.",
-		     host, to);
+		note(x, "By the server name %s, or requests with that host, it goes to %s%s.", host, to,
+		     as_asked ? ", at the address that is called" : "");
 	else
 		note(x,
 		     "No entry that the source sees has %s at port %u: requests with that host are answered with 502, "

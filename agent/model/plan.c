@@ -134,8 +134,8 @@ int plan_vips_of(struct service *s, int (*fn)(void *arg, const struct plan_vip *
 
 	for (size_t k = 0; !rc && k < s->port_count; k++) {
 		const struct service_port *port = &s->ports[k];
-		/* Where a name is needed and nobody may listen for it, nothing is this service's. */
-		if (s->any_address && port->l7 == L7_NONE && app_says_host(port->app))
+		/* Where a name is needed and nobody listens for it, nothing is this service's. */
+		if (s->any_address && port->l7 == L7_NONE && (app_says_host(port->app) || port->lb != LB_PASSTHROUGH))
 			continue;
 		for (size_t i = 0; !rc && i < s->vip_count; i++)
 			rc = fn(arg, &(struct plan_vip){ .range = s->vips[i],

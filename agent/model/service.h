@@ -90,8 +90,8 @@ struct service {
 	char *name, *ns, *hostname; /* "catalog", "shop", "catalog.shop.svc.cluster.local" */
 	enum service_kind kind;
 	bool by_endpoint; /* callers use the endpoints' own addresses: headless, or a ServiceEntry that gives no others */
-	/* It is called at whatever address its name has outside (resolution NONE without addresses), so the only range of vips
-	 * is ::/0, for both families: at an address that nothing else is known of, what is said tells who is called. */
+	/* It is called at whatever address its name has outside (resolution NONE without addresses, or where the mesh allocates
+	 * none), so the only range of vips is ::/0, for both families: at an address that nothing else is known of, what is said tells who is called. */
 	bool any_address;
 	struct cidr *vips; /* single addresses as /128; ServiceEntry may have ranges */
 	size_t vip_count;

@@ -195,7 +195,59 @@ def test_tls_is_originated_at_the_address_that_is_called(town, registry_only):
         town.mesh.settle()
 
 
+DNS = """apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: dns, namespace: shop }
+spec:
+  hosts: [ dns.example.net ]
+  location: MESH_EXTERNAL
+  resolution: DNS
+  ports: [ { number: 80, name: http, protocol: HTTP }, { number: 443, name: tls, protocol: TLS } ]
+  endpoints: [ { address: STRANGER } ]
+"""
+
+
+def test_without_allocated_addresses_names_are_told_by_what_is_said_too(town, registry_only):
+    mesh, nowhere = town.mesh, "203.0.113.9"
+    mesh.write("10-mesh.yaml", "trustDomain: cluster.local\nweft: { dns: { autoAllocate: false } }\n")
+    mesh.write("45-dns.yaml", DNS.replace("STRANGER", town.net.pods["stranger"].ip4))
+    try:
+        mesh.settle()
+        assert get(town.frontend, f"http://{nowhere}/", host="dns.example.net").name == "stranger"
+        assert tls(town, "dns.example.net", nowhere).status == 200
+        assert get(town.frontend, f"http://{nowhere}/", host="nobody.example").status == 502
+    finally:
+        mesh.write("10-mesh.yaml", "trustDomain: cluster.local\n")
+        mesh.remove("45-dns.yaml")
+        mesh.settle()
+
+
 # --- what is neither HTTP nor TLS, and other ports ---
+
+SUBNETS = """apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: subnets, namespace: shop }
+spec:
+  hosts: [ db.example.net ]
+  tcp:
+  - match: [ { port: ECHO, destinationSubnets: [ "fd50::/16" ] } ]
+    route: [ { destination: { host: first.shop.svc.cluster.local } } ]
+  - route: [ { destination: { host: db.example.net } } ]
+""".replace("ECHO", str(ECHO))
+
+
+def test_bytes_are_routed_by_the_address_that_is_called(town, registry_only):
+    stranger = town.net.pods["stranger"]
+    town.mesh.write("46-subnets.yaml", SUBNETS)
+    try:
+        town.mesh.settle()
+        for address, name in ((stranger.ip4, "stranger"), (stranger.ip6, "payments")):
+            seen = traffic.call(town.frontend, address, ECHO)
+            assert seen["ok"] and seen["answer"]["name"] == name, seen
+    finally:
+        town.mesh.remove("46-subnets.yaml")
+        town.mesh.settle()
+
 
 def test_bytes_pass_at_any_address_of_their_port_alone(town, registry_only):
     stranger = town.net.pods["stranger"]

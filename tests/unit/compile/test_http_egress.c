@@ -188,6 +188,32 @@ static void test_bytes_are_for_who_takes_them(void **state)
 	check("shop/me", ANY "9000", NULL, "tcp " DB "9000||db.example.net -");
 }
 
+/* Names that are looked up by the agent, and called at addresses that resolvers outside gave: where the mesh allocates none. */
+static void test_without_allocated_addresses_the_host_says_it_too(void **state)
+{
+	(void)state;
+	world_with(
+		&w,
+		"weft: { dns: { autoAllocate: false } }\noutboundTrafficPolicy: { mode: REGISTRY_ONLY }\n---\n" ENTRY(
+			"dns", "shop",
+			"hosts: [ dns.example.net ], resolution: DNS, ports: [ " PORT("80", "HTTP") ", " PORT(
+				"444", "TLS") ", " PORT("9003", "TCP") " ]"));
+	assert_string_equal(captured("192.0.2.1:444", IPPROTO_TCP), "dns 1");
+	assert_string_equal(captured("192.0.2.1:9003", IPPROTO_TCP),
+			    "-"); /* what its endpoints are is not what is called */
+	assert_null(plan_dns_lookup(w.plan, "dns.example.net"));
+	check("shop/me", ANY "80", "dns.example.net", "http shop/dns.example.net outbound|80||dns.example.net default");
+	check("shop/me", ANY "444", "dns.example.net", "tcp shop/dns.example.net outbound|444||dns.example.net -");
+	check("shop/me", ANY "444", NULL, "tcp name - - -");
+	struct http_cluster *c = http_cluster(&w, "outbound|444||dns.example.net");
+	assert_int_equal(c->lb, CLUSTER_LEAST_REQUEST);
+	http_cluster_unref(c);
+	assert_true(world_finds(&w, "ServiceEntry/shop/dns", "port 9003 say"));
+	world_with(&w, "weft: { dns: { autoAllocate: true } }\n");
+	assert_string_equal(captured("192.0.2.1:444", IPPROTO_TCP), "-");
+	assert_non_null(plan_dns_lookup(w.plan, "dns.example.net"));
+}
+
 static void test_who_may_not_see_an_entry_is_not_listened_to(void **state)
 {
 	(void)state;
@@ -224,6 +250,7 @@ int main(void)
 		WORLD_CASE(test_target_port_is_in_place_of_the_one_called),
 		WORLD_CASE(test_others_pass_or_are_refused),
 		WORLD_CASE(test_bytes_are_for_who_takes_them),
+		WORLD_CASE(test_without_allocated_addresses_the_host_says_it_too),
 		WORLD_CASE(test_who_may_not_see_an_entry_is_not_listened_to),
 		WORLD_CASE(test_documents_of_one_host_behind_a_wildcard),
 	};

@@ -43,6 +43,19 @@ static void test_static_endpoints_and_addresses(void **state)
 	assert_ptr_equal(plan_service_by_vip(w.plan, &a, 5432, IPPROTO_TCP), s);
 }
 
+static void test_unix_sockets_are_left_out_and_told(void **state)
+{
+	(void)state;
+	world_with(
+		&w,
+		ENTRY("e", "shop",
+		      "hosts: [ sock.example ], resolution: STATIC, " PORT80
+		      ", endpoints: [ { address: unix:///var/run/e.sock }, { address: 192.168.0.1, network: n2 } ]"));
+	assert_string_equal(world_endpoints(world_port(&w, "shop", "sock.example", 80)), "192.168.0.1:80");
+	assert_true(world_finds(&w, "ServiceEntry/shop/e", "unix sockets are not called"));
+	assert_true(world_finds(&w, "ServiceEntry/shop/e", "network n2 has no effect"));
+}
+
 static void test_host_without_addresses_gets_a_stable_vip(void **state)
 {
 	(void)state;
@@ -212,6 +225,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WORLD_CASE(test_static_endpoints_and_addresses),
+		WORLD_CASE(test_unix_sockets_are_left_out_and_told),
 		WORLD_CASE(test_host_without_addresses_gets_a_stable_vip),
 		WORLD_CASE(test_no_vips_when_the_mesh_says_so),
 		WORLD_CASE(test_dns_endpoints_follow_what_was_resolved),
