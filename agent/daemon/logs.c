@@ -112,8 +112,8 @@ static void want(struct daemon *d, const char *path)
 /* --- connections that the kernel alone carried: the ring of flows tells of them, the helper writes their lines */
 
 /* Of what the helper carries, it has lines itself. Attested connections arrive with a line of the caller's side, which is on
- * this node as well; and they are how the helper's own requests arrive, too. */
-static bool is_ours(const struct flow *flow)
+ * this node as well; and they are how the helper's own requests arrive, unless all of those are looked at (`server`). */
+static bool is_ours(const struct flow *flow, bool server)
 {
 	bool over = flow->kind == FLOW_CLOSED || (flow->source_side && flow->kind == FLOW_FAILED);
 	bool denied = flow->kind == FLOW_REFUSED && !flow->source_side &&
@@ -121,7 +121,8 @@ static bool is_ours(const struct flow *flow)
 		       flow->reason == DROP_MTLS_REQUIRED);
 	if (flow->proto != IPPROTO_TCP || flow->path == FLOW_HBONE || flow->path == FLOW_HTTP)
 		return false;
-	return denied || (over && (flow->source_side || flow->path != FLOW_ATTESTED));
+	bool attested = flow->path == FLOW_ATTESTED && !flow->source_side;
+	return denied || (over && (!attested || (server && flow->source_identity)));
 }
 
 /* As Istio names it: of the service that was called, or that of what is no service's. */
@@ -133,14 +134,14 @@ static char *cluster_of(const struct daemon *d, const struct addr_port *called)
 
 void daemon_log_flow(struct daemon *d, const struct flow *flow, const char *rule)
 {
-	if (!table_count(d->logs) || !d->plan || !is_ours(flow))
+	if (!table_count(d->logs) || !d->plan || !is_ours(flow, true))
 		return;
 	const struct workload *w =
 		plan_workload_by_addr(d->plan, flow->source_side ? &flow->source.addr : &flow->destination.addr);
 	uint32_t id = flow->source_side ? flow->source_identity : flow->destination_identity;
 	const struct kernel_pod *pod = w && w->identity->id == id ? kernel_pod_by_uid(d->kernel, w->uid) : NULL;
 	int reporter = flow->source_side ? REPORTER_CLIENT : REPORTER_SERVER;
-	if (!pod || !w->telemetry || !w->telemetry->log_count[reporter])
+	if (!pod || !w->telemetry || !w->telemetry->log_count[reporter] || !is_ours(flow, w->telemetry->server))
 		return;
 	const struct workload *caller = flow->source_side ? NULL : plan_workload_by_addr(d->plan, &flow->source.addr);
 	bool known = caller && flow->source_identity && caller->identity->id == flow->source_identity;

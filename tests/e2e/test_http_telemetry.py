@@ -338,6 +338,22 @@ def test_connections_that_the_kernel_carries_have_lines_too(near):
     assert '"- - -" 0 UF - - "upstream_connect" 0 0 ' in line, line
 
 
+def test_the_server_on_the_same_node_has_a_line_when_asked_for_by_name(near):
+    near.mesh.write("49-near.yaml", (
+        "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: { name: near, namespace: shop }\nspec:\n"
+        "  selector: { matchLabels: { app: catalog } }\n"
+        "  accessLogging: [ { match: { mode: SERVER }, providers: [ { name: text } ] } ]\n"))
+    near.mesh.settle()
+    try:
+        def served():
+            assert traffic.call(near.frontend, "10.60.0.62", 7000)["ok"]
+            return connection_lines(near, " inbound|7000|| ", f' "{near.net.pods["catalog-1"].ip4}:7000" ')
+        assert f" {near.frontend.ip4}:" in wait_for("the server's line", served)[0]
+    finally:
+        near.mesh.remove("49-near.yaml")
+        near.mesh.settle()
+
+
 def test_what_strangers_call_has_a_line_of_the_server(echo):
     assert traffic.call(echo.stranger, echo.payments.ip4, 7000)["ok"]
     line = wait_for("the line", lambda: connection_lines(echo, f" {echo.stranger.ip4}:", " inbound|7000|| "))[0]
