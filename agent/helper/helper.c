@@ -23,7 +23,7 @@
 #include "agent/link/channel.h"
 #include "agent/link/request_metrics.h"
 
-enum { REPORTS_MAX = 65536, ORPHAN_DRAIN_MS = 300000, AWAY_MS = 10000, SETTLE_MS = 500, QUIET_MS = 5000 };
+enum { REPORTS_MAX = 65536, ORPHAN_DRAIN_MS = 300000, AWAY_MS = 15000, SETTLE_MS = 500, QUIET_MS = 5000 };
 
 bool helper_send(struct helper *h, Weft__Link__ToAgent__MsgCase which, void *message)
 {

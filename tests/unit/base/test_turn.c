@@ -12,22 +12,22 @@
 static void test_turn_is_open_while_an_answer_is_owed_and_there_is_time(void **state)
 {
 	static const struct {
-		struct turn turn;
-		uint64_t since_ms;
-		bool open;
 		const char *what;
+		uint64_t since_ms;
+		struct turn turn;
+		bool open;
 	} cases[] = {
-		{ { .asked = false }, 0, false, "nobody has asked" },
-		{ { true, true, 0, 0 }, 0, true, "the first answer is to come" },
-		{ { true, true, 4000, 4000 }, 4999, true, "a slow one" },
-		{ { true, true, 9000, 9000 }, 5000, false, "no more time" },
-		{ { true, false, 10, 5000 }, 0, true, "asked after the last answer" },
-		{ { true, false, 5000, 50 }, 0, true, "an answer that may go on" },
-		{ { true, false, 5000, 50 }, 2500, false, "in a hurry" },
-		{ { true, false, 5000, 100 }, 0, false, "answered, and quiet" },
-		{ { true, false, 40, 40 }, 0, true, "within one tick of the kernel's clock" },
-		{ { true, false, 40, 40 }, 4999, true, "the same" },
-		{ { true, false, 1000, 1000 }, 0, false, "but long ago" },
+		{ "nobody has asked", 0, { .asked = false }, false },
+		{ "the first answer is to come", 0, { true, true, 0, 0 }, true },
+		{ "a slow one", 4999, { true, true, 4000, 4000 }, true },
+		{ "no more time", 5000, { true, true, 9000, 9000 }, false },
+		{ "asked after the last answer", 0, { true, false, 10, 5000 }, true },
+		{ "an answer that may go on", 0, { true, false, 5000, 50 }, true },
+		{ "in a hurry", 2500, { true, false, 5000, 50 }, false },
+		{ "answered, and quiet", 0, { true, false, 5000, 100 }, false },
+		{ "within one tick of the kernel's clock", 0, { true, false, 40, 40 }, true },
+		{ "the same", 4999, { true, false, 40, 40 }, true },
+		{ "but long ago", 0, { true, false, 1000, 1000 }, false },
 	};
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
