@@ -92,6 +92,11 @@ def tls(town, name, address, *words):
     return get(town.frontend, f"https://{name or address}/", "-k", *to, *words)
 
 
+def is_reset(answer):
+    """The handshake did not come about: curl says so, or that reading failed."""
+    return answer.status == 0 and answer.body in ("35", "56")
+
+
 def test_registry_only_passes_the_hosts_that_are_written(town, registry_only):
     for address in addresses(town):
         for host in ("www.example.com", "a.b.example.com", "api.example.org"):
@@ -106,7 +111,7 @@ def test_registry_only_refuses_all_others(town, registry_only):
         for host in ("example.com", "www.example.org", address):
             before = agent.metric("weft_drops_total", reason="not_in_registry")
             assert get(town.frontend, f"http://{address}/", host=host).status == 502, host
-            assert tls(town, "" if host == address else host, address).body == "35", host
+            assert is_reset(tls(town, "" if host == address else host, address)), host
             wait_for("both refusals to be counted", lambda n=before: agent.metric(
                 "weft_drops_total", reason="not_in_registry") >= n + 2)
 
@@ -175,7 +180,7 @@ def test_routes_of_such_hosts(town, registry_only, routes):
 def test_server_names_are_routed(town, registry_only, routes):
     # A server that speaks first answers, and no TLS: the connection has gone where the route says.
     for address in addresses(town):
-        assert tls(town, "api.example.org", address).body == "35"
+        assert is_reset(tls(town, "api.example.org", address))
         assert tls(town, "www.example.com", address).status == 200
 
 
