@@ -32,7 +32,7 @@ struct worker {
 	unsigned int http; /* transports that the engine got */
 	struct transport *http_transport;
 	bool http2;
-	const char *says;     /* by clients of app_connect(), before they are captured */
+	const char *says; /* by clients of app_connect(), before they are captured */
 	void (*on_http)(struct worker *w, struct transport *t); /* sets its events */
 
 	/* the tunnel's listener */
