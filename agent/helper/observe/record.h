@@ -86,7 +86,7 @@ struct request_record {
 	/* Of connections; NULL: none */
 	const char *cluster_name, *server_name,
 		*termination;			   /* when there is no cluster; of its TLS; why it was ended */
-	bool downstream_tls, upstream_tls, mutual; /* mutual: connection_security_policy=mutual_tls (attested too) */
+	bool downstream_tls, upstream_tls, mutual; /* mutual: both ends are authenticated (attested too) */
 	const char *request_principal;		   /* "issuer/subject"; NULL: none */
 	const char *authz_rule;			   /* that denied or audited; NULL: none */
 	struct policy_shadow dry_deny, dry_allow;  /* what dry-run rules would say */

@@ -29,6 +29,16 @@ enum { CACHE_SIZE = 256 /* a power of two */, REMOVABLE_MAX = 64 };
 	 1u << METRIC_RESPONSE_SIZE)
 #define GRPC_METRICS (1u << METRIC_GRPC_REQUEST_MESSAGES | 1u << METRIC_GRPC_RESPONSE_MESSAGES)
 
+/* connection_security_policy, as the agent's istio_tcp_* have it. Without TLS the kernel vouches for the other end. */
+enum security { SECURITY_NONE, SECURITY_ATTESTED, SECURITY_MUTUAL_TLS };
+static const char *const security_names[] = { "none", "attested", "mutual_tls" };
+
+static enum security security_of(const struct request_record *r)
+{
+	bool tls = r->reporter == REPORTER_SERVER ? r->downstream_tls : r->upstream_tls;
+	return !r->mutual ? SECURITY_NONE : tls ? SECURITY_MUTUAL_TLS : SECURITY_ATTESTED;
+}
+
 /* What the labels are made of. Padding is zero: it is compared as bytes. A pod is known by what it is described as, since
  * that may change; clusters' ids are hashes of all that is said of them and their endpoints. */
 struct origin {
@@ -36,7 +46,7 @@ struct origin {
 	uint32_t flags, metrics;
 	int32_t grpc_status;
 	uint16_t status;
-	uint8_t reporter, grpc, mutual, pad[3];
+	uint8_t reporter, grpc, security, pad[3];
 	uint32_t pad2;
 };
 _Static_assert(sizeof(struct origin) == 64, "no padding");
@@ -185,7 +195,7 @@ static void labels_fill(struct labels *l, const struct request_record *r)
 	}
 	response_flags_text(r->flags, l->flags, sizeof(l->flags));
 	l->v[REQUEST_LABEL_RESPONSE_FLAGS] = l->flags;
-	l->v[REQUEST_LABEL_CONNECTION_SECURITY_POLICY] = r->mutual ? "mutual_tls" : "none";
+	l->v[REQUEST_LABEL_CONNECTION_SECURITY_POLICY] = security_names[security_of(r)];
 }
 
 /* --- tags of Telemetry resources */
@@ -295,7 +305,7 @@ static void origin_fill(struct origin *o, uint32_t metrics, const struct telemet
 	o->status = r->status;
 	o->reporter = (uint8_t)r->reporter;
 	o->grpc = r->grpc;
-	o->mutual = r->mutual;
+	o->security = (uint8_t)security_of(r);
 }
 
 static void series_add(struct request_counts *c, uint32_t metrics, const struct telemetry *t,

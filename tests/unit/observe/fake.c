@@ -88,7 +88,8 @@ static void record_fill(struct fake *f)
 					.source = &source,
 					.destination = &destination,
 					.upstream_local = &local,
-					.mutual = true };
+					.mutual = true,
+					.upstream_tls = true };
 }
 
 int fake_setup(void **state)

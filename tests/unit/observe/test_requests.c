@@ -112,6 +112,12 @@ static void test_server_labels(void **state)
 	label_is(FIRST, REQUEST_LABEL_DESTINATION_WORKLOAD, "web");
 	label_is(FIRST, REQUEST_LABEL_DESTINATION_SERVICE, "web.shop.svc.cluster.local");
 	label_is(FIRST, REQUEST_LABEL_CONNECTION_SECURITY_POLICY, "none");
+	f->r.mutual = true; /* without TLS: attested by the kernel */
+	finish(f);
+	label_is(FIRST + 1, REQUEST_LABEL_CONNECTION_SECURITY_POLICY, "attested");
+	f->r.downstream_tls = true;
+	finish(f);
+	label_is(FIRST + 2, REQUEST_LABEL_CONNECTION_SECURITY_POLICY, "mutual_tls");
 }
 
 static void test_no_cluster_is_told_by_the_virtual_host(void **state)
