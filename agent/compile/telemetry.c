@@ -7,15 +7,13 @@
 
 #include "agent/base/mem.h"
 #include "agent/base/str.h"
-#include "agent/config/arena.h"
+#include "agent/compile/log_json.h"
 #include "agent/config/kinds_http.h"
 #include "agent/config/node.h"
-#include "agent/config/yaml.h"
 #include "agent/model/access_format.h"
 #include "agent/model/telemetry.h"
 
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -211,74 +209,6 @@ static void logs_clear(struct telemetry *t, unsigned int modes)
 	}
 }
 
-static void json_text(const char *text, struct sb *out)
-{
-	sb_add(out, "\"");
-	for (const char *p = text; *p; p++) {
-		if ((unsigned char)*p < 0x20)
-			sb_addf(out, "\\u%04x", *p);
-		else
-			sb_addf(out, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
-	}
-	sb_add(out, "\"");
-}
-
-/* {"a": "%X%", ...} as text: values stay what they are, operators and all. */
-static void json_write(const struct node *n, struct sb *out)
-{
-	switch (n->type) {
-	case NODE_MAP:
-	case NODE_LIST:
-		sb_add(out, n->type == NODE_MAP ? "{" : "[");
-		for (const struct node *child = n->first; child; child = child->next) {
-			if (child->key) {
-				json_text(child->key, out);
-				sb_add(out, ":");
-			}
-			json_write(child, out);
-			sb_add(out, child->next ? "," : "");
-		}
-		sb_add(out, n->type == NODE_MAP ? "}" : "]");
-		break;
-	case NODE_STRING:
-		json_text(n->text, out);
-		break;
-	case NODE_INT:
-		sb_addf(out, "%lld", (long long)n->i);
-		break;
-	case NODE_DOUBLE:
-		if (isfinite(n->d))
-			sb_addf(out, "%.17g", n->d);
-		else
-			sb_add(out, "null");
-		break;
-	case NODE_BOOL:
-		sb_add(out, n->b ? "true" : "false");
-		break;
-	case NODE_NULL:
-		sb_add(out, "null");
-	}
-}
-
-/* accessLogFormat for JSON is an object as text: read and written on one line. *out NULL: it is none, and Istio's default
- * holds, as in Istio. */
-static int mesh_json_format(const char *text, char **out)
-{
-	struct sb json = { 0 };
-	struct node *n = NULL;
-	uint32_t line;
-	struct arena *arena = arena_new(strlen(text) + 4096);
-	int rc = arena ? json_parse(arena, text, strlen(text), 1, &n, &line, NULL) : -ENOMEM;
-
-	if (rc == 0 && n && n->type == NODE_MAP) {
-		json_write(n, &json);
-		*out = sb_take(&json);
-		rc = *out ? 0 : -ENOMEM;
-	}
-	arena_free(arena);
-	return rc == -ENOMEM ? rc : 0;
-}
-
 static int mesh_log_add(struct building *b, unsigned int modes, const char *name, const char *filter)
 {
 	const struct mesh_config_spec *mesh = b->c->mesh_config;
@@ -289,7 +219,7 @@ static int mesh_log_add(struct building *b, unsigned int modes, const char *name
 		mesh && mesh->access_log_format && *mesh->access_log_format ? mesh->access_log_format : NULL;
 	AUTO(mem_freep) char *object = NULL;
 
-	if (json && format && mesh_json_format(format, &object) < 0)
+	if (json && format && log_json_parse(format, &object) < 0)
 		return -ENOMEM;
 	return log_add(b, modes, name, file, json, json ? object : format, filter);
 }
@@ -308,10 +238,10 @@ static int collector_log_add(struct building *b, unsigned int modes, const char 
 		return -ENOMEM;
 	body[strcspn(body, "\n")] = 0;
 	sb_add(&line, "{\"t\":\"%START_TIME(%s%f)%\",\"p\":\"%HOSTNAME%\",\"b\":");
-	json_text(body, &line);
+	log_json_text(body, &line);
 	sb_add(&line, ",\"a\":");
 	if (labels)
-		json_write(labels, &line);
+		log_json_write(labels, &line);
 	else
 		sb_add(&line, "{}");
 	sb_add(&line, "}\n");
@@ -338,7 +268,7 @@ static int provider_log_add(struct building *b, unsigned int modes, const char *
 	const struct node *format = node_get(file, "logFormat"), *labels = node_get(format, "labels");
 	struct sb text = { 0 };
 	if (labels) {
-		json_write(labels, &text);
+		log_json_write(labels, &text);
 		sb_add(&text, "\n");
 	} else if (node_get_text(format, "text")) {
 		sb_add(&text, node_get_text(format, "text"));

@@ -42,16 +42,11 @@ static void labels_check(struct decode *d, const struct path *path, const struct
 	}
 }
 
-static void file_check(struct decode *d, const struct path *path, const struct node *file)
+static void log_format_check(struct decode *d, const struct path *path, const struct node *format)
 {
-	const struct node *format = node_get(file, "logFormat"), *text = node_get(format, "text");
-	const struct node *labels = node_get(format, "labels"), *where = node_get(file, "path");
+	const struct node *text = node_get(format, "text"), *labels = node_get(format, "labels");
 	const struct path at = { .parent = path, .name = "logFormat" }, in = { .parent = &at, .name = "labels" };
 
-	if (where && !is_text(where))
-		decode_error(d, path, "path", where, "a file's path is needed");
-	if (format && !text == !labels)
-		decode_error(d, path, "logFormat", format, "needs one of text, labels");
 	if (text && text->type != NODE_STRING)
 		decode_error(d, &at, "text", text, "is %s; a string is needed", node_type_name(text->type));
 	else if (text)
@@ -60,6 +55,17 @@ static void file_check(struct decode *d, const struct path *path, const struct n
 		decode_error(d, &at, "labels", labels, "is %s; a map is needed", node_type_name(labels->type));
 	else if (labels)
 		labels_check(d, &in, labels);
+}
+
+static void file_check(struct decode *d, const struct path *path, const struct node *file)
+{
+	const struct node *format = node_get(file, "logFormat"), *where = node_get(file, "path");
+
+	if (where && !is_text(where))
+		decode_error(d, path, "path", where, "a file's path is needed");
+	if (format && !node_get(format, "text") == !node_get(format, "labels"))
+		decode_error(d, path, "logFormat", format, "needs one of text, labels");
+	log_format_check(d, path, format);
 	if (node_get(file, "omitEmptyValues"))
 		decode_info(d, path, "omitEmptyValues", node_get(file, "omitEmptyValues"),
 			    "has no effect: what is absent is shown as \"-\", or as null in JSON");
@@ -76,19 +82,10 @@ static void service_check(struct decode *d, const struct path *path, const struc
 
 static void als_check(struct decode *d, const struct path *path, const struct node *of)
 {
-	const struct node *format = node_get(of, "logFormat"), *text = node_get(format, "text");
-	const struct node *labels = node_get(format, "labels"), *name = node_get(of, "logName");
-	const struct path at = { .parent = path, .name = "logFormat" }, in = { .parent = &at, .name = "labels" };
+	const struct node *format = node_get(of, "logFormat"), *name = node_get(of, "logName");
 
 	service_check(d, path, of);
-	if (text && text->type != NODE_STRING)
-		decode_error(d, &at, "text", text, "is %s; a string is needed", node_type_name(text->type));
-	else if (text)
-		format_check(d, &at, "text", text);
-	if (labels && labels->type != NODE_MAP)
-		decode_error(d, &at, "labels", labels, "is %s; a map is needed", node_type_name(labels->type));
-	else if (labels)
-		labels_check(d, &in, labels);
+	log_format_check(d, path, format);
 	if (name)
 		decode_info(d, path, "logName", name, "has no effect: records say their pod and node");
 }
