@@ -153,8 +153,12 @@ static void files_prune(struct store *s)
 	it = (struct table_iter){ 0 };
 	while (table_next(s->files, &it)) {
 		const struct file *file = it.value;
-		if (file->removed)
-			table_remove(s->files, it.key, it.key_len);
+		if (!file->removed)
+			continue;
+		/* What was kept while the directory was gone; the next file of that name holds it anew. */
+		for (size_t i = 0; i < file->held_count; i++)
+			file->held[i]->held = false;
+		table_remove(s->files, it.key, it.key_len);
 	}
 	s->prune = false;
 }

@@ -231,6 +231,24 @@ static void test_commit_unreadable_file_keeps_its_resources(void **state)
 	assert_int_equal(rejections(f), 0);
 }
 
+/* Its file goes while the directory is gone, and comes back unreadable before it goes for good. */
+static void test_commit_what_was_kept_goes_with_the_next_file_of_that_name(void **state)
+{
+	struct fixture *f = *state;
+	apply(f, "a.yaml", SERVICE("x", 1));
+	store_put_unreadable(f->store, NULL, "config directory is gone");
+	assert_int_equal(store_remove_file(f->store, "a.yaml"), 0);
+	commit(f);
+	store_put_unreadable(f->store, "a.yaml", "can't be opened: Permission denied");
+	commit(f);
+	store_put_unreadable(f->store, NULL, NULL);
+	commit(f);
+	assert_int_equal(port_of(f, "x"), 1);
+	assert_int_equal(store_remove_file(f->store, "a.yaml"), 0);
+	assert_true(commit(f));
+	assert_int_equal(port_of(f, "x"), 0);
+}
+
 static void test_commit_duplicate_the_first_stays(void **state)
 {
 	struct fixture *f = *state;
@@ -602,6 +620,7 @@ int main(void)
 		T(test_commit_unparsable_document_keeps_all_of_its_file),
 		T(test_commit_removed_file_removes_its_resources),
 		T(test_commit_unreadable_file_keeps_its_resources),
+		T(test_commit_what_was_kept_goes_with_the_next_file_of_that_name),
 		T(test_commit_duplicate_the_first_stays),
 		T(test_commit_duplicate_in_one_file_the_first_stays),
 		T(test_next_iterates_in_key_order),
