@@ -15,5 +15,5 @@ struct turn {
 enum { TURN_GRACE_MS = 5000, TURN_LOOK_MS = 250 };
 
 /* Whether a request is under way, and there is time to wait for its answer: since_ms after the reason to end it came up,
- * never more than TURN_GRACE_MS. */
+ * never more than TURN_GRACE_MS, and not for a client that has said more since. */
 bool turn_is_open(const struct turn *turn, uint64_t since_ms);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Streams that were taken for bytes, to a port that has got rules on requests since: requests in them go around the rules,
- * so they end; but between two requests, where that can be told and is soon (base/turn.h). */
+ * so they end: at the next byte from the peer, and before that when no answer is under way any more, where that can be told
+ * and is soon (base/turn.h). It can't be told of HTTP/2, whose clients acknowledge and credit what they get: its connections
+ * end at once, and a mesh client, which sees that, makes the next request on a new one. */
 #include "agent/helper/hbone_internal.h"
 
 #include "agent/base/loop.h"
@@ -29,6 +31,8 @@ static bool has_open_turn(const struct hbone_stream *s, uint64_t since_ms)
 bool blind_may_finish(struct hbone_stream *s)
 {
 	uint64_t now_ms = hbone_now_ms(s->h);
+	if (s->framed)
+		return false;
 	if (!s->blind_ms)
 		s->blind_ms = (uint32_t)now_ms ? (uint32_t)now_ms : 1;
 	if (!has_open_turn(s, (uint32_t)now_ms - s->blind_ms))

@@ -311,6 +311,22 @@ static bool may_be_allowed(const struct hbone_stream *s)
 	return verdict.reason == DROP_NONE;
 }
 
+static void inbound_cut(struct hbone_stream *s, const struct policy_verdict *verdict)
+{
+	worker_metrics(s->h->w)->policy_cuts++;
+	if (verdict->reason == DROP_NONE) {
+		stream_abort(s, H2_CANCEL);
+		return;
+	}
+	connection_log_refused(s->log, verdict->reason, verdict->rule ? verdict->rule->name : NULL, NULL);
+	hbone_refuse(s->h, s->pod, verdict->reason, true, &s->conn->remote, &s->destination,
+		     s->conn->peer.identity->uri, verdict->rule ? verdict->rule->name : NULL);
+	if (s->h2.id && !s->h2.answered)
+		inbound_fail(s, 401, DROP_NONE, NULL);
+	else
+		stream_abort(s, H2_CANCEL);
+}
+
 void inbound_judge(struct hbone_stream *s)
 {
 	if (!s->conn || s->http || (s->state != STREAM_OPEN && s->state != STREAM_CONNECTING))
@@ -328,16 +344,12 @@ void inbound_judge(struct hbone_stream *s)
 	}
 	if (s->l4 && (kind == PORT_HTTP || kind == PORT_SNIFF) && may_be_allowed(s) && blind_may_finish(s))
 		return;
-	worker_metrics(s->h->w)->policy_cuts++;
-	if (verdict.reason == DROP_NONE) {
-		stream_abort(s, H2_CANCEL);
-		return;
-	}
-	connection_log_refused(s->log, verdict.reason, verdict.rule ? verdict.rule->name : NULL, NULL);
-	hbone_refuse(s->h, s->pod, verdict.reason, true, &s->conn->remote, &s->destination, s->conn->peer.identity->uri,
-		     verdict.rule ? verdict.rule->name : NULL);
-	if (s->h2.id && !s->h2.answered)
-		inbound_fail(s, 401, DROP_NONE, NULL);
-	else
-		stream_abort(s, H2_CANCEL);
+	inbound_cut(s, &verdict);
+}
+
+void inbound_end_blind(struct hbone_stream *s)
+{
+	struct policy_verdict verdict;
+	judge(s, false, &verdict);
+	inbound_cut(s, &verdict);
 }

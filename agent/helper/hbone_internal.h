@@ -130,6 +130,7 @@ struct hbone_stream {
 	bool hung_up;	/* the application has sent its last byte, as epoll says */
 	bool broken;	/* the application's socket failed while its stream was asked for */
 	bool peer_last; /* the peer's side was the last to say something */
+	bool framed;	/* HTTP/2, by the first bytes */
 	bool http;	/* inbound, and the engine judges each request */
 	bool l4;	/* inbound, to a port that had no rules for HTTP when it began */
 	bool declared;	/* inbound: HTTP by declaration */
@@ -264,10 +265,11 @@ extern const struct h2_events conn_server_events, conn_client_events;
 
 /* hbone_in.c, hbone_out.c: streams of either direction. */
 void inbound_request(struct hbone_stream *s, const struct h2_request *request);
-void inbound_sniff(struct hbone_stream *s);  /* more bytes, or the end, came while sniffing */
-void inbound_late(struct hbone_stream *s);   /* past its deadline */
-void inbound_answer(struct hbone_stream *s); /* with 200, unless it was answered */
-void inbound_judge(struct hbone_stream *s);  /* policy changed: cut what it forbids */
+void inbound_sniff(struct hbone_stream *s);	/* more bytes, or the end, came while sniffing */
+void inbound_late(struct hbone_stream *s);	/* past its deadline */
+void inbound_answer(struct hbone_stream *s);	/* with 200, unless it was answered */
+void inbound_judge(struct hbone_stream *s);	/* policy changed: cut what it forbids */
+void inbound_end_blind(struct hbone_stream *s); /* one with blind_ms, whose peer says more */
 /* Answers with the status, counts the reason (DROP_NONE: not) and ends the stream. */
 void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, const char *rule);
 void outbound_opened(struct hbone_stream *s, int status);

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 static void on_app(struct loop_io *io, int events, void *arg);
@@ -307,8 +308,14 @@ void relay_flush(struct hbone *h)
 	if (!s || s->state == STREAM_CLOSED)
 		return;
 
+	if (s->blind_ms) { /* an answer may go on; nothing more is asked behind the rules' back */
+		inbound_end_blind(s);
+		return;
+	}
 	if (s->log && s->inbound && !s->received && s->state == STREAM_OPEN)
 		log_first(s, h->batch.iov[0].iov_base, h->batch.iov[0].iov_len);
+	if (!s->received)
+		s->framed = h->batch.iov[0].iov_len >= 3 && memcmp(h->batch.iov[0].iov_base, "PRI", 3) == 0;
 	s->received += bytes;
 	s->peer_last = true;
 	s->active_s = (uint32_t)(hbone_now_ms(h) / 1000);

@@ -8,7 +8,8 @@
  * like the helper's own sockets, and like those that the helper opened to the application, whose callers it judges.
  *
  * One that the policy forbids ends at once. One that is only the helper's now, because its port has got rules on requests,
- * may finish the request that is under way: it ends between two, which its idle times tell (base/turn.h), and after 5 s in any case.
+ * may get the answer to what was asked before: it ends then, which its idle times tell (base/turn.h), when its client says
+ * more, and after 5 s in any case.
  *
  * Pods wait in a queue, and a tick of the loop looks at a bounded number of sockets. A handshake that was under way when
  * the policy changed has been judged by the old one, and is not listed before it is complete: so each pod is looked at

@@ -19,14 +19,16 @@ static void test_turn_is_open_while_an_answer_is_owed_and_there_is_time(void **s
 	} cases[] = {
 		{ "nobody has asked", 0, { .asked = false }, false },
 		{ "the first answer is to come", 0, { true, true, 0, 0 }, true },
-		{ "a slow one", 4999, { true, true, 4000, 4000 }, true },
+		{ "a slow one", 4999, { true, true, 6000, 6000 }, true },
 		{ "no more time", 5000, { true, true, 9000, 9000 }, false },
 		{ "asked after the last answer", 0, { true, false, 10, 5000 }, true },
 		{ "an answer that may go on", 0, { true, false, 5000, 50 }, true },
 		{ "in a hurry", 2500, { true, false, 5000, 50 }, false },
 		{ "answered, and quiet", 0, { true, false, 5000, 100 }, false },
 		{ "within one tick of the kernel's clock", 0, { true, false, 40, 40 }, true },
-		{ "the same", 4999, { true, false, 40, 40 }, true },
+		{ "the same, and something was said since", 61, { true, false, 40, 40 }, false },
+		{ "asked again since", 1000, { true, false, 900, 950 }, false },
+		{ "a slow answer to what was asked before", 1000, { true, false, 1001, 3 }, true },
 		{ "but long ago", 0, { true, false, 1000, 1000 }, false },
 	};
 	(void)state;

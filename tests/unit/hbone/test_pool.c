@@ -5,6 +5,7 @@
 #include "agent/helper/h2.h"
 #include "agent/helper/tls_credentials.h"
 #include "agent/model/policy.h"
+#include "agent/model/service.h"
 #include "tests/unit/hbone/world.h"
 
 #include <errno.h>
@@ -254,6 +255,54 @@ static void test_policy_change_cuts_what_it_forbids(void **state)
 	close(server);
 }
 
+static void rules_on_requests(struct world *w)
+{
+	static struct inbound_port port;
+	port = (struct inbound_port){ .port = w->app.port, .app = APP_HTTP };
+	w->server.pod.l7_ports = &port;
+	w->server.pod.l7_port_count = 1;
+	hbone_policy_changed(w->server.hbone, &w->server.pod);
+	run_turns(w->loop, 5);
+}
+
+/* An answer to what was asked before still goes out; what is asked later reaches nobody. */
+static void test_rules_on_requests_end_what_was_taken_for_bytes(void **state)
+{
+	struct world *w = *state;
+	int client, server;
+	char byte;
+	world_open(w, &client, &server);
+	app_send(w->loop, client, "?", 1);
+	app_recv(w->loop, server, &byte, 1);
+	rules_on_requests(w);
+	app_send(w->loop, server, "!", 1);
+	app_recv(w->loop, client, &byte, 1);
+	assert_int_equal(byte, '!');
+	assert_int_equal(w->server.metrics.policy_cuts, 0);
+	app_send(w->loop, client, "?", 1);
+	assert_int_equal(app_next(w->loop, client, &byte, 1), -ECONNRESET);
+	assert_int_equal(app_next(w->loop, server, &byte, 1), -ECONNRESET);
+	assert_int_equal(w->server.metrics.policy_cuts, 1);
+	close(client);
+	close(server);
+}
+
+static void test_rules_on_requests_end_http2_at_once(void **state)
+{
+	struct world *w = *state;
+	int client, server;
+	char bytes[4];
+	world_open(w, &client, &server);
+	app_send(w->loop, client, "PRI ", 4);
+	app_recv(w->loop, server, bytes, 4);
+	rules_on_requests(w);
+	assert_int_equal(app_next(w->loop, client, bytes, 1), -ECONNRESET);
+	assert_int_equal(app_next(w->loop, server, bytes, 1), -ECONNRESET);
+	assert_int_equal(w->server.metrics.policy_cuts, 1);
+	close(client);
+	close(server);
+}
+
 static void test_removed_pod_takes_its_connections_along(void **state)
 {
 	struct world *w = *state;
@@ -426,6 +475,8 @@ int main(void)
 		WORLD_TEST(test_rotation_keeps_connections_and_is_used_by_new_ones),
 		WORLD_TEST(test_revocation_cuts_live_connections),
 		WORLD_TEST(test_policy_change_cuts_what_it_forbids),
+		WORLD_TEST(test_rules_on_requests_end_what_was_taken_for_bytes),
+		WORLD_TEST(test_rules_on_requests_end_http2_at_once),
 		WORLD_TEST(test_removed_pod_takes_its_connections_along),
 		WORLD_TEST(test_slow_reader_holds_back_the_writer),
 		WORLD_TEST(test_many_slow_readers_leave_the_others_alone),
