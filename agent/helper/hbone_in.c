@@ -53,9 +53,10 @@ void hbone_inbound(struct hbone *h, struct worker_pod *pod, int fd, const struct
 void inbound_fail(struct hbone_stream *s, int status, enum drop_reason reason, const char *rule)
 {
 	struct hbone_conn *c = s->conn;
-	connection_log_refused(s->log, reason, rule, NULL);
-	if (reason != DROP_NONE)
+	if (reason != DROP_NONE) {
+		connection_log_refused(s->log, reason, rule, NULL);
 		hbone_refuse(s->h, s->pod, reason, true, &c->remote, &s->destination, c->peer.identity->uri, rule);
+	}
 	if (s->h2.id && !s->h2.answered) {
 		h2_respond(c->h2, &s->h2, status, true);
 		/* The response is complete, so the rest of the request is not wanted (RFC 9113, 8.1). */
@@ -113,6 +114,7 @@ static void on_socket(int fd, void *arg)
 	s->wait = NULL;
 	hbone_enter(h);
 	if (fd < 0) {
+		connection_log_refused(s->log, DROP_NO_SOCKET, NULL, NULL);
 		inbound_fail(s, 503, DROP_NONE, NULL); /* counted by the worker */
 		hbone_leave(h);
 		return;
@@ -314,17 +316,10 @@ static bool may_be_allowed(const struct hbone_stream *s)
 static void inbound_cut(struct hbone_stream *s, const struct policy_verdict *verdict)
 {
 	worker_metrics(s->h->w)->policy_cuts++;
-	if (verdict->reason == DROP_NONE) {
+	if (verdict->reason == DROP_NONE)
 		stream_abort(s, H2_CANCEL);
-		return;
-	}
-	connection_log_refused(s->log, verdict->reason, verdict->rule ? verdict->rule->name : NULL, NULL);
-	hbone_refuse(s->h, s->pod, verdict->reason, true, &s->conn->remote, &s->destination,
-		     s->conn->peer.identity->uri, verdict->rule ? verdict->rule->name : NULL);
-	if (s->h2.id && !s->h2.answered)
-		inbound_fail(s, 401, DROP_NONE, NULL);
 	else
-		stream_abort(s, H2_CANCEL);
+		inbound_fail(s, 401, verdict->reason, verdict->rule ? verdict->rule->name : NULL);
 }
 
 void inbound_judge(struct hbone_stream *s)

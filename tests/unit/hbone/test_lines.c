@@ -137,6 +137,31 @@ static void test_the_name_in_tls_is_on_both_sides(void **state)
 	}
 }
 
+static void test_what_no_socket_is_there_for_has_a_line(void **state)
+{
+	struct world *w = *state;
+	char byte;
+	w->server.withhold_sockets = true;
+	fake_log_want(&w->server.pod);
+	int client = app_connect(&w->client, &w->app);
+	assert_int_equal(app_next(w->loop, client, &byte, 1), -ECONNRESET);
+	close(client);
+	expect_inbound(w, "server UF - 0 0", "-");
+}
+
+static void test_what_a_changed_policy_cuts_has_its_reason(void **state)
+{
+	struct world *w = *state;
+	int client, server;
+	fake_log_want(&w->server.pod);
+	world_open(w, &client, &server);
+	w->server.pod.policy->has_allow = true;
+	hbone_policy_changed(w->server.hbone, &w->server.pod);
+	expect_inbound(w, "server - rbac_access_denied_matched_policy[none] 0 0", w->authority);
+	close(client);
+	close(server);
+}
+
 static void test_a_tunnel_that_breaks_leaves_lines(void **state)
 {
 	struct world *w = *state;
@@ -166,6 +191,8 @@ int main(void)
 		WORLD_TEST(test_the_servers_side_has_none_of_http),
 		WORLD_TEST(test_what_the_server_refuses_has_lines_with_the_reason),
 		WORLD_TEST(test_the_name_in_tls_is_on_both_sides),
+		WORLD_TEST(test_what_no_socket_is_there_for_has_a_line),
+		WORLD_TEST(test_what_a_changed_policy_cuts_has_its_reason),
 		WORLD_TEST(test_a_tunnel_that_breaks_leaves_lines),
 		WORLD_TEST(test_without_a_telemetry_there_is_none),
 	};
